@@ -1,0 +1,275 @@
+"""Diffusion: the noise schedule, the samplers as coefficient tables, the training loss.
+
+Every sampler is, for one image at its i-th step, a linear form
+
+    x_{i+1} = a_i x_i + b_i x0_i + c_i x0_{i-1} + d_i noise
+
+in the latent, the model's estimate of the clean latent, the estimate before it and fresh noise. A
+sampler is therefore a table with one row of coefficients a step, and images of different sampler,
+step count and step index advance together in `advance`, each under its own row.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+COLUMNS = ("x0_x", "x0_eps", "a", "b", "c", "noise", "log_var_min", "log_var_max")
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """The linear variance schedule of Ho et al. 2020, at DiT's values."""
+
+    num_train_timesteps: int = 1000
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+
+    @functools.cached_property
+    def alpha_bar(self) -> np.ndarray:
+        """Cumulative product of 1 - beta: float64 (num_train_timesteps,)."""
+        betas = np.linspace(self.beta_start, self.beta_end, self.num_train_timesteps)
+        return np.cumprod(1.0 - betas)
+
+
+@dataclass(frozen=True, eq=False)
+class SamplerTable:
+    """One sampler at one step count.
+
+    ``timesteps`` is float32 (S,), from noise to picture; ``coefficients`` is float32
+    (S, len(COLUMNS)). The model's answer eps gives x0 = x0_x * x + x0_eps * eps. The noise is
+    multiplied by ``noise * exp(log_var / 2)``, where the model's variance channels place log_var
+    between log_var_min and log_var_max; for a fixed deviation both are 0.
+    """
+
+    timesteps: Tensor
+    coefficients: Tensor
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    def draws(self, step: int) -> bool:
+        """Whether the step takes fresh noise."""
+        return bool(self.coefficients[step, COLUMNS.index("noise")] != 0)
+
+
+def advance(
+    x: Tensor, x0_before: Tensor, output: Tensor, noise: Tensor, coefficients: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One denoising step of N images, each under its own row of a table.
+
+    Args:
+        x: latents (N, C, S, S).
+        x0_before: the estimates of the step before, (N, C, S, S).
+        output: the model's answer: the noise (N, C, S, S), or with variance channels (N, 2 C, S, S).
+        noise: standard normal (N, C, S, S); read where the row takes noise.
+        coefficients: (N, len(COLUMNS)).
+
+    Returns:
+        The next latents and this step's estimates of the clean latents.
+    """
+    rows = coefficients[:, :, None, None, None].unbind(1)  # 8 of (N, 1, 1, 1)
+    x0_x, x0_eps, a, b, c, scale, log_var_min, log_var_max = rows
+    channels = x.shape[1]
+    x0 = x0_x * x + x0_eps * output[:, :channels]
+    log_var = log_var_min
+    if output.shape[1] > channels:
+        fraction = (output[:, channels:] + 1) / 2
+        log_var = log_var_min + fraction * (log_var_max - log_var_min)
+    deviation = scale * torch.exp(0.5 * log_var)
+    return a * x + b * x0 + c * x0_before + deviation * noise, x0
+
+
+def respaced_timesteps(schedule: NoiseSchedule, num_sampling_steps: int) -> list[int]:
+    """The official respacing (space_timesteps with one section), from noise to picture.
+
+    A single step starts at the noisiest timestep; the official code would take timestep 0 there,
+    which leaves the noise as it is.
+    """
+    last = schedule.num_train_timesteps - 1
+    if num_sampling_steps == 1:
+        return [last]
+    stride = last / (num_sampling_steps - 1)
+    return [round(i * stride) for i in range(num_sampling_steps)][::-1]
+
+
+def ddpm_table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> SamplerTable:
+    """Ancestral sampling: the posterior of Ho et al. 2020, equations 6 and 7, respaced.
+
+    Without variance channels the deviation is that of the posterior, log_var_min.
+    """
+    here, after = _alpha_bars(schedule, timesteps)
+    beta = 1 - here / after
+    posterior = beta * (1 - after) / (1 - here)
+    log_min = np.log(np.append(posterior[:-1], 1.0))  # the last step takes no noise
+    log_max = np.append(np.log(beta[:-1]), 0.0)
+    return _table(
+        timesteps,
+        here,
+        a=(1 - after) * np.sqrt(here / after) / (1 - here),
+        b=beta * np.sqrt(after) / (1 - here),
+        noise=np.append(np.ones(len(here) - 1), 0.0),
+        log_var_min=log_min,
+        log_var_max=log_max,
+    )
+
+
+def ddim_table(schedule: NoiseSchedule, timesteps: Sequence[int], eta: float = 0.0) -> SamplerTable:
+    """Song et al. 2021, equation 12; eta 0 is deterministic, eta 1 has DDPM's posterior variance."""
+    here, after = _alpha_bars(schedule, timesteps)
+    sigma = eta * np.sqrt((1 - after) / (1 - here) * (1 - here / after))
+    direction = np.sqrt(np.maximum(1 - after - sigma**2, 0.0))  # multiplies eps
+    a = direction / np.sqrt(1 - here)
+    return _table(timesteps, here, a=a, b=np.sqrt(after) - a * np.sqrt(here), noise=sigma)
+
+
+def dpmpp_2m_table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> SamplerTable:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2); the first and last step are of first order."""
+    here, after = _alpha_bars(schedule, timesteps)
+    log_snr = 0.5 * np.log(here / (1 - here))
+    h = np.diff(log_snr)  # up to the last timestep; the jump from there to x0 is infinite
+    shrink = np.append(-np.expm1(-h), 1.0)  # 1 - exp(-h)
+    towards_x0 = np.sqrt(after) * shrink
+    half_inverse_ratio = np.zeros(len(here))  # 1 / (2 r) with r = h_{i-1} / h_i
+    half_inverse_ratio[1:-1] = h[1:] / (2 * h[:-1])
+    return _table(
+        timesteps,
+        here,
+        a=np.sqrt((1 - after) / (1 - here)),
+        b=towards_x0 * (1 + half_inverse_ratio),
+        c=-towards_x0 * half_inverse_ratio,
+    )
+
+
+def _alpha_bars(schedule: NoiseSchedule, timesteps: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """alpha_bar at each timestep and at the one after it; 1 after the last: the clean latent."""
+    here = schedule.alpha_bar[np.asarray(timesteps)]
+    return here, np.append(here[1:], 1.0)
+
+
+def _table(
+    timesteps: Sequence[int], here: np.ndarray, **columns: np.ndarray
+) -> SamplerTable:
+    zeros = np.zeros(len(here))
+    columns |= {"x0_x": np.sqrt(1 / here), "x0_eps": -np.sqrt(1 / here - 1)}
+    stacked = np.stack([columns.get(name, zeros) for name in COLUMNS], axis=1)
+    return SamplerTable(
+        torch.tensor(timesteps, dtype=torch.float32), torch.from_numpy(stacked).float()
+    )
+
+
+def _ddpm(schedule: NoiseSchedule, num_sampling_steps: int) -> SamplerTable:
+    return ddpm_table(schedule, respaced_timesteps(schedule, num_sampling_steps))
+
+
+def _ddim(schedule: NoiseSchedule, num_sampling_steps: int) -> SamplerTable:
+    return ddim_table(schedule, respaced_timesteps(schedule, num_sampling_steps))
+
+
+def _dpmpp_2m(schedule: NoiseSchedule, num_sampling_steps: int) -> SamplerTable:
+    """At the timesteps of diffusers' "linspace": the last one lies a step above the picture."""
+    last = schedule.num_train_timesteps - 1
+    if num_sampling_steps > last:
+        return dpmpp_2m_table(schedule, range(last, -1, -1))
+    points = np.linspace(last, 0, num_sampling_steps + 1).round().astype(int)
+    return dpmpp_2m_table(schedule, points[:-1].tolist())
+
+
+SAMPLERS: dict[str, Callable[[NoiseSchedule, int], SamplerTable]] = {
+    "ddim": _ddim,
+    "ddpm": _ddpm,
+    "dpmpp_2m": _dpmpp_2m,
+}
+
+
+@functools.lru_cache(maxsize=4096)
+def sampler_table(schedule: NoiseSchedule, sampler: str, num_sampling_steps: int) -> SamplerTable:
+    """The table of one of SAMPLERS at 1 .. num_train_timesteps steps, built once and kept.
+
+    Raises:
+        ValueError: the sampler is unknown or the step count out of range.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler is {sampler!r}, must be one of {', '.join(SAMPLERS)}")
+    if not 1 <= num_sampling_steps <= schedule.num_train_timesteps:
+        raise ValueError(f"num_sampling_steps must be 1 .. {schedule.num_train_timesteps}")
+    return SAMPLERS[sampler](schedule, num_sampling_steps)
+
+
+def training_loss(
+    model: Callable[[Tensor, Tensor, Tensor], Tensor],
+    schedule: NoiseSchedule,
+    x_start: Tensor,
+    t: Tensor,
+    y: Tensor,
+    noise: Tensor,
+) -> dict[str, Tensor]:
+    """Improved diffusion's hybrid loss (Nichol & Dhariwal 2021, equation 16), per image (N,).
+
+    ``"mse"`` is the error of the noise, ``"vb"`` the variational term in bits per dimension,
+    which trains the variance channels alone. ``"vb"`` is absent for a model that has none.
+
+    Args:
+        model: takes (x, t, y); answers (N, C, S, S), or (N, 2 C, S, S) with learned variance.
+        x_start: clean latents (N, C, S, S).
+        t: whole timesteps (N,).
+        y: class labels (N,).
+        noise: standard normal, shaped as ``x_start``.
+    """
+    alpha_bar = torch.from_numpy(schedule.alpha_bar).float().to(t.device)[t].view(-1, 1, 1, 1)
+    x = alpha_bar.sqrt() * x_start + (1 - alpha_bar).sqrt() * noise
+    output = model(x, t, y)
+    channels = x_start.shape[1]
+    eps = output[:, :channels]
+    losses = {"mse": (noise - eps).pow(2).mean((1, 2, 3))}
+    if output.shape[1] > channels:
+        losses["vb"] = _variational_bound(schedule, x_start, x, t, eps.detach(), output[:, channels:])
+    return losses | {"loss": sum(losses.values(), torch.zeros_like(losses["mse"]))}
+
+
+def _variational_bound(
+    schedule: NoiseSchedule, x_start: Tensor, x: Tensor, t: Tensor, eps: Tensor, variance: Tensor
+) -> Tensor:
+    """KL of the true posterior from the model's, or at t = 0 the decoder's -log likelihood."""
+    rows = _posterior_rows(schedule).to(t.device)[t]
+    x0_x, x0_eps, a, b, _, _, log_var_min, log_var_max = rows[:, :, None, None, None].unbind(1)
+    true_mean = a * x + b * x_start
+    mean = a * x + b * (x0_x * x + x0_eps * eps)
+    fraction = (variance + 1) / 2
+    log_var = log_var_min + fraction * (log_var_max - log_var_min)
+    kl = 0.5 * (
+        log_var - log_var_min - 1 + (log_var_min - log_var).exp()
+        + (true_mean - mean).pow(2) * (-log_var).exp()
+    )
+    nll = -_discretized_log_likelihood(x_start, mean, 0.5 * log_var)
+    nats = torch.where((t == 0).view(-1, 1, 1, 1), nll, kl)
+    return nats.mean((1, 2, 3)) / math.log(2.0)
+
+
+@functools.cache
+def _posterior_rows(schedule: NoiseSchedule) -> Tensor:
+    """The 1000-step DDPM table by timestep; at t = 0 the variances of t = 1 and beta_0 bound it."""
+    table = ddpm_table(schedule, range(schedule.num_train_timesteps - 1, -1, -1))
+    rows = table.coefficients.flip(0).clone()
+    low, high = COLUMNS.index("log_var_min"), COLUMNS.index("log_var_max")
+    rows[0, low], rows[0, high] = rows[1, low], math.log(schedule.beta_start)
+    return rows
+
+
+def _discretized_log_likelihood(x: Tensor, mean: Tensor, log_deviation: Tensor) -> Tensor:
+    """log P(x) under a Gaussian integrated over bins of 1/255 (Ho et al. 2020, equation 13)."""
+    inverse = (-log_deviation).exp()
+    above = _normal_cdf(inverse * (x - mean + 1 / 255))
+    below = _normal_cdf(inverse * (x - mean - 1 / 255))
+    inside = torch.where(x < -0.999, above, torch.where(x > 0.999, 1 - below, above - below))
+    return inside.clamp(min=1e-12).log()
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    return 0.5 * (1 + torch.erf(x / math.sqrt(2.0)))

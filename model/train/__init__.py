@@ -1,0 +1,1 @@
+"""The recipe behind the bundled model: autoencoder, DiT, evaluation."""

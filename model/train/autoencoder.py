@@ -1,0 +1,132 @@
+"""The autoencoder's training: photographs -> a small AutoencoderKL, in diffusers' layout.
+
+    python -m model.train.autoencoder --data PHOTOGRAPHS --out RUN
+
+The loss is L1 on pixels and on their differences (so that edges and textures weigh), and a tiny KL
+term, as in latent diffusion (Rombach et al. 2022, section 3.1) without its adversarial part.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from model.train.photographs import Photographs, load_photographs
+from model.train.trainer import Schedule, Trainer
+
+GRADIENT_WEIGHT = 1.0
+KL_WEIGHT = 1e-6
+
+
+def small_autoencoder(image_size: int) -> AutoencoderKL:
+    """Return an untrained 0.94 M parameter AutoencoderKL: 8x smaller, 4 latent channels."""
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 64),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=image_size,
+        scaling_factor=1.0,
+        mid_block_add_attention=False,
+    )
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """uint8 0 .. 255 -> float -1 .. 1."""
+    return images.float() / 127.5 - 1.0
+
+
+def reconstruction_loss(vae: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
+    """Return the loss on a batch of (N, 3, S, S) pixels in -1 .. 1, whole and in its terms."""
+    with torch.autocast(pixels.device.type, torch.bfloat16):
+        posterior = vae.encode(pixels).latent_dist
+        rebuilt = vae.decode(posterior.sample()).sample
+    rebuilt = rebuilt.float()
+    pixel = F.l1_loss(rebuilt, pixels)
+    across = F.l1_loss(rebuilt.diff(dim=3), pixels.diff(dim=3))
+    down = F.l1_loss(rebuilt.diff(dim=2), pixels.diff(dim=2))
+    kl = posterior.kl().mean()
+    loss = pixel + GRADIENT_WEIGHT * (across + down) + KL_WEIGHT * kl
+    return {"loss": loss, "l1": pixel, "gradient": across + down, "kl": kl}
+
+
+@torch.no_grad()
+def standardise_latents(vae: AutoencoderKL, images: Tensor) -> None:
+    """Fold each latent channel's mean and deviation into the 1x1 convolutions around the latent.
+
+    Afterwards the latents of ``images`` have mean 0 and deviation 1 in every channel, so the
+    autoencoder's scaling_factor is 1 and its decoder gives the same pictures as before.
+    """
+    moments = torch.cat([vae.encode(to_unit_range(part)).latent_dist.mean for part in images.split(64)])
+    mean, deviation = moments.mean((0, 2, 3)), moments.std((0, 2, 3))  # (C,) each
+    channels = len(mean)
+    into, out_of = vae.quant_conv, vae.post_quant_conv
+    assert into is not None and out_of is not None, "small_autoencoder has both convolutions"
+    out_of.bias += (out_of.weight[:, :, 0, 0] * mean).sum(1)
+    out_of.weight *= deviation[None, :, None, None]
+    into.weight[:channels] /= deviation[:, None, None, None]
+    into.bias[:channels] = (into.bias[:channels] - mean) / deviation
+    into.bias[channels:] -= 2 * deviation.log()  # the other half of the moments is log variance
+
+
+def psnr(vae: AutoencoderKL, images: Tensor) -> float:
+    """Mean PSNR in dB of the reconstructions of uint8 (N, 3, S, S) photographs."""
+    ratios = []
+    with torch.no_grad():
+        for part in images.split(64):
+            rebuilt = vae.decode(vae.encode(to_unit_range(part)).latent_dist.mean).sample
+            error = ((rebuilt.clamp(-1, 1) + 1) * 127.5).round() - part.float()
+            ratios.append(10 * torch.log10(255.0**2 / error.pow(2).mean((1, 2, 3)).clamp_min(1e-4)))
+    return float(torch.cat(ratios).mean())
+
+
+def train(photographs: Photographs, schedule: Schedule, batch_size: int, out: Path) -> AutoencoderKL:
+    """Train, or go on training, and return the averaged autoencoder with standardised latents."""
+    images, _ = photographs.part(held_out=False)
+    torch.manual_seed(schedule.seed)
+    trainer = Trainer(small_autoencoder(images.shape[-1]), schedule, out / "autoencoder.state.pt")
+    trainer.resume()
+
+    def loss(vae: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        chosen = torch.randint(len(images), (batch_size,), generator=generator)
+        pixels = to_unit_range(images[chosen])
+        flipped = torch.rand(batch_size, generator=generator) < 0.5
+        pixels[flipped] = pixels[flipped].flip(3)
+        return reconstruction_loss(vae, pixels)
+
+    trainer.run(loss)
+    standardise_latents(trainer.ema, images[:: max(1, len(images) // 4096)])
+    return trainer.ema
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
+    parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumes there")
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    photographs = load_photographs(options.data, options.image_size)
+    schedule = Schedule(options.steps, options.learning_rate, seed=options.seed)
+    vae = train(photographs, schedule, options.batch_size, options.out)
+    vae.save_pretrained(options.out / "vae")
+    held_out, _ = photographs.part(held_out=True)
+    print(f"held-out PSNR {psnr(vae, held_out):.2f} dB on {len(held_out)} photographs")
+
+
+if __name__ == "__main__":
+    main()
