@@ -1,0 +1,85 @@
+"""ClassCatalogue: class ids and the names people know them by."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from service.errors import FieldError, InvalidRequest, UnknownClass
+
+NEAREST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ClassEntry:
+    id: int
+    name: str
+    synonyms: tuple[str, ...]
+
+
+class ClassCatalogue:
+    """Every class with its names; looks names up regardless of case and spacing.
+
+    Args:
+        names: by class id, the class's name followed by its synonyms.
+    """
+
+    def __init__(self, names: Iterable[tuple[str, ...]]) -> None:
+        self.entries = tuple(ClassEntry(i, each[0], each[1:]) for i, each in enumerate(names))
+        self._ids: dict[str, list[int]] = defaultdict(list)
+        self._spelling: dict[str, str] = {}
+        for entry in self.entries:
+            for name in dict.fromkeys((entry.name, *entry.synonyms)):
+                self._ids[_key(name)].append(entry.id)
+                self._spelling.setdefault(_key(name), name)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def resolve(self, label: int | str) -> ClassEntry:
+        """The class meant by an id, a name, a synonym, or an id written as text.
+
+        Raises:
+            InvalidRequest: the id is out of range, or the name is that of several classes.
+            UnknownClass: no class has the name.
+        """
+        if isinstance(label, str):
+            label = self._id_of(label)
+        if not 0 <= label < len(self.entries):
+            allowed = f"0 .. {len(self.entries) - 1}, or a class name"
+            raise InvalidRequest(FieldError("class_label", f"must be {allowed}", label, allowed))
+        return self.entries[label]
+
+    def search(self, query: str) -> list[ClassEntry]:
+        """Classes one of whose names contains ``query``; all of them for an empty one."""
+        key = _key(query)
+        return [
+            entry
+            for entry in self.entries
+            if any(key in _key(name) for name in (entry.name, *entry.synonyms))
+        ]
+
+    def _id_of(self, name: str) -> int:
+        ids = self._ids.get(_key(name), [])
+        if len(ids) > 1:
+            allowed = " or ".join(str(i) for i in ids)
+            message = f"names several classes; send the id, {allowed}"
+            raise InvalidRequest(FieldError("class_label", message, name, allowed))
+        if ids:
+            return ids[0]
+        digits = name.strip()
+        if digits.isascii() and digits.isdigit() and len(digits) < 10:
+            return int(digits)
+        raise UnknownClass(name, self._nearest(name))
+
+    def _nearest(self, name: str) -> list[str]:
+        key = _key(name)
+        alike = difflib.get_close_matches(key, self._spelling, n=NEAREST, cutoff=0.5)
+        containing = [other for other in self._spelling if key and key in other]
+        return [self._spelling[other] for other in dict.fromkeys((*containing, *alike))][:NEAREST]
+
+
+def _key(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())

@@ -1,0 +1,177 @@
+"""Engine: the thread that owns the model and works off the admission queue, tick by tick."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from model.runner import ModelRunner
+from service.admission import AdmissionQueue
+from service.errors import Unavailable
+from service.jobs import Job
+from service.metrics import Metrics
+from service.pace import Pace
+from service.served import ServedModel
+from service.worker import Worker
+
+IDLE_BEAT_S = 1.0
+STALE_S = 5.0
+
+log = structlog.get_logger()
+
+
+class State(enum.Enum):
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Engine:
+    """Loads a model in a thread of its own and runs it until it is told to drain.
+
+    Args:
+        load: builds the runner; called in the engine's thread, so that HTTP answers meanwhile.
+        queue: where the jobs come from.
+        metrics: where the stages are observed.
+        drain_timeout_s: how long `drain` lets the images that are in go on.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], ModelRunner],
+        queue: AdmissionQueue,
+        metrics: Metrics,
+        *,
+        drain_timeout_s: float = 30.0,
+    ) -> None:
+        self.state = State.STARTING
+        self.failure: BaseException | None = None
+        self._load = load
+        self._queue = queue
+        self._metrics = metrics
+        self._drain_timeout_s = drain_timeout_s
+        self._drain_ends = float("inf")
+        self._heartbeat = time.monotonic()
+        self._served: ServedModel | None = None
+        self._pace: Pace | None = None
+        self._changing = threading.Lock()
+        self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
+        self._on_end: Callable[[], None] = lambda: None
+
+    def start(self, on_end: Callable[[], None] = lambda: None) -> None:
+        """Start the thread; ``on_end`` is called once it has stopped or failed."""
+        self._on_end = on_end
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Admit nothing more, finish what is in within the drain timeout, then end.
+
+        A start still under way is given up at once.
+        """
+        self._queue.close(Unavailable("the service is stopping", retry_after_s=5))
+        self._metrics.ready.set(0)
+        with self._changing:
+            starting = self.state is State.STARTING
+            if starting:
+                self.state = State.STOPPED
+            elif self.state is State.READY:
+                self.state = State.DRAINING
+                self._drain_ends = time.monotonic() + self._drain_timeout_s
+        if starting:
+            self._on_end()
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait for the thread to end."""
+        self._thread.join(timeout_s)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be admitted and worked on: loaded, warm, heartbeat fresh."""
+        if self.state is not State.READY or self._pace is None or not self._thread.is_alive():
+            return False
+        longest_tick = self._pace.tick_seconds(self._pace.max_rows)
+        return time.monotonic() - self._heartbeat < max(STALE_S, 10 * longest_tick)
+
+    @property
+    def served(self) -> ServedModel:
+        """The model that is served.
+
+        Raises:
+            Unavailable: it is not loaded yet, or the engine has ended.
+        """
+        if self._served is None or self.state in (State.STOPPED, State.FAILED):
+            raise Unavailable(f"the service is {self.state.value}", retry_after_s=5)
+        return self._served
+
+    @property
+    def status(self) -> str:
+        """In a word, for people."""
+        return "stuck" if self.state is State.READY and not self.ready else self.state.value
+
+    def submit(self, job: Job) -> None:
+        """Admit a job.
+
+        Raises:
+            Unavailable: the model is not loaded yet, or the service stops.
+            QueueFull: no room.
+            DeadlinePassed: it could not be done in time.
+        """
+        if self._pace is None:
+            raise Unavailable(f"the service is {self.state.value}", retry_after_s=5)
+        job.future.set_running_or_notify_cancel()  # from here on it ends by our word alone
+        self._queue.offer(job, self._pace)
+
+    def _live(self) -> None:
+        try:
+            worker = self._begin()
+            if worker is not None:
+                self._work(worker)
+        except BaseException as error:  # noqa: BLE001 - kept, and told by whoever started us
+            self.failure, self.state = error, State.FAILED
+        finally:
+            self._metrics.ready.set(0)
+            self._on_end()
+
+    def _begin(self) -> Worker | None:
+        """Load and warm up; None where the start was given up meanwhile."""
+        runner = self._load()
+        times = runner.warm_up(log.info)
+        with self._changing:
+            if self.state is not State.STARTING:
+                return None
+            self._pace = Pace(times, runner.max_rows)
+            self._served = ServedModel.of(runner.checkpoint)
+            self._metrics.model_info.info(self._served.labels())
+            self._beat()
+            self.state = State.READY
+        self._metrics.ready.set(1)
+        log.info("ready", model=self._served.name, device=self._served.device)
+        return Worker(runner, self._queue, self._metrics, self._pace)
+
+    def _work(self, worker: Worker) -> None:
+        """Step until drained; whoever is in when this ends is answered, whatever ended it."""
+        try:
+            while not self._over(worker):
+                idle = self.state is State.READY and not worker.busy
+                worker.step(wait_s=IDLE_BEAT_S if idle else 0.0)
+                self._beat()
+            self.state = State.STOPPED
+        finally:
+            reason = Unavailable("the service is stopping", retry_after_s=5)
+            self._queue.close(reason)
+            worker.abandon(reason)
+
+    def _over(self, worker: Worker) -> bool:
+        if self.state is not State.DRAINING:
+            return False
+        return not worker.busy or time.monotonic() > self._drain_ends
+
+    def _beat(self) -> None:
+        self._heartbeat = time.monotonic()
+        self._metrics.heartbeat.set_to_current_time()

@@ -1,0 +1,81 @@
+"""Errors: one tree of what a request can be answered with instead of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One field of a request that is wrong, and what it may be."""
+
+    field: str
+    message: str
+    value: object = None
+    allowed: str | None = None
+
+
+class ServiceError(Exception):
+    """An answer other than pictures; `status` and `title` stand on the class."""
+
+    status = 500
+    title = "Internal error"
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(ServiceError):
+    status = 422
+    title = "Invalid request"
+
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))
+        self.errors = errors
+
+
+class UnknownClass(ServiceError):
+    status = 404
+    title = "Unknown class"
+
+    def __init__(self, name: str, nearest: list[str]) -> None:
+        hint = f"; the nearest names are {', '.join(nearest)}" if nearest else "; see /classes"
+        super().__init__(f"no class is called {name!r}{hint}")
+        self.nearest = nearest
+
+
+class NotAcceptable(ServiceError):
+    status = 406
+    title = "Not acceptable"
+
+
+class BodyTooLarge(ServiceError):
+    status = 413
+    title = "Body too large"
+
+
+class QueueFull(ServiceError):
+    status = 429
+    title = "Queue full"
+
+
+class ClientGone(ServiceError):
+    status = 499
+    title = "Client closed the request"
+
+
+class ImageFailed(ServiceError):
+    status = 500
+    title = "Image failed"
+
+
+class Unavailable(ServiceError):
+    status = 503
+    title = "Unavailable"
+
+
+class DeadlinePassed(ServiceError):
+    status = 504
+    title = "Deadline passed"

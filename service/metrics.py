@@ -1,0 +1,92 @@
+"""Metrics: every Prometheus metric of the service, in a registry of their own."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+SECONDS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """One instance a process. No label ever holds an id, a seed or a class."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"dit_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"dit_{name}", text, labels, registry=registry)
+
+        def histogram(
+            name: str, text: str, *labels: str, buckets: tuple[float, ...] = SECONDS
+        ) -> Histogram:
+            return Histogram(f"dit_{name}", text, labels, registry=registry, buckets=buckets)
+
+        self.requests = counter("requests_total", "Requests answered.", "route", "outcome")
+        self.request_duration = histogram(
+            "request_duration_seconds", "From a request's head to its answer's end.", "route"
+        )
+        self.queue_wait = histogram(
+            "queue_wait_seconds", "From a request's admission to its first image's first tick."
+        )
+        self.tick_duration = histogram(
+            "tick_duration_seconds", "One denoising step of all images in flight."
+        )
+        self.tick_rows = histogram(
+            "tick_rows", "Rows of a tick's forward pass, padding included.", buckets=COUNTS
+        )
+        self.tick_images = histogram("tick_images", "Images a tick advances.", buckets=COUNTS)
+        self.denoise_steps = counter(
+            "denoise_steps_total",
+            "Row-steps computed: for images that came out, as padding, for images dropped midway.",
+            "kind",
+        )
+        self.decode_duration = histogram(
+            "decode_duration_seconds", "Decoding of the latents that one tick finished."
+        )
+        self.encode_duration = histogram(
+            "encode_duration_seconds", "Encoding of one image.", "format"
+        )
+        self.images = counter("images_total", "Images, by how they ended.", "outcome")
+        self.requests_waiting = gauge("requests_waiting", "Requests with no image in flight yet.")
+        self.requests_running = gauge("requests_running", "Requests with an image in flight.")
+        self.row_steps_waiting = gauge(
+            "row_steps_waiting", "Work admitted and not yet done, in rows times steps."
+        )
+        self.nonfinite_images = counter(
+            "nonfinite_images_total", "Images whose latent was not finite."
+        )
+        self.out_of_memory = counter(
+            "out_of_memory_total", "Ticks or decodes that ran out of memory."
+        )
+        self.gpu_memory = gauge("gpu_memory_bytes", "Device memory, on CUDA.", "kind")
+        self.ready = gauge("ready", "1 while requests are admitted, else 0.")
+        self.heartbeat = gauge(
+            "engine_heartbeat_timestamp_seconds", "Unix time of the engine's last sign of life."
+        )
+        self.model_info = Info("dit_model", "The model that is served.", registry=registry)
+        self.build_info = Info("dit_build", "The service's version.", registry=registry)
+        for kind in ("useful", "padding", "cancelled"):
+            self.denoise_steps.labels(kind)
+        for outcome in ("ok", "failed", "cancelled", "timeout"):
+            self.images.labels(outcome)

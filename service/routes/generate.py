@@ -1,0 +1,115 @@
+"""POST /generate: class label and guidance in, pictures out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from service.answers import answer
+from service.context import Context, context_of
+from service.errors import ClientGone
+from service.events import ProgressBox, stream
+from service.generation import Order, make_job, take_order
+from service.images import CONTENT_TYPES
+from service.jobs import Job, JobResult
+from service.negotiation import EVENTS, ZIP, AnswerForm, negotiate
+from service.schemas import (
+    GenerateRequest,
+    GenerateResponse,
+    Problem,
+    parse_generate_request,
+)
+from service.served import ServedModel
+
+router = APIRouter(tags=["generate"])
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": GenerateRequest.model_json_schema()}},
+    }
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_PICTURES = {
+    "description": "The picture, or all of them as JSON, zip or events, as Accept says.",
+    "model": GenerateResponse,
+    "content": dict.fromkeys((*CONTENT_TYPES.values(), ZIP), _BINARY) | {EVENTS: {}},
+}
+_PROBLEMS: dict[int | str, dict[str, object]] = {
+    status: {"model": Problem} for status in (404, 406, 413, 422, 429, 500, 503, 504)
+}
+
+
+@router.post(
+    "/generate",
+    openapi_extra=_BODY,
+    response_class=Response,
+    responses={200: _PICTURES, **_PROBLEMS},
+    summary="Generate images of one class",
+)
+async def generate(request: Request) -> Response:
+    """Answers one image as its bytes and several as JSON, unless Accept asks for another form."""
+    context = context_of(request)
+    wanted = parse_generate_request(await request.body())
+    served = context.engine.served
+    order = take_order(wanted, served, context.policy)
+    form = negotiate(request.headers.get("accept"), wanted.output_format, len(order.images))
+    if form.kind == EVENTS:
+        return _events(request, form, order, served, wanted.preview_every)
+    job = make_job(order, served, request.state.request_id)
+    context.engine.submit(job)
+    result = await _result(request, job)
+    return answer(form, order, await context.encoder.encode_all(result, order, form.output_format))
+
+
+async def _result(request: Request, job: Job) -> JobResult:
+    """The job's result, unless the client leaves first.
+
+    Raises:
+        ClientGone: it left; the job ends at the next tick.
+        ServiceError: what the job failed with.
+    """
+    done = asyncio.wrap_future(job.future)
+    left = asyncio.ensure_future(_left(request))
+    either: set[asyncio.Future[JobResult] | asyncio.Future[None]] = {done, left}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not done.done():
+            raise ClientGone("the client closed the connection")
+        return done.result()
+    finally:
+        left.cancel()
+        job.cancel()
+        done.add_done_callback(_seen)
+
+
+async def _left(request: Request) -> None:
+    """Return when the client hangs up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _seen(future: asyncio.Future[JobResult]) -> None:
+    """Nobody waits for this answer any more, so its exception needs no complaint."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _events(
+    request: Request, form: AnswerForm, order: Order, served: ServedModel, preview_every: int
+) -> Response:
+    context: Context = context_of(request)
+    box = ProgressBox(asyncio.get_running_loop())
+    job = make_job(
+        order,
+        served,
+        request.state.request_id,
+        preview_every=preview_every,
+        on_progress=box.put,
+    )
+    context.engine.submit(job)
+    events = stream(job, box, order, context.encoder, form.output_format)
+    return StreamingResponse(events, media_type=EVENTS, headers={"Cache-Control": "no-store"})
