@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.train.photographs import Photographs, load_photographs
 from model.train.trainer import Schedule, Trainer
@@ -45,7 +45,7 @@ def to_unit_range(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1.0
 
 
-def reconstruction_loss(vae: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
+def reconstruction_loss(vae: AutoencoderKL, pixels: Tensor) -> dict[str, Tensor]:
     """Return the loss on a batch of (N, 3, S, S) pixels in -1 .. 1, whole and in its terms."""
     with torch.autocast(pixels.device.type, torch.bfloat16):
         posterior = vae.encode(pixels).latent_dist
@@ -66,11 +66,12 @@ def standardise_latents(vae: AutoencoderKL, images: Tensor) -> None:
     Afterwards the latents of ``images`` have mean 0 and deviation 1 in every channel, so the
     autoencoder's scaling_factor is 1 and its decoder gives the same pictures as before.
     """
-    moments = torch.cat([vae.encode(to_unit_range(part)).latent_dist.mean for part in images.split(64)])
+    moments = torch.cat(
+        [vae.encode(to_unit_range(part)).latent_dist.mean for part in torch.split(images, 64)]
+    )
     mean, deviation = moments.mean((0, 2, 3)), moments.std((0, 2, 3))  # (C,) each
     channels = len(mean)
     into, out_of = vae.quant_conv, vae.post_quant_conv
-    assert into is not None and out_of is not None, "small_autoencoder has both convolutions"
     out_of.bias += (out_of.weight[:, :, 0, 0] * mean).sum(1)
     out_of.weight *= deviation[None, :, None, None]
     into.weight[:channels] /= deviation[:, None, None, None]
@@ -78,25 +79,32 @@ def standardise_latents(vae: AutoencoderKL, images: Tensor) -> None:
     into.bias[channels:] -= 2 * deviation.log()  # the other half of the moments is log variance
 
 
-def psnr(vae: AutoencoderKL, images: Tensor) -> float:
-    """Mean PSNR in dB of the reconstructions of uint8 (N, 3, S, S) photographs."""
-    ratios = []
-    with torch.no_grad():
-        for part in images.split(64):
-            rebuilt = vae.decode(vae.encode(to_unit_range(part)).latent_dist.mean).sample
-            error = ((rebuilt.clamp(-1, 1) + 1) * 127.5).round() - part.float()
-            ratios.append(10 * torch.log10(255.0**2 / error.pow(2).mean((1, 2, 3)).clamp_min(1e-4)))
-    return float(torch.cat(ratios).mean())
+@torch.no_grad()
+def reconstruct(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """uint8 photographs (N, 3, S, S) -> what the autoencoder makes of them, uint8 again."""
+    rebuilt = []
+    for part in torch.split(images, 64):
+        pixels = vae.decode(vae.encode(to_unit_range(part)).latent_dist.mean).sample
+        rebuilt.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
+    return torch.cat(rebuilt)
 
 
-def train(photographs: Photographs, schedule: Schedule, batch_size: int, out: Path) -> AutoencoderKL:
+def psnr(rebuilt: Tensor, images: Tensor) -> float:
+    """Mean PSNR in dB of uint8 pictures (N, 3, S, S) beside those they should be."""
+    error = (rebuilt.float() - images.float()).square().mean((1, 2, 3))
+    return float((10 * torch.log10(255.0**2 / error.clamp_min(1e-4))).mean())
+
+
+def train(
+    photographs: Photographs, schedule: Schedule, batch_size: int, out: Path
+) -> AutoencoderKL:
     """Train, or go on training, and return the averaged autoencoder with standardised latents."""
     images, _ = photographs.part(held_out=False)
     torch.manual_seed(schedule.seed)
     trainer = Trainer(small_autoencoder(images.shape[-1]), schedule, out / "autoencoder.state.pt")
     trainer.resume()
 
-    def loss(vae: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    def loss(vae: AutoencoderKL, generator: torch.Generator) -> dict[str, Tensor]:
         chosen = torch.randint(len(images), (batch_size,), generator=generator)
         pixels = to_unit_range(images[chosen])
         flipped = torch.rand(batch_size, generator=generator) < 0.5
@@ -109,7 +117,9 @@ def train(photographs: Photographs, schedule: Schedule, batch_size: int, out: Pa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumes there")
     parser.add_argument("--image-size", type=int, default=64)
@@ -125,7 +135,8 @@ def main() -> None:
     vae = train(photographs, schedule, options.batch_size, options.out)
     vae.save_pretrained(options.out / "vae")
     held_out, _ = photographs.part(held_out=True)
-    print(f"held-out PSNR {psnr(vae, held_out):.2f} dB on {len(held_out)} photographs")
+    decibels = psnr(reconstruct(vae, held_out), held_out)
+    print(f"held-out PSNR {decibels:.2f} dB on {len(held_out)} photographs")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,18 @@ class Photographs:
         return self.images[chosen], self.labels[chosen]
 
 
+def class_names(folder: Path) -> tuple[str, ...]:
+    """Return the names of the class folders in the order of their labels.
+
+    Raises:
+        ValueError: there is no class folder.
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if not names:
+        raise ValueError(f"{folder} holds no class folder")
+    return tuple(names)
+
+
 def load_photographs(folder: Path, image_size: int) -> Photographs:
     """Read every picture below ``folder``, one class a sub-folder, in the order of their names.
 
@@ -42,12 +54,10 @@ def load_photographs(folder: Path, image_size: int) -> Photographs:
     Raises:
         ValueError: there is no class folder, or a class folder holds no picture.
     """
-    class_folders = sorted(path for path in folder.iterdir() if path.is_dir())
-    if not class_folders:
-        raise ValueError(f"{folder} holds no class folder")
+    names = class_names(folder)
     images, labels, held_out = [], [], []
-    for label, class_folder in enumerate(class_folders):
-        for run in _runs(class_folder):
+    for label, name in enumerate(names):
+        for run in _runs(folder / name):
             kept = len(run) - int(len(run) * HELD_OUT_SHARE)
             for position, path in enumerate(run):
                 images.append(_read(path, image_size))
@@ -57,7 +67,7 @@ def load_photographs(folder: Path, image_size: int) -> Photographs:
         images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),  # (N, 3, S, S)
         labels=torch.tensor(labels),
         held_out=torch.tensor(held_out),
-        class_names=tuple(path.name for path in class_folders),
+        class_names=names,
     )
 
 

@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Trained = TypeVar("Trained", bound=nn.Module)
 
 Loss = Callable[[nn.Module, torch.Generator], dict[str, Tensor]]
 """Draws its batch and noise from the generator; the loss to minimise stands under ``"loss"``."""
@@ -34,10 +37,10 @@ class Schedule:
         return self.learning_rate * warmup * max(0.0, 1.0 - step / self.steps)
 
 
-class Trainer:
+class Trainer(Generic[Trained]):
     """One module under AdamW with an exponential moving average of its weights."""
 
-    def __init__(self, module: nn.Module, schedule: Schedule, state_file: Path) -> None:
+    def __init__(self, module: Trained, schedule: Schedule, state_file: Path) -> None:
         self.module = module
         self.ema = copy.deepcopy(module).eval().requires_grad_(False)
         self.schedule = schedule
@@ -97,7 +100,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.module.parameters(), self.schedule.clip_norm)
         self.optimizer.step()
         self.step += 1
