@@ -1,0 +1,268 @@
+"""The recipe of the bundled model: photographs, trainer, autoencoder, export, evaluation."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DiTPipeline
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from model.checkpoint import load_checkpoint
+from model.train import autoencoder, classifier, evaluate, export, transformer
+from model.train.photographs import load_photographs
+from model.train.trainer import Loss, Schedule, Trainer
+
+CPU = torch.device("cpu")
+
+
+def paint(path: Path, level: int, size: tuple[int, int] = (32, 32)) -> None:
+    """A disc of one grey level on white, with a little texture."""
+    width, height = size
+    rows, columns = np.mgrid[:height, :width]
+    disc = np.hypot(rows - height / 2, columns - width / 2) < min(size) / 3
+    grey = np.where(disc, level + (rows * columns) % 7, 255)
+    pixels = np.stack([grey, grey, grey], axis=2).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def random_images(count: int, size: int = 32) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 4, 4, generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+    return (smooth * 255).to(torch.uint8)
+
+
+# photographs
+
+
+def test_the_last_tenth_of_each_run_is_held_out(tmp_path: Path) -> None:
+    for frame in range(20):
+        paint(tmp_path / "Pear" / f"{frame}_100.png", 2 * frame)
+    for frame in range(10):
+        paint(tmp_path / "Pear" / f"r_{frame}_100.png", 100 + 2 * frame)
+    paint(tmp_path / "Apple" / "0_100.png", 7)
+    photographs = load_photographs(tmp_path, 32)
+    assert photographs.class_names == ("Apple", "Pear")
+    assert photographs.labels.tolist() == [0] + [1] * 30
+    held_out, labels = photographs.part(held_out=True)
+    levels = held_out[:, 0].flatten(1).amin(1).tolist()
+    assert levels == [36, 38, 118]  # frames 18 and 19 of the first run, 9 of the second
+    assert labels.tolist() == [1, 1, 1]
+    assert len(photographs.part(held_out=False)[0]) == 28
+
+
+def test_photographs_are_cut_to_their_centre_square_and_resized(tmp_path: Path) -> None:
+    picture = np.zeros((40, 120, 3), np.uint8)
+    picture[:, 40:80] = (10, 200, 30)  # the centre square
+    (tmp_path / "Kiwi").mkdir()
+    Image.fromarray(picture).save(tmp_path / "Kiwi" / "1.png")
+    images = load_photographs(tmp_path, 16).images
+    assert images.shape == (1, 3, 16, 16)
+    assert (images[0].amax((1, 2)).tolist(), images[0].amin((1, 2)).tolist()) == (
+        [10, 200, 30],
+        [10, 200, 30],
+    )
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no class folder"):
+        load_photographs(tmp_path, 32)
+    (tmp_path / "Empty").mkdir()
+    with pytest.raises(ValueError, match="no picture"):
+        load_photographs(tmp_path, 32)
+
+
+# trainer
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    schedule = Schedule(steps=1000, learning_rate=2.0, warmup_steps=100)
+    assert schedule.rate(0) == pytest.approx(2.0 / 100)
+    assert schedule.rate(49) == pytest.approx(2.0 * 0.5 * (1 - 0.049))
+    assert schedule.rate(500) == pytest.approx(1.0)
+    assert schedule.rate(1000) == 0.0
+    rates = [schedule.rate(step) for step in range(1001)]
+    assert max(rates) == pytest.approx(rates[99])
+
+
+def noisy_network() -> nn.Module:
+    """A network that draws from both generators when it trains."""
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 1))
+
+
+def noisy_loss(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    x = torch.randn(16, 4, generator=generator)
+    return {"loss": (network(x).squeeze(1) - x.sum(1)).square().mean()}
+
+
+def interrupted_after(steps: int) -> Loss:
+    calls = 0
+
+    def loss(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        nonlocal calls
+        if calls == steps:
+            raise KeyboardInterrupt
+        calls += 1
+        return noisy_loss(network, generator)
+
+    return loss
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    schedule = Schedule(steps=9, learning_rate=1e-2, warmup_steps=3)
+    whole = Trainer(noisy_network(), schedule, tmp_path / "whole.pt")
+    whole.run(noisy_loss)
+    first = Trainer(noisy_network(), schedule, tmp_path / "parts.pt")
+    with pytest.raises(KeyboardInterrupt):
+        first.run(interrupted_after(7), save_every=5)
+    second = Trainer(noisy_network(), schedule, tmp_path / "parts.pt")
+    second.resume()
+    assert second.step == 5
+    second.run(noisy_loss)
+    for ours, theirs in ((whole.module, second.module), (whole.ema, second.ema)):
+        for name, tensor in ours.state_dict().items():
+            assert torch.equal(tensor, theirs.state_dict()[name]), name
+
+
+def test_the_average_follows_the_weights(tmp_path: Path) -> None:
+    schedule = Schedule(steps=40, learning_rate=1e-2, warmup_steps=1, ema_decay=0.7)
+    trainer = Trainer(noisy_network(), schedule, tmp_path / "state.pt")
+    seen: list[Tensor] = []
+
+    def recording(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        seen.append(next(network.parameters()).detach().clone())
+        return noisy_loss(network, generator)
+
+    trainer.run(recording)
+    average = seen[0].clone()
+    for step, weights in enumerate([*seen[1:], next(trainer.module.parameters()).detach()], 1):
+        decay = min(0.7, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weights
+    torch.testing.assert_close(next(trainer.ema.parameters()), average)
+    assert not trainer.ema.training
+
+
+# autoencoder
+
+
+@torch.no_grad()
+def test_standardised_latents_decode_to_the_same_pictures() -> None:
+    torch.manual_seed(1)
+    vae = autoencoder.small_autoencoder(32).eval()
+    images = random_images(24)
+    before = autoencoder.reconstruct(vae, images)
+    spread_before = vae.encode(autoencoder.to_unit_range(images)).latent_dist
+    autoencoder.standardise_latents(vae, images)
+    spread = vae.encode(autoencoder.to_unit_range(images)).latent_dist
+    torch.testing.assert_close(spread.mean.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(spread.mean.std((0, 2, 3)), torch.ones(4), atol=1e-4, rtol=0)
+    scale = spread_before.mean.std((0, 2, 3)).view(1, 4, 1, 1)
+    torch.testing.assert_close(spread.std * scale, spread_before.std, rtol=1e-3, atol=1e-6)
+    after = autoencoder.reconstruct(vae, images)
+    assert int((after.int() - before.int()).abs().max()) <= 1
+
+
+def test_psnr_is_that_of_its_definition() -> None:
+    images = random_images(3).clamp(max=250)
+    assert autoencoder.psnr(images + 5, images) == pytest.approx(20 * math.log10(255 / 5), abs=1e-3)
+
+
+# evaluation
+
+
+def test_frechet_distance_of_known_gaussians() -> None:
+    generator = torch.Generator().manual_seed(3)
+    a = torch.randn(200_000, 3, generator=generator)
+    b = torch.randn(200_000, 3, generator=generator) * 2 + 1
+    assert evaluate.frechet_distance(a, a) == pytest.approx(0, abs=1e-5)
+    # |mean difference|^2 + sum (2 - 1)^2 over three dimensions
+    assert evaluate.frechet_distance(a, b) == pytest.approx(3 + 3, rel=0.02)
+
+
+# the whole recipe
+
+
+def run(monkeypatch: pytest.MonkeyPatch, module: str, *arguments: object) -> None:
+    """Run a module of the recipe as its command does."""
+    mains = {
+        "autoencoder": autoencoder.main,
+        "transformer": transformer.main,
+        "classifier": classifier.main,
+        "export": export.main,
+        "evaluate": evaluate.main,
+    }
+    monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+    mains[module]()
+
+
+def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out, folder = tmp_path / "data", tmp_path / "run", tmp_path / "model"
+    for name, level in (("Fig", 30), ("Lime", 90), ("Plum", 150)):
+        for frame in range(10):
+            paint(data / name / f"{frame}.png", level + frame)
+    common = ("--data", data, "--out", out, "--image-size", 32, "--steps", 3, "--batch-size", 4)
+    run(monkeypatch, "autoencoder", *common)
+    run(monkeypatch, "transformer", *common, "--vae", out / "vae")
+    run(monkeypatch, "classifier", *common)
+    (tmp_path / "names.json").write_text(json.dumps({"Plum": ["Prune"]}))
+    names = ("--synonyms", tmp_path / "names.json", "--licence", "mit")
+    run(monkeypatch, "export", "--data", data, "--run", out, "--out", folder, *names)
+
+    pipeline = DiTPipeline.from_pretrained(folder)
+    assert pipeline.get_label_ids(["Fig", "Prune"]) == [0, 2]
+    pictures = pipeline([0, 2], guidance_scale=1.0, num_inference_steps=2, output_type="np").images
+    assert pictures.shape == (2, 32, 32, 3)
+
+    checkpoint = load_checkpoint(str(folder), device=CPU, dtype=torch.float32)
+    assert checkpoint.class_names == (("Fig",), ("Lime",), ("Plum", "Prune"))
+    assert (checkpoint.licence, checkpoint.image_size) == ("MIT", 32)
+    check_networks_agree(checkpoint.dit, pipeline.transformer)
+
+    judged = ("--classifier", out / "classifier.safetensors", "--json", tmp_path / "figures.json")
+    model = ("--model", folder, "--vae", folder / "vae", "--each", 1)
+    run(monkeypatch, "evaluate", "--data", data, *judged, *model, "ddpm:2:1.5", "ddim:2:1")
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [row["name"] for row in figures["rows"][-2:]] == ["ddpm 2 cfg 1.5", "ddim 2 cfg 1"]
+    assert all(0 <= row["agreement"] <= 1 for row in figures["rows"])
+
+
+@torch.no_grad()
+def check_networks_agree(dit: nn.Module, transformer_: nn.Module) -> None:
+    """To 1e-4, also where the timesteps' frequencies matter and under the null class."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in dit.parameters():
+        assert not parameter.requires_grad
+    x = torch.randn(4, 4, 4, 4, generator=generator)
+    t, y = torch.tensor([0, 3, 500, 999]), torch.tensor([0, 1, 2, 3])
+    ours, theirs = dit(x, t, y), transformer_(x, timestep=t, class_labels=y).sample
+    assert float(ours.abs().max()) > 0
+    torch.testing.assert_close(ours, theirs, atol=1e-4 * float(theirs.abs().max()), rtol=0)
+
+
+def test_exported_weights_compute_what_the_averaged_dit_does(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    dit = transformer.small_dit(4, 3)
+    for parameter in dit.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.05)
+    dit.eval().requires_grad_(False)
+    check_networks_agree(dit, export.as_diffusers(dit))
+    vae = autoencoder.small_autoencoder(32)
+    export.export(dit, vae, {"a": [], "b": [], "c": []}, tmp_path, "mit")
+    state = load_file(tmp_path / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert {tensor.dtype for tensor in state.values()} == {torch.float16}
+    config = json.loads((tmp_path / "transformer" / "config.json").read_text())
+    assert config["downscale_freq_shift"] == 1
+    assert isinstance(AutoencoderKL.from_pretrained(tmp_path / "vae"), AutoencoderKL)
