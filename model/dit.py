@@ -6,14 +6,31 @@ official checkpoint loads with ``strict=True``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from model.embedders import LabelEmbedder, PatchEmbed, TimestepEmbedder, sincos_pos_embed
+
+__all__ = [
+    "LATENT_CHANNELS",
+    "Attention",
+    "DiT",
+    "DiTBlock",
+    "DiT_models",
+    "FinalLayer",
+    "LabelEmbedder",
+    "Mlp",
+    "Modulation",
+    "PatchEmbed",
+    "TimestepEmbedder",
+    "modulate",
+    "sincos_pos_embed",
+]
 
 LATENT_CHANNELS = 4
 
@@ -23,80 +40,15 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
 
 
-class TimestepEmbedder(nn.Module):
-    """Timesteps (N,), whole or fractional, -> vectors (N, D).
+class Modulation(nn.Sequential):
+    """SiLU and Linear: conditioning (N, D) -> several modulation vectors side by side."""
 
-    The frequencies fall from 1 to nearly 1 / max_period as in the official code. diffusers'
-    DiTTransformer2DModel spreads them to exactly 1 / max_period (its downscale_freq_shift is 1),
-    also for the official weights, which were not trained so; 1 here repeats it.
-    """
+    def __init__(self, hidden_size: int, vectors: int) -> None:
+        super().__init__(nn.SiLU(), nn.Linear(hidden_size, vectors * hidden_size))
 
-    def __init__(
-        self,
-        hidden_size: int,
-        frequency_embedding_size: int = 256,
-        downscale_freq_shift: int = 0,
-    ) -> None:
-        super().__init__()
-        self.frequency_embedding_size = frequency_embedding_size
-        self.downscale_freq_shift = downscale_freq_shift
-        self.mlp = nn.Sequential(
-            nn.Linear(frequency_embedding_size, hidden_size),
-            nn.SiLU(),
-            nn.Linear(hidden_size, hidden_size),
-        )
-
-    @staticmethod
-    def timestep_embedding(
-        t: Tensor, dim: int, max_period: float = 10000.0, downscale_freq_shift: int = 0
-    ) -> Tensor:
-        """Sinusoids of Vaswani et al. 2017, cosines first: (N,) -> fp32 (N, dim)."""
-        half = dim // 2
-        places = torch.arange(half, dtype=torch.float32, device=t.device)
-        exponents = places / (half - downscale_freq_shift)
-        angles = t.float()[:, None] * torch.exp(-math.log(max_period) * exponents)  # (N, dim / 2)
-        embedding = torch.cat([angles.cos(), angles.sin()], dim=1)
-        return F.pad(embedding, (0, dim % 2))
-
-    def forward(self, t: Tensor) -> Tensor:
-        sinusoids = self.timestep_embedding(
-            t, self.frequency_embedding_size, downscale_freq_shift=self.downscale_freq_shift
-        )
-        return self.mlp(sinusoids.to(self.mlp[0].weight.dtype))
-
-
-class LabelEmbedder(nn.Module):
-    """Class labels (N,) -> vectors (N, D); the last row of the table is the null class."""
-
-    def __init__(self, num_classes: int, hidden_size: int, dropout_prob: float) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.dropout_prob = dropout_prob
-        self.embedding_table = nn.Embedding(num_classes + (dropout_prob > 0), hidden_size)
-
-    def token_drop(self, labels: Tensor, force_drop_ids: Tensor | None = None) -> Tensor:
-        """Replace labels by the null class: with dropout_prob, or where force_drop_ids is 1."""
-        if force_drop_ids is None:
-            dropped = torch.rand(labels.shape[0], device=labels.device) < self.dropout_prob
-        else:
-            dropped = force_drop_ids == 1
-        return torch.where(dropped, self.num_classes, labels)
-
-    def forward(self, labels: Tensor, force_drop_ids: Tensor | None = None) -> Tensor:
-        if (self.training and self.dropout_prob > 0) or force_drop_ids is not None:
-            labels = self.token_drop(labels, force_drop_ids)
-        return self.embedding_table(labels)
-
-
-class PatchEmbed(nn.Module):
-    """Latents (N, C, H, W) -> tokens (N, T, D), one a patch, row by row."""
-
-    def __init__(self, patch_size: int, in_channels: int, hidden_size: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)
+    @property
+    def linear(self) -> nn.Linear:
+        return cast(nn.Linear, self[1])
 
 
 class Attention(nn.Module):
@@ -113,7 +65,8 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(N, T, 3, self.num_heads, D // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (N, heads, T, head_dim) each
         mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(mixed.transpose(1, 2).reshape(N, T, D))
+        projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(N, T, D))
+        return projected
 
 
 class Mlp(nn.Module):
@@ -125,7 +78,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(inner_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        transformed: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return transformed
 
 
 class DiTBlock(nn.Module):
@@ -137,7 +91,7 @@ class DiTBlock(nn.Module):
         self.attn = Attention(hidden_size, num_heads)
         self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
         self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio))
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+        self.adaLN_modulation = Modulation(hidden_size, 6)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         return self.transform(x, self.adaLN_modulation(c))
@@ -158,7 +112,7 @@ class FinalLayer(nn.Module):
         super().__init__()
         self.norm_final = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
         self.linear = nn.Linear(hidden_size, patch_size * patch_size * out_channels)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
+        self.adaLN_modulation = Modulation(hidden_size, 2)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         return self.transform(x, self.adaLN_modulation(c))
@@ -166,7 +120,8 @@ class FinalLayer(nn.Module):
     def transform(self, x: Tensor, modulation: Tensor) -> Tensor:
         """The layer, given its two modulation vectors as (N, 2 D)."""
         shift, scale = modulation.chunk(2, 1)
-        return self.linear(modulate(self.norm_final(x), shift, scale))
+        patches: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
+        return patches
 
 
 class DiT(nn.Module):
@@ -175,8 +130,12 @@ class DiT(nn.Module):
     ``forward`` gives the predicted noise and, with ``learn_sigma``, as many channels again that
     place the variance in its learned range (Nichol & Dhariwal 2021, equation 15).
 
-    In eval mode the adaLN projections of all blocks and of the final layer are views into one
-    matrix, so that inference takes them in one product before the first block.
+    In eval mode the adaLN parameters of all blocks and of the final layer are views into one
+    matrix, so that inference takes them in one product before the first block. Change parameters
+    in place (or by load_state_dict) there: a parameter whose ``.data`` is replaced leaves the matrix.
+
+    Raises:
+        ValueError: sizes that do not divide: the image into patches, the width into heads.
     """
 
     def __init__(
@@ -195,6 +154,10 @@ class DiT(nn.Module):
         downscale_freq_shift: int = 0,
     ) -> None:
         super().__init__()
+        if input_size % patch_size:
+            raise ValueError(f"patch_size {patch_size} does not divide input_size {input_size}")
+        if hidden_size % num_heads or hidden_size % 4:
+            raise ValueError(f"num_heads {num_heads} or 4 does not divide {hidden_size=}")
         self.input_size = input_size
         self.patch_size = patch_size
         self.in_channels = in_channels
@@ -203,9 +166,7 @@ class DiT(nn.Module):
         self.num_classes = num_classes
         self.learn_sigma = learn_sigma
         self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
-        self.t_embedder = TimestepEmbedder(
-            hidden_size, downscale_freq_shift=downscale_freq_shift
-        )
+        self.t_embedder = TimestepEmbedder(hidden_size, downscale_freq_shift=downscale_freq_shift)
         self.y_embedder = LabelEmbedder(num_classes, hidden_size, class_dropout_prob)
         tokens = (input_size // patch_size) ** 2
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, hidden_size), requires_grad=False)
@@ -214,7 +175,7 @@ class DiT(nn.Module):
         )
         self.final_layer = FinalLayer(hidden_size, patch_size, self.out_channels)
         self._modulation: tuple[Tensor, Tensor] | None = None
-        self.register_load_state_dict_post_hook(lambda module, _: module._share_modulation())
+        self.register_load_state_dict_post_hook(_share_after_load)  # type: ignore[no-untyped-call]
         self.initialize_weights()
 
     def initialize_weights(self) -> None:
@@ -226,12 +187,13 @@ class DiT(nn.Module):
         grid_size = self.input_size // self.patch_size
         self.pos_embed.data.copy_(sincos_pos_embed(self.pos_embed.shape[-1], grid_size))
         patch = self.x_embedder.proj
-        nn.init.xavier_uniform_(patch.weight.view(patch.weight.shape[0], -1))
         assert patch.bias is not None, "this is a bug: the patch projection has a bias"
+        nn.init.xavier_uniform_(patch.weight.view(patch.weight.shape[0], -1))
         nn.init.zeros_(patch.bias)
         nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        nn.init.normal_(self.t_embedder.mlp[0].weight, std=0.02)
-        nn.init.normal_(self.t_embedder.mlp[2].weight, std=0.02)
+        for parameter in self.t_embedder.mlp.parameters():
+            if parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.02)
         for linear in [*self._modulation_linears(), self.final_layer.linear]:
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -245,7 +207,7 @@ class DiT(nn.Module):
     def unpatchify(self, x: Tensor) -> Tensor:
         """Patches (N, T, p * p * C) -> latents (N, C, S, S)."""
         p, c, side = self.patch_size, self.out_channels, self.input_size // self.patch_size
-        x = x.view(x.shape[0], side, side, p, p, c)
+        x = x.reshape(x.shape[0], side, side, p, p, c)
         return torch.einsum("nhwpqc->nchpwq", x).reshape(x.shape[0], c, side * p, side * p)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -293,76 +255,54 @@ class DiT(nn.Module):
         self._share_modulation()
         return self
 
+    def __setstate__(self, state: dict[str, object]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._share_modulation()  # a copy's parameters stand each for itself
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiT:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._share_modulation()
         return self
 
     def _modulation_linears(self) -> list[nn.Linear]:
-        layers = [*self.blocks, self.final_layer]
-        return [layer.adaLN_modulation[1] for layer in layers]
+        layers = cast("list[DiTBlock | FinalLayer]", [*self.blocks, self.final_layer])
+        return [layer.adaLN_modulation.linear for layer in layers]
 
     @torch.no_grad()
     def _share_modulation(self) -> None:
         """Make all adaLN parameters views into one weight and one bias, in eval mode only."""
         self._modulation = None
         linears = self._modulation_linears()
-        if self.training or linears[0].weight.is_meta:
+        weights, biases = zip(*[(linear.weight, linear.bias) for linear in linears])
+        if self.training or any(parameter.is_meta for parameter in weights + biases):
             return
-        weight = torch.cat([linear.weight for linear in linears])
-        bias = torch.cat([linear.bias for linear in linears])
+        weight, bias = torch.cat(weights), torch.cat(biases)
         sizes = [linear.out_features for linear in linears]
-        for linear, rows, values in zip(linears, weight.split(sizes), bias.split(sizes)):
+        for linear, rows, values in zip(
+            linears, torch.split(weight, sizes), torch.split(bias, sizes)
+        ):
             linear.weight.data, linear.bias.data = rows, values
         self._modulation = weight, bias
 
     def _forward_shared(self, tokens: Tensor, modulations: Tensor) -> Tensor:
         """All blocks and the final layer, given every modulation vector as one (N, M) tensor."""
         sizes = [linear.out_features for linear in self._modulation_linears()]
-        *of_blocks, of_final = modulations.split(sizes, dim=1)
+        *of_blocks, of_final = torch.split(modulations, sizes, dim=1)
         for block, modulation in zip(self.blocks, of_blocks):
-            tokens = block.transform(tokens, modulation)
+            tokens = cast(DiTBlock, block).transform(tokens, modulation)
         return self.final_layer.transform(tokens, of_final)
 
 
-def sincos_pos_embed(dim: int, grid_size: int) -> Tensor:
-    """Fixed 2-D position embedding (grid_size**2, dim): first half from columns, second from rows."""
-    frequencies = 10000.0 ** -(np.arange(dim // 4, dtype=np.float64) / (dim / 4))
-    angles = np.outer(np.arange(grid_size, dtype=np.float64), frequencies)  # (grid, dim / 4)
-    line = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # (grid, dim / 2)
-    columns, rows = np.tile(line, (grid_size, 1)), np.repeat(line, grid_size, axis=0)
-    return torch.from_numpy(np.concatenate([columns, rows], axis=1)).float()
+def _share_after_load(module: DiT, _: object) -> None:
+    module._share_modulation()
 
 
 _WIDTHS = {"XL": (1152, 28, 16), "L": (1024, 24, 16), "B": (768, 12, 12), "S": (384, 12, 6)}
 
-
-def _build(
-    shape: tuple[int, int, int],
-    patch_size: int,
-    *,
-    input_size: int = 32,
-    in_channels: int = LATENT_CHANNELS,
-    class_dropout_prob: float = 0.1,
-    num_classes: int = 1000,
-    learn_sigma: bool = True,
-) -> DiT:
-    hidden_size, depth, num_heads = shape
-    return DiT(
-        input_size=input_size,
-        patch_size=patch_size,
-        in_channels=in_channels,
-        hidden_size=hidden_size,
-        depth=depth,
-        num_heads=num_heads,
-        class_dropout_prob=class_dropout_prob,
-        num_classes=num_classes,
-        learn_sigma=learn_sigma,
-    )
-
-
 DiT_models: dict[str, Callable[..., DiT]] = {
-    f"DiT-{name}/{patch_size}": partial(_build, shape, patch_size)
-    for name, shape in _WIDTHS.items()
+    f"DiT-{name}/{patch_size}": partial(
+        DiT, hidden_size=hidden_size, depth=depth, num_heads=num_heads, patch_size=patch_size
+    )
+    for name, (hidden_size, depth, num_heads) in _WIDTHS.items()
     for patch_size in (2, 4, 8)
 }
