@@ -14,8 +14,8 @@ from model.json_file import JsonFile
 from model.naming import is_diffusers, to_official
 from model.weights import Weights
 
-_TRANSFORMERS = ("DiTTransformer2DModel", "Transformer2DModel")
-_LARGEST_SIDE = 1024  # latents a side; a bound for what a file may claim
+_DEFAULT_INPUT_SIZE = 32
+_LARGEST_INPUT_SIZE = 1024  # a bound for what a file may claim
 _XL_WIDTH, _XL_HEAD_DIM, _HEAD_DIM = 1152, 72, 64
 
 
@@ -62,19 +62,13 @@ class Architecture:
         return dit
 
 
-def config_beside(weights: Weights) -> JsonFile | None:
-    """The config.json beside a file of weights, where it is that of a transformer."""
-    path = weights.place.with_name("config.json")
-    if not path.is_file():
-        return None
-    config = JsonFile.read(path)
-    return config if config.fields.get("_class_name") in _TRANSFORMERS else None
-
-
 def official_state(
     state: dict[str, Tensor], weights: Weights, config: JsonFile | None
 ) -> dict[str, Tensor]:
     """The same tensors under the official names, whichever the file has.
+
+    diffusers' names leave out the position embedding, and so the input size: without a config.json
+    that is taken to be 32, DiT's own default.
 
     Raises:
         CheckpointError: a name or a shape is none of DiTTransformer2DModel's.
@@ -82,7 +76,9 @@ def official_state(
     if not is_diffusers(state):
         return state
     patch_size = _shape(state, "pos_embed.proj.weight", 4, weights)[2]
-    sample_size = 32 if config is None else config.integer("sample_size", 32, high=_LARGEST_SIDE)
+    sample_size = _DEFAULT_INPUT_SIZE
+    if config is not None:
+        sample_size = config.integer("sample_size", sample_size, high=_LARGEST_INPUT_SIZE)
     try:
         return to_official(state, sample_size // patch_size)
     except KeyError as error:
@@ -118,6 +114,8 @@ def architecture_of(
     if rest or out_channels not in (in_channels, 2 * in_channels):
         what = f"final_layer.linear has {out_size} rows, which fits no count of channels"
         raise CheckpointError(weights.place, what)
+    if hidden_size % 4:
+        raise CheckpointError(weights.place, f"width {hidden_size} must be a multiple of 4")
     if rows < 2:
         raise CheckpointError(weights.place, "the label table has no row for the null class")
     found = Architecture(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from model.architecture import Architecture, architecture_of, config_beside, official_state
+from model.architecture import Architecture, architecture_of, official_state
 from model.class_names import ClassNames, default_class_names, read_class_names
 from model.diffusion import NoiseSchedule
 from model.dit import DiT
-from model.errors import CheckpointError
+from model.errors import CheckpointError, reason
 from model.json_file import JsonFile
 from model.sources import OFFICIAL_VAE, OFFICIAL_VAE_CHANNELS, Report, Source, find_source, find_vae
 from model.vae import Vae, default_vae_dtype, load_vae
@@ -70,36 +72,53 @@ def load_checkpoint(
     Raises:
         CheckpointError: anything is wrong with any file, in one line that names it.
     """
-    found = find_source(source, report)
-    report(f"{found.name}: reading {found.transformer.nbytes() / 1e6:.0f} MB of weights")
-    with ThreadPoolExecutor(2) as pool:  # hashing leaves the interpreter to the loading
-        dit_digest = pool.submit(found.transformer.digest)
-        dit, architecture = _load_dit(found.transformer, device, dtype)
-        names = _class_names(found, classes, dit.num_classes)
-        vae_folder = _vae_folder(found, vae, dit.in_channels, report)
-        report(f"{found.name}: reading the autoencoder in {vae_folder}")
-        vae_digest = pool.submit(lambda: Weights.in_folder(vae_folder).digest())
-        decoder = load_vae(vae_folder, device=device, dtype=default_vae_dtype(device, dtype))
-    _check_channels(dit, decoder, vae_folder)
-    facts = [asdict(architecture), asdict(found.schedule), _vae_facts(vae_folder)]
-    return Checkpoint(
-        name=found.name,
-        dit=dit,
-        vae=decoder,
-        schedule=found.schedule,
-        class_names=names,
-        licence=found.licence,
-        digest=_digest(facts, dit_digest.result(), vae_digest.result()),
-        architecture=architecture.name,
-    )
+    with _as_checkpoint_errors(source, device):
+        found = find_source(source, report)
+        report(f"{found.name}: reading {found.transformer.nbytes() / 1e6:.0f} MB of weights")
+        with ThreadPoolExecutor(2) as pool:  # hashing leaves the interpreter to the loading
+            dit_digest = pool.submit(found.transformer.digest)
+            dit, architecture = _load_dit(found, device, dtype, report)
+            names = _class_names(found, classes, dit.num_classes)
+            vae_folder = _vae_folder(found, vae, dit.in_channels, report)
+            report(f"{found.name}: reading the autoencoder in {vae_folder}")
+            vae_digest = pool.submit(lambda: Weights.in_folder(vae_folder).digest())
+            decoder = load_vae(vae_folder, device=device, dtype=default_vae_dtype(device, dtype))
+        _check_channels(dit, decoder, vae_folder)
+        facts = [asdict(architecture), asdict(found.schedule), _vae_facts(vae_folder)]
+        return Checkpoint(
+            name=found.name,
+            dit=dit,
+            vae=decoder,
+            schedule=found.schedule,
+            class_names=names,
+            licence=found.licence,
+            digest=_digest(facts, dit_digest.result(), vae_digest.result()),
+            architecture=architecture.name,
+        )
+
+
+@contextmanager
+def _as_checkpoint_errors(source: str, device: torch.device) -> Iterator[None]:
+    """Put in one line what no reader below is asked to foresee."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise CheckpointError(source, f"does not fit on {device}: {reason(error)}") from error
+    except OSError as error:  # no permission, a broken disk
+        raise CheckpointError(error.filename or source, error.strerror or reason(error)) from error
 
 
 def _load_dit(
-    weights: Weights, device: torch.device, dtype: torch.dtype
+    found: Source, device: torch.device, dtype: torch.dtype, report: Report
 ) -> tuple[DiT, Architecture]:
-    config = config_beside(weights)
-    state = official_state(weights.read(), weights, config)
-    architecture = architecture_of(state, weights, config)
+    weights = found.transformer
+    state = official_state(weights.read(), weights, found.config)
+    architecture = architecture_of(state, weights, found.config)
+    if found.config is None:
+        size, heads = architecture.input_size, architecture.num_heads
+        report(
+            f"{found.name}: no config.json beside it, taken for input_size {size}, {heads} heads"
+        )
     dit = architecture.build()
     fill(dit, state, weights.place, device=device, dtype=dtype)
     return dit, architecture
@@ -111,12 +130,9 @@ def _class_names(found: Source, classes: Path | None, num_classes: int) -> Class
         return default_class_names(num_classes)
     if len(names) == num_classes:
         return names
-    place = found.transformer.place
-    if len(names) == num_classes + 1:
-        what = f"the label table has {len(names)} rows for {len(names)} classes, none for the null"
-        raise CheckpointError(place, f"{what} class")
-    what = f"names {len(names)} classes, but {place} has {num_classes}"
-    raise CheckpointError(classes or found.name, what)
+    rows = f"the label table has {num_classes + 1} rows: {num_classes} classes and the null class"
+    place = classes or (found.index.path if found.index else found.transformer.place)
+    raise CheckpointError(place, f"names {len(names)} classes, but {rows}")
 
 
 def _vae_folder(found: Source, vae: str | None, in_channels: int, report: Report) -> Path:

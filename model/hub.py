@@ -5,6 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
 from model.errors import CheckpointError, reason
 from model.weights import WEIGHT_FILES
 
@@ -70,13 +77,6 @@ def _snapshot(
     endpoint: str | None,
     cache_dir: Path | None,
 ) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
     try:
         folder = snapshot_download(
             repo_id,

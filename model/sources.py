@@ -22,6 +22,7 @@ _BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 _FILE_KINDS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 _HUB_LICENCES = {"facebook/DiT": "CC-BY-NC-4.0"}
 _SPELLINGS = {"apache-2.0": "Apache-2.0", "openrail": "OpenRAIL", "unknown": None, "other": None}
+_TRANSFORMERS = ("DiTTransformer2DModel", "Transformer2DModel")
 _LICENCE = re.compile(r"^license:[ \t]*[\"']?([\w.+-]+)", re.MULTILINE)
 
 Report = Callable[[str], None]
@@ -29,10 +30,16 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model's files, found but not read; ``vae_folder`` is None where it has no autoencoder."""
+    """A model's files, its weights found but not read.
+
+    ``config`` is the transformer's config.json and ``index`` the pipeline's model_index.json;
+    ``vae_folder`` is None where the source has no autoencoder.
+    """
 
     name: str
     transformer: Weights
+    config: JsonFile | None = None
+    index: JsonFile | None = None
     vae_folder: Path | None = None
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
     class_names: ClassNames | None = None
@@ -47,7 +54,7 @@ def find_source(source: str, report: Report) -> Source:
     """
     if source == BUNDLED:
         return _pipeline(BUNDLED, _BUNDLED_FOLDER)
-    path = Path(source).expanduser()
+    path = Path(source)
     if path.is_dir():
         return _pipeline(path.resolve().name, path)
     if path.is_file() or path.suffix in _FILE_KINDS:
@@ -64,7 +71,7 @@ def find_vae(source: str, report: Report) -> Path:
     Raises:
         CheckpointError: there is no such thing, or it is no autoencoder.
     """
-    folder = Path(source).expanduser()
+    folder = Path(source)
     if not folder.is_dir():
         if not is_hub_id(source):
             raise CheckpointError(source, "not a folder, and not spelled as a hub id")
@@ -82,11 +89,14 @@ def _pipeline(name: str, folder: Path) -> Source:
     if index.text("_class_name") != "DiTPipeline":
         raise index.wrong("_class_name", 'must be "DiTPipeline"')
     labels = index.fields.get("id2label")
-    if not (folder / "transformer" / "config.json").is_file():
-        raise CheckpointError(folder / "transformer" / "config.json", "no such file")
+    config = JsonFile.read(folder / "transformer" / "config.json")
+    if not _is_transformer(config):
+        raise config.wrong("_class_name", f"must be {_TRANSFORMERS[0]}")
     return Source(
         name=name,
         transformer=Weights.in_folder(folder / "transformer"),
+        config=config,
+        index=index,
         vae_folder=folder / "vae",
         schedule=_schedule(folder / "scheduler" / "scheduler_config.json"),
         class_names=None if labels is None else class_names(labels, index.path),
@@ -97,7 +107,15 @@ def _pipeline(name: str, folder: Path) -> Source:
 def _single_file(path: Path) -> Source:
     if path.suffix not in _FILE_KINDS:
         raise CheckpointError(path, f"must end in one of {', '.join(_FILE_KINDS)}")
-    return Source(name=path.name, transformer=Weights.of_file(path))
+    beside = path.with_name("config.json")
+    config = JsonFile.read(beside) if beside.is_file() else None
+    if config is not None and not _is_transformer(config):
+        config = None  # something else's, in the same folder
+    return Source(name=path.name, transformer=Weights.of_file(path), config=config)
+
+
+def _is_transformer(config: JsonFile) -> bool:
+    return config.fields.get("_class_name") in _TRANSFORMERS
 
 
 def _schedule(path: Path) -> NoiseSchedule:
@@ -129,6 +147,7 @@ def _licence(name: str, card: Path) -> str | None:
             return licence
     if not card.is_file():
         return None
-    _, opening, rest = card.read_text(encoding="utf-8", errors="replace").partition("---\n")
-    found = _LICENCE.search(rest.partition("\n---")[0]) if opening else None
+    text = card.read_text(encoding="utf-8", errors="replace")
+    front_matter = text[4:].partition("\n---")[0] if text.startswith("---\n") else ""
+    found = _LICENCE.search(front_matter)
     return _SPELLINGS.get(found[1], found[1].upper()) if found else None
