@@ -1,0 +1,37 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.checkpoints import write_pipeline
+from tests.harness import Running, load_small_runner, running_service
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(1)  # the small models gain nothing from more
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DiTPipeline folder of a small random model with five classes, 8 x 8 pixels."""
+    return write_pipeline(tmp_path_factory.mktemp("pipeline"))
+
+
+@pytest.fixture(scope="session")
+def service(pipeline_folder: Path) -> Iterator[Running]:
+    """A running service on that model, for tests that leave it as they found it."""
+    with running_service(lambda: load_small_runner(pipeline_folder)) as running:
+        yield running
