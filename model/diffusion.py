@@ -12,6 +12,7 @@ step count and step index advance together in `advance`, each under its own row.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class NoiseSchedule:
         return np.cumprod(1.0 - betas)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class SamplerTable:
     """One sampler at one step count.
 
@@ -66,9 +67,9 @@ def advance(
 
     Args:
         x: latents (N, C, S, S).
-        x0_before: the estimates of the step before, (N, C, S, S).
+        x0_before: the estimates of the step before, (N, C, S, S); at the first step anything finite.
         output: the model's answer: the noise (N, C, S, S), or with variance channels (N, 2 C, S, S).
-        noise: standard normal (N, C, S, S); read where the row takes noise.
+        noise: standard normal (N, C, S, S); where the row takes none, anything finite.
         coefficients: (N, len(COLUMNS)).
 
     Returns:
@@ -89,14 +90,15 @@ def advance(
 def respaced_timesteps(schedule: NoiseSchedule, num_sampling_steps: int) -> list[int]:
     """The official respacing (space_timesteps with one section), from noise to picture.
 
-    A single step starts at the noisiest timestep; the official code would take timestep 0 there,
-    which leaves the noise as it is.
+    The strides are summed up, not multiplied: that decides how the official code rounds. A single
+    step starts at the noisiest timestep; the official code would take timestep 0 there, which
+    leaves the noise as it is.
     """
     last = schedule.num_train_timesteps - 1
     if num_sampling_steps == 1:
         return [last]
-    stride = last / (num_sampling_steps - 1)
-    return [round(i * stride) for i in range(num_sampling_steps)][::-1]
+    strides = itertools.repeat(last / (num_sampling_steps - 1), num_sampling_steps - 1)
+    return [round(place) for place in itertools.accumulate(strides, initial=0.0)][::-1]
 
 
 def ddpm_table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> SamplerTable:
@@ -107,17 +109,14 @@ def ddpm_table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> SamplerTabl
     here, after = _alpha_bars(schedule, timesteps)
     beta = 1 - here / after
     posterior = beta * (1 - after) / (1 - here)
-    log_min = np.log(np.append(posterior[:-1], 1.0))  # the last step takes no noise
-    log_max = np.append(np.log(beta[:-1]), 0.0)
-    return _table(
-        timesteps,
-        here,
-        a=(1 - after) * np.sqrt(here / after) / (1 - here),
-        b=beta * np.sqrt(after) / (1 - here),
-        noise=np.append(np.ones(len(here) - 1), 0.0),
-        log_var_min=log_min,
-        log_var_max=log_max,
-    )
+    columns = {
+        "a": (1 - after) * np.sqrt(here / after) / (1 - here),
+        "b": beta * np.sqrt(after) / (1 - here),
+        "noise": np.append(np.ones(len(here) - 1), 0.0),  # the last step takes no noise
+        "log_var_min": np.append(np.log(posterior[:-1]), 0.0),
+        "log_var_max": np.append(np.log(beta[:-1]), 0.0),
+    }
+    return _table(timesteps, here, columns)
 
 
 def ddim_table(schedule: NoiseSchedule, timesteps: Sequence[int], eta: float = 0.0) -> SamplerTable:
@@ -126,7 +125,8 @@ def ddim_table(schedule: NoiseSchedule, timesteps: Sequence[int], eta: float = 0
     sigma = eta * np.sqrt((1 - after) / (1 - here) * (1 - here / after))
     direction = np.sqrt(np.maximum(1 - after - sigma**2, 0.0))  # multiplies eps
     a = direction / np.sqrt(1 - here)
-    return _table(timesteps, here, a=a, b=np.sqrt(after) - a * np.sqrt(here), noise=sigma)
+    b = np.sqrt(after) - a * np.sqrt(here)
+    return _table(timesteps, here, {"a": a, "b": b, "noise": sigma})
 
 
 def dpmpp_2m_table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> SamplerTable:
@@ -138,13 +138,12 @@ def dpmpp_2m_table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> Sampler
     towards_x0 = np.sqrt(after) * shrink
     half_inverse_ratio = np.zeros(len(here))  # 1 / (2 r) with r = h_{i-1} / h_i
     half_inverse_ratio[1:-1] = h[1:] / (2 * h[:-1])
-    return _table(
-        timesteps,
-        here,
-        a=np.sqrt((1 - after) / (1 - here)),
-        b=towards_x0 * (1 + half_inverse_ratio),
-        c=-towards_x0 * half_inverse_ratio,
-    )
+    columns = {
+        "a": np.sqrt((1 - after) / (1 - here)),
+        "b": towards_x0 * (1 + half_inverse_ratio),
+        "c": -towards_x0 * half_inverse_ratio,
+    }
+    return _table(timesteps, here, columns)
 
 
 def _alpha_bars(schedule: NoiseSchedule, timesteps: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -154,11 +153,11 @@ def _alpha_bars(schedule: NoiseSchedule, timesteps: Sequence[int]) -> tuple[np.n
 
 
 def _table(
-    timesteps: Sequence[int], here: np.ndarray, **columns: np.ndarray
+    timesteps: Sequence[int], here: np.ndarray, columns: dict[str, np.ndarray]
 ) -> SamplerTable:
     zeros = np.zeros(len(here))
-    columns |= {"x0_x": np.sqrt(1 / here), "x0_eps": -np.sqrt(1 / here - 1)}
-    stacked = np.stack([columns.get(name, zeros) for name in COLUMNS], axis=1)
+    whole = {"x0_x": np.sqrt(1 / here), "x0_eps": -np.sqrt(1 / here - 1)} | columns
+    stacked = np.stack([whole.get(name, zeros) for name in COLUMNS], axis=1)
     return SamplerTable(
         torch.tensor(timesteps, dtype=torch.float32), torch.from_numpy(stacked).float()
     )
@@ -177,8 +176,8 @@ def _dpmpp_2m(schedule: NoiseSchedule, num_sampling_steps: int) -> SamplerTable:
     last = schedule.num_train_timesteps - 1
     if num_sampling_steps > last:
         return dpmpp_2m_table(schedule, range(last, -1, -1))
-    points = np.linspace(last, 0, num_sampling_steps + 1).round().astype(int)
-    return dpmpp_2m_table(schedule, points[:-1].tolist())
+    points = np.linspace(0, last, num_sampling_steps + 1).round().astype(int)
+    return dpmpp_2m_table(schedule, points[:0:-1].tolist())
 
 
 SAMPLERS: dict[str, Callable[[NoiseSchedule, int], SamplerTable]] = {
@@ -222,34 +221,41 @@ def training_loss(
         y: class labels (N,).
         noise: standard normal, shaped as ``x_start``.
     """
-    alpha_bar = torch.from_numpy(schedule.alpha_bar).float().to(t.device)[t].view(-1, 1, 1, 1)
-    x = alpha_bar.sqrt() * x_start + (1 - alpha_bar).sqrt() * noise
+    signal, deviation = _noising(schedule).to(t.device)[:, t, None, None, None]
+    x = signal * x_start + deviation * noise
     output = model(x, t, y)
     channels = x_start.shape[1]
     eps = output[:, :channels]
     losses = {"mse": (noise - eps).pow(2).mean((1, 2, 3))}
     if output.shape[1] > channels:
-        losses["vb"] = _variational_bound(schedule, x_start, x, t, eps.detach(), output[:, channels:])
+        frozen = torch.cat([eps.detach(), output[:, channels:]], dim=1)
+        losses["vb"] = _variational_bound(schedule, x_start, x, t, frozen)
     return losses | {"loss": sum(losses.values(), torch.zeros_like(losses["mse"]))}
 
 
 def _variational_bound(
-    schedule: NoiseSchedule, x_start: Tensor, x: Tensor, t: Tensor, eps: Tensor, variance: Tensor
+    schedule: NoiseSchedule, x_start: Tensor, x: Tensor, t: Tensor, output: Tensor
 ) -> Tensor:
     """KL of the true posterior from the model's, or at t = 0 the decoder's -log likelihood."""
     rows = _posterior_rows(schedule).to(t.device)[t]
     x0_x, x0_eps, a, b, _, _, log_var_min, log_var_max = rows[:, :, None, None, None].unbind(1)
+    eps, variance = output.chunk(2, dim=1)
     true_mean = a * x + b * x_start
     mean = a * x + b * (x0_x * x + x0_eps * eps)
-    fraction = (variance + 1) / 2
-    log_var = log_var_min + fraction * (log_var_max - log_var_min)
-    kl = 0.5 * (
-        log_var - log_var_min - 1 + (log_var_min - log_var).exp()
-        + (true_mean - mean).pow(2) * (-log_var).exp()
-    )
+    log_var = log_var_min + (variance + 1) / 2 * (log_var_max - log_var_min)
+    log_ratio = log_var_min - log_var
+    distance = (true_mean - mean).pow(2) * (-log_var).exp()
+    kl = 0.5 * (log_ratio.exp() - log_ratio - 1 + distance)
     nll = -_discretized_log_likelihood(x_start, mean, 0.5 * log_var)
     nats = torch.where((t == 0).view(-1, 1, 1, 1), nll, kl)
     return nats.mean((1, 2, 3)) / math.log(2.0)
+
+
+@functools.cache
+def _noising(schedule: NoiseSchedule) -> Tensor:
+    """sqrt(alpha_bar) and sqrt(1 - alpha_bar) by timestep, (2, num_train_timesteps)."""
+    alpha_bar = schedule.alpha_bar
+    return torch.from_numpy(np.sqrt([alpha_bar, 1 - alpha_bar])).float()
 
 
 @functools.cache
