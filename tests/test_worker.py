@@ -1,0 +1,219 @@
+"""Faults stay where they belong: one image's fault costs the request it belongs to, no other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.runner import DeviceLost, Flight, ModelRunner, OutOfMemory, TickTimes
+from model.trajectory import plan_trajectory
+from service.admission import AdmissionQueue
+from service.errors import ClientGone, DeadlinePassed, ImageFailed, Unavailable
+from service.jobs import Job, Progress
+from service.metrics import Metrics
+from service.pace import Pace
+from service.worker import Worker
+from tests.harness import load_small_checkpoint
+
+BAD_SEED = 666
+
+
+class BrittleRunner(ModelRunner):
+    """Fails any tick or decode that a bad image has part in, as it is told to."""
+
+    fault: Exception | None = None
+    at_step = 0
+    in_decode = False
+    most_rows = 1_000
+
+    def tick(self, flights: Sequence[Flight]) -> int:
+        rows = sum(flight.rows for flight in flights)
+        if rows > self.most_rows:
+            raise OutOfMemory(f"{rows} rows")
+        self._check(flights, in_decode=False)
+        return super().tick(flights)
+
+    def decode(self, flights: Sequence[Flight]) -> list[np.ndarray | None]:
+        self._check(flights, in_decode=True)
+        return super().decode(flights)
+
+    def _check(self, flights: Sequence[Flight], *, in_decode: bool) -> None:
+        for flight in flights:
+            due = self.in_decode == in_decode and (in_decode or flight.step == self.at_step)
+            if self.fault is not None and flight.trajectory.seed == BAD_SEED and due:
+                raise self.fault
+
+
+class Bench:
+    """A worker that the test steps by hand."""
+
+    def __init__(self, folder: Path, max_rows: int = 32) -> None:
+        self.runner = BrittleRunner(load_small_checkpoint(folder), max_rows=max_rows)
+        self.queue = AdmissionQueue(100_000)
+        self.metrics = Metrics()
+        self.pace = Pace(TickTimes(1e-4, 1e-3), max_rows)
+        self.worker = Worker(self.runner, self.queue, self.metrics, self.pace)
+
+    def submit(self, *seeds: int, steps: int = 4, timeout_s: float = 60.0) -> Job:
+        now = time.monotonic()
+        trajectories = tuple(
+            plan_trajectory(
+                self.runner.checkpoint.schedule,
+                class_label=seed % 5,
+                cfg_scale=2.0,
+                num_sampling_steps=steps,
+                sampler="ddpm",
+                seed=seed,
+            )
+            for seed in seeds
+        )
+        job = Job(id=str(seeds), deadline=now + timeout_s, admitted=now, trajectories=trajectories)
+        self.queue.offer(job, self.pace)
+        return job
+
+    def finish(self) -> None:
+        while self.worker.busy:
+            self.worker.step(0.0)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest.fixture
+def bench(pipeline_folder: Path) -> Bench:
+    return Bench(pipeline_folder)
+
+
+def pixels(job: Job) -> list[np.ndarray]:
+    return job.future.result(timeout=0).pixels
+
+
+def alone(folder: Path, seed: int) -> np.ndarray:
+    bench = Bench(folder)
+    job = bench.submit(seed)
+    bench.finish()
+    return pixels(job)[0]
+
+
+@pytest.mark.parametrize("in_decode", [False, True])
+@pytest.mark.parametrize("fault", [RuntimeError("boom"), OutOfMemory("boom")])
+def test_only_the_request_of_a_bad_image_fails(
+    bench: Bench, pipeline_folder: Path, fault: Exception, in_decode: bool
+) -> None:
+    bench.runner.fault, bench.runner.in_decode, bench.runner.at_step = fault, in_decode, 2
+    good = [bench.submit(seed) for seed in range(6)]
+    bad = bench.submit(BAD_SEED)
+    bench.finish()
+    with pytest.raises(ImageFailed, match="image 0"):
+        bad.future.result(timeout=0)
+    for seed, job in enumerate(good):
+        off = np.abs(pixels(job)[0].astype(int) - alone(pipeline_folder, seed))
+        assert off.max() <= 1
+    assert bench.metric("dit_images_total", outcome="failed") == 1
+    assert bench.metric("dit_images_total", outcome="ok") == 6
+    assert bench.queue.row_steps == 0
+
+
+def test_a_bad_image_takes_its_own_requests_other_images_along(bench: Bench) -> None:
+    bench.runner.fault = RuntimeError("boom")
+    bad = bench.submit(1, BAD_SEED, 2, 3)
+    good = bench.submit(4)
+    bench.finish()
+    with pytest.raises(ImageFailed, match="image 1"):
+        bad.future.result(timeout=0)
+    assert len(pixels(good)) == 1
+    assert bench.queue.row_steps == 0
+
+
+def test_a_latent_that_is_not_finite_fails_its_request_alone(bench: Bench) -> None:
+    bad, good = bench.submit(1), bench.submit(2)
+    bench.worker.step(0.0)
+    bench.runner._latents[0] = torch.nan
+    bench.finish()
+    with pytest.raises(ImageFailed):
+        bad.future.result(timeout=0)
+    assert pixels(good)
+    assert bench.metric("dit_nonfinite_images_total") == 1
+
+
+def test_out_of_memory_by_sheer_size_fails_nobody(bench: Bench) -> None:
+    bench.runner.most_rows = 5
+    jobs = [bench.submit(seed) for seed in range(8)]
+    bench.finish()
+    assert all(pixels(job) for job in jobs)
+    assert bench.metric("dit_out_of_memory_total") > 0
+
+
+def test_a_lost_device_is_no_single_images_fault(bench: Bench) -> None:
+    bench.runner.fault = DeviceLost("gone")
+    jobs = [bench.submit(BAD_SEED), bench.submit(1)]
+    with pytest.raises(DeviceLost):
+        bench.finish()
+    bench.worker.abandon(Unavailable("device lost"))
+    for job in jobs:
+        with pytest.raises(Unavailable):
+            job.future.result(timeout=0)
+
+
+def test_a_cancelled_request_frees_its_rows_at_the_next_tick(bench: Bench) -> None:
+    gone, stays = bench.submit(1, 2, 3, steps=100), bench.submit(4, steps=100)
+    for _ in range(10):
+        bench.worker.step(0.0)
+    assert bench.metric("dit_requests_running") == 2
+    gone.cancel()
+    bench.worker.step(0.0)
+    with pytest.raises(ClientGone):
+        gone.future.result(timeout=0)
+    assert bench.metric("dit_requests_running") == 1
+    assert bench.metric("dit_images_total", outcome="cancelled") == 3
+    assert bench.metric("dit_denoise_steps_total", kind="cancelled") == 3 * 10 * 2
+    assert bench.queue.row_steps == 2 * (100 - 11)
+    stays.cancel()
+    bench.finish()
+
+
+def test_a_passed_deadline_ends_a_request_and_frees_its_rows(bench: Bench) -> None:
+    job = bench.submit(1, steps=1000, timeout_s=0.2)
+    while not job.future.done():
+        bench.worker.step(0.0)
+    with pytest.raises(DeadlinePassed):
+        job.future.result(timeout=0)
+    assert bench.metric("dit_images_total", outcome="timeout") == 1
+    assert bench.queue.row_steps == 0
+
+
+def test_progress_tells_steps_queue_and_previews(bench: Bench) -> None:
+    told: list[Progress] = []
+    now = time.monotonic()
+    template = bench.submit(1, 2, steps=6)
+    watched = Job(
+        id="watched",
+        deadline=now + 60,
+        admitted=now,
+        trajectories=template.trajectories,
+        preview_every=4,
+        on_progress=told.append,
+    )
+    bench.queue.offer(watched, bench.pace)
+    bench.finish()
+    assert [each.steps_done for each in told] == [2, 4, 6, 8, 10]
+    assert {each.steps for each in told} == {12}
+    (shown,) = [each.previews for each in told if each.previews]
+    assert [index for index, _ in shown] == [0, 1]
+    assert shown[0][1].shape == (8, 8, 3)
+
+
+def test_useful_work_is_counted_where_pictures_came_of_it(bench: Bench) -> None:
+    bench.submit(1, 2, steps=6)
+    bench.finish()
+    assert bench.metric("dit_denoise_steps_total", kind="useful") == 24
+    assert bench.metric("dit_tick_rows_sum") == 24
+    assert bench.metric("dit_tick_images_sum") == 12
+    assert bench.metric("dit_tick_duration_seconds_count") == 6
+    assert bench.metric("dit_decode_duration_seconds_count") == 1
+    assert bench.metric("dit_queue_wait_seconds_count") == 1
