@@ -61,7 +61,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) --quiet pip
 	@$(install-torch)
-	@$(PIP) --quiet --editable . --group dev
+	@$(PIP) --editable . --group dev
 	@touch $@
 
 # torch comes first and alone. On Linux, PyPI's build brings gigabytes of CUDA along: right where
@@ -72,8 +72,10 @@ define install-torch
 if [ -n "$(TORCH_INDEX)" ]; then \
 	$(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch; \
 elif [ "$$(uname -s)" = Linux ] && ! nvidia-smi -L >/dev/null 2>&1; then \
-	$(PIP) --no-deps --no-index torch 2>/dev/null \
-	|| $(PIP) --no-deps --index-url $(TORCH_CPU_INDEX) --retries 1 --timeout 15 torch \
+	$(PIP) --no-deps --no-index torch >/dev/null 2>&1 \
+	|| { $(reach-torch-index) && $(PIP) --no-deps --index-url "$(TORCH_CPU_INDEX)" torch; } \
 	|| echo "== no CPU build of torch within reach: taking PyPI's"; \
 fi
 endef
+reach-torch-index = $(BIN)/python -c 'from urllib.request import urlopen; \
+	urlopen("$(TORCH_CPU_INDEX)/torch/", timeout=10)' 2>/dev/null
