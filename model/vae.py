@@ -84,14 +84,11 @@ def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vae:
     state = {_renamed(name): tensor for name, tensor in weights.read().items()}
     fill(module, state, weights.place, device=device, dtype=dtype)
     module.to(memory_format=torch.channels_last)
-    scaling_factor = config.number("scaling_factor", float(module.config.scaling_factor))
-    if scaling_factor <= 0:
-        raise config.wrong("scaling_factor", "must be above 0")
     return Vae(
         module=module,
         latent_channels=latent_channels,
         downscale_factor=factor,
-        scaling_factor=scaling_factor,
+        scaling_factor=_scaling_factor(module, config),
         shift_factor=config.number("shift_factor", 0.0),
     )
 
@@ -101,9 +98,15 @@ def _build(config: JsonFile) -> AutoencoderKL | AutoencoderTiny:
     name = config.text("_class_name", "AutoencoderKL")
     if name not in _CLASSES:
         raise config.wrong("_class_name", f"must be one of {', '.join(_CLASSES)}")
+    # Null is absent here, and _use_default_values would have from_config ignore what is written.
+    fields = {
+        key: value
+        for key, value in config.fields.items()
+        if value is not None and not key.startswith("_")
+    }
     try:
         with torch.device("meta"), _without_warnings():
-            return _CLASSES[name].from_config(config.fields).eval()
+            return _CLASSES[name].from_config(fields).eval()
     except Exception as error:  # whatever a value of the wrong kind makes diffusers raise
         raise CheckpointError(config.path, f"makes no {name}: {reason(error)}") from error
 
@@ -121,6 +124,15 @@ def _downscale_factor(
     if channels != 3 or height % side:
         raise CheckpointError(config.path, f"decodes to {channels} channels, must be 3")
     return int(height // side)
+
+
+def _scaling_factor(module: AutoencoderKL | AutoencoderTiny, config: JsonFile) -> float:
+    if config.fields.get("scaling_factor") is None:
+        return float(module.config.scaling_factor)
+    scaling_factor = config.number("scaling_factor", 1.0)
+    if scaling_factor <= 0:
+        raise config.wrong("scaling_factor", "must be above 0")
+    return scaling_factor
 
 
 def _renamed(name: str) -> str:

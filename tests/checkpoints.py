@@ -133,7 +133,8 @@ def transformer_config(dit: DiT) -> dict[str, object]:
 
 def write_vae(folder: Path, vae: AutoencoderKL | None = None, *, kind: str = "safetensors") -> Path:
     vae = small_vae() if vae is None else vae
-    write_json(folder / "config.json", {"_class_name": type(vae).__name__, **vae.config})
+    fields = {key: value for key, value in vae.config.items() if not key.startswith("_")}
+    write_json(folder / "config.json", {"_class_name": type(vae).__name__, **fields})
     write_weights(folder, vae.state_dict(), kind=kind)
     return folder
 

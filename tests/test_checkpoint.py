@@ -12,10 +12,12 @@ import torch
 from diffusers import DiTPipeline, DiTTransformer2DModel
 from torch import Tensor
 
+from model.architecture import architecture_of
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.diffusion import SamplerTable, advance, ddim_table, sampler_table
 from model.dit import DiT, DiT_models
 from model.naming import to_diffusers
+from model.weights import Weights
 from tests.checkpoints import (
     edit_json,
     small_dit,
@@ -149,7 +151,6 @@ def test_half_precision_variant_is_taken_where_there_is_no_other(tmp_path: Path)
         (partial(small_dit, patch_size=4, input_size=16, num_classes=1000), "DiT 2x128/4"),
         (partial(small_dit, in_channels=8, num_heads=4, downscale_freq_shift=1), "DiT 2x128/2"),
         (partial(small_dit, hidden_size=36, num_heads=3, depth=1), "DiT 1x36/2"),
-        (partial(small_dit, hidden_size=384, num_heads=6, depth=12), "DiT-S/2"),
     ],
 )
 def test_the_shapes_say_what_the_model_is(
@@ -163,12 +164,17 @@ def test_the_shapes_say_what_the_model_is(
     assert found.dit.null_class == dit.num_classes
 
 
-def test_official_heads_are_16_for_the_width_of_xl_and_else_of_64_channels(tmp_path: Path) -> None:
-    vae = write_vae(tmp_path / "vae")
-    for hidden_size, num_heads in ((1152, 16), (256, 4)):
-        dit = small_dit(hidden_size=hidden_size, depth=1, num_heads=num_heads)
-        found = load(write_tensors(tmp_path / "dit.pt", dit.state_dict()), vae=vae)
-        assert found.dit.num_heads == num_heads
+@pytest.mark.parametrize("name", DiT_models)
+@pytest.mark.parametrize("input_size", [32, 64])
+def test_the_papers_shapes_are_known_without_a_config(name: str, input_size: int) -> None:
+    with torch.device("meta"):
+        dit = DiT_models[name](input_size=input_size, num_classes=7)
+    found = architecture_of(dit.state_dict(), Weights.of_file(Path("dit.pt")), None)
+    assert found.name == name
+    assert found.num_heads == dit.num_heads
+    assert (found.input_size, found.num_classes) == (input_size, 7)
+    shapes = {key: tensor.shape for key, tensor in dit.state_dict().items()}
+    assert {key: tensor.shape for key, tensor in found.build().state_dict().items()} == shapes
 
 
 def test_config_beside_an_official_file_gives_its_heads(tmp_path: Path) -> None:
