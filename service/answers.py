@@ -11,22 +11,29 @@ from dataclasses import asdict
 from starlette.responses import JSONResponse, Response
 
 from service.generation import Encoded, Order
-from service.images import CONTENT_TYPES
+from service.images import CONTENT_TYPES, ImageParameters
 from service.negotiation import JSON, ZIP, AnswerForm
-from service.schemas import GeneratedImage, GenerateResponse, StageTimings
+from service.schemas import GeneratedImage, GenerateResponse, SharedParameters, StageTimings
 
-PER_IMAGE = ("seed", "model", "model_digest", "dtype", "reproducible", "version", "image_size")
+LONGEST_FILE_NAME = 80
+PLAIN_FILE = 0o100644 << 16  # as zip keeps a Unix mode; without one, unzip makes unreadable files
 
 
 def answer(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
-    """The whole response, with the headers that every form has."""
+    """The whole response."""
     response = _body(form, order, encoded)
+    response.headers.update(headers_of(form, order))
     response.headers["Server-Timing"] = _server_timing(encoded)
-    response.headers["ETag"] = order.etag()
-    if len(order.images) == 1:
-        response.headers["X-Seed"] = str(order.images[0].seed)
-        response.headers["X-Class-Label"] = str(order.images[0].class_label)
     return response
+
+
+def headers_of(form: AnswerForm, order: Order) -> dict[str, str]:
+    """The headers that are known before the images are."""
+    headers = {"ETag": order.etag(form.kind, form.output_format)}
+    if len(order.images) == 1:
+        headers["X-Seed"] = str(order.images[0].seed)
+        headers["X-Class-Label"] = str(order.images[0].class_label)
+    return headers
 
 
 def as_json(order: Order, encoded: Encoded, output_format: str) -> GenerateResponse:
@@ -41,11 +48,10 @@ def as_json(order: Order, encoded: Encoded, output_format: str) -> GenerateRespo
         for i, (parameters, file) in enumerate(zip(order.images, encoded.files))
     ]
     first = order.images[0]
-    shared = {name: value for name, value in asdict(first).items() if name not in PER_IMAGE}
     timings = StageTimings(**asdict(encoded.engine), encode=encoded.encode_s)
     return GenerateResponse(
         images=images,
-        parameters=shared | {"seed": first.seed, "num_images": len(images)},
+        parameters=SharedParameters.model_validate(asdict(first) | {"num_images": len(images)}),
         timings=timings,
         model=first.model,
     )
@@ -60,14 +66,20 @@ def _body(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
 
 
 def _zipped(order: Order, encoded: Encoded, output_format: str) -> bytes:
-    """One file an image, named class-seed-index; no time of the day in it."""
+    """One file an image; no time of the day in it, so that bytes repeat."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for i, (parameters, file) in enumerate(zip(order.images, encoded.files)):
-            name = re.sub(r"[^\w]+", "_", parameters.class_name).strip("_")
-            entry = zipfile.ZipInfo(f"{name}-{parameters.seed}-{i}.{output_format}")
+            entry = zipfile.ZipInfo(f"{_file_name(parameters)}-{i}.{output_format}")
+            entry.external_attr = PLAIN_FILE
             archive.writestr(entry, file)
     return buffer.getvalue()
+
+
+def _file_name(parameters: ImageParameters) -> str:
+    """class-seed: letters and digits of any script, but nothing a file system minds."""
+    name = re.sub(r"[^\w]+", "_", parameters.class_name)[:LONGEST_FILE_NAME].strip("_")
+    return f"{name or parameters.class_label}-{parameters.seed}"
 
 
 def _server_timing(encoded: Encoded) -> str:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import numpy as np
+import structlog
 
 from service.answers import as_json
-from service.errors import ServiceError
+from service.errors import ImageFailed, ServiceError
 from service.generation import Encoder, Order
 from service.jobs import Job, JobResult, Progress
+from service.problems import problem_body
 
-News = tuple[Progress, list[tuple[int, np.ndarray]]]
-"""The latest progress, and the previews that came since."""
+log = structlog.get_logger()
 
 
 class ProgressBox:
@@ -30,19 +32,28 @@ class ProgressBox:
         self._latest: Progress | None = None
         self._previews: list[tuple[int, np.ndarray]] = []
         self._changed = asyncio.Event()
+        self._ended = False
 
     def put(self, progress: Progress) -> None:
         """Called in the engine's thread."""
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and its reader with it
             self._loop.call_soon_threadsafe(self._store, progress)
 
-    async def get(self) -> News:
-        """The latest progress, and all previews since the last call."""
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._ended = True
+        self._changed.set()
+
+    async def get(self) -> Progress | None:
+        """The latest progress, with all previews since the last call; None after the end."""
         await self._changed.wait()
-        self._changed.clear()
-        previews, self._previews = self._previews, []
-        assert self._latest is not None, "this is a bug: woken before any progress"
-        return self._latest, previews
+        latest, previews = self._latest, tuple(self._previews)
+        self._latest, self._previews = None, []
+        if not self._ended:
+            self._changed.clear()
+        if latest is None:
+            return None
+        return Progress(latest.steps_done, latest.steps, latest.ahead_in_queue, previews)
 
     def _store(self, progress: Progress) -> None:
         self._latest = progress
@@ -50,59 +61,79 @@ class ProgressBox:
         self._changed.set()
 
 
-async def stream(
-    job: Job, box: ProgressBox, order: Order, encoder: Encoder, output_format: str
-) -> AsyncIterator[str]:
-    """Events until the job ends: progress and preview, then image and done, or error.
+class EventStream:
+    """One request's events: progress and previews, then its images and "done", or "error".
 
-    A reader that leaves cancels the job.
+    Args:
+        box: what the job reports to.
+        on_error: told the status that an answer of its own would have had.
     """
-    done = asyncio.wrap_future(job.future)
-    try:
-        async for event in _while_running(done, box, order, encoder, output_format):
-            yield event
-        encoded = await encoder.encode_all(done.result(), order, output_format)
-        answer = as_json(order, encoded, output_format)
-        for image in answer.images:
-            yield _event("image", image.model_dump())
-        yield _event("done", answer.model_dump(exclude={"images"}))
-    except ServiceError as error:
-        problem = {"title": error.title, "status": error.status, "detail": error.detail}
-        yield _event("error", problem | {"request_id": job.id})
-    finally:
-        job.cancel()
+
+    def __init__(
+        self,
+        job: Job,
+        box: ProgressBox,
+        order: Order,
+        *,
+        encoder: Encoder,
+        output_format: str,
+        on_error: Callable[[int], None],
+    ) -> None:
+        self._job = job
+        self._box = box
+        self._order = order
+        self._encoder = encoder
+        self._output_format = output_format
+        self._on_error = on_error
+
+    async def events(self) -> AsyncIterator[str]:
+        """Every event as it comes. A reader that leaves cancels the job."""
+        done = asyncio.wrap_future(self._job.future)
+        done.add_done_callback(self._end)
+        try:
+            async for event in self._while_running():
+                yield event
+            for event in await self._results(await done):
+                yield event
+        except ServiceError as error:
+            yield self._error(error)
+        except Exception:  # the answer has begun: this is the last place to say so
+            log.exception("unexpected error", request_id=self._job.id)
+            yield self._error(ImageFailed("an unexpected error; the log has it"))
+        finally:
+            self._job.cancel()
+
+    async def _while_running(self) -> AsyncIterator[str]:
+        while (progress := await self._box.get()) is not None:
+            yield _event("progress", _shown(progress))
+            for index, pixels in progress.previews:
+                parameters = self._order.images[index]
+                file = await self._encoder.encode(pixels, self._output_format, parameters)
+                text = base64.b64encode(file).decode("ascii")
+                yield _event("preview", {"index": index, "b64_json": text})
+
+    async def _results(self, result: JobResult) -> list[str]:
+        encoded = await self._encoder.encode_all(result, self._order, self._output_format)
+        answer = as_json(self._order, encoded, self._output_format)
+        images = [_event("image", image.model_dump()) for image in answer.images]
+        return [*images, _event("done", answer.model_dump(exclude={"images"}))]
+
+    def _error(self, error: ServiceError) -> str:
+        self._on_error(error.status)
+        return _event("error", problem_body(error, self._job.id))
+
+    def _end(self, done: asyncio.Future[JobResult]) -> None:
+        self._box.end()
+        if not done.cancelled():
+            done.exception()  # seen, also where the reader has left
 
 
-async def _while_running(
-    done: asyncio.Future[JobResult],
-    box: ProgressBox,
-    order: Order,
-    encoder: Encoder,
-    output_format: str,
-) -> AsyncIterator[str]:
-    while not done.done():
-        news = asyncio.ensure_future(box.get())
-        either: set[asyncio.Future[JobResult] | asyncio.Future[News]] = {done, news}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not news.done():
-            news.cancel()
-            return
-        progress, previews = news.result()
-        yield _event(
-            "progress",
-            {
-                "step": progress.steps_done,
-                "steps": progress.steps,
-                "ahead_in_queue": progress.ahead_in_queue,
-            },
-        )
-        for index, pixels in previews:
-            file = await encoder.encode(pixels, output_format, order.images[index])
-            yield _event("preview", {"index": index, "b64_json": _base64(file)})
-
-
-def _base64(file: bytes) -> str:
-    return base64.b64encode(file).decode("ascii")
+def _shown(progress: Progress) -> dict[str, object]:
+    return {
+        "step": progress.steps_done,
+        "steps": progress.steps,
+        "ahead_in_queue": progress.ahead_in_queue,
+    }
 
 
 def _event(name: str, data: dict[str, object]) -> str:

@@ -41,9 +41,9 @@ class Order:
     images: tuple[ImageParameters, ...]
     timeout_s: float
 
-    def etag(self) -> str:
-        """The same for every request that means the same pictures of the same model."""
-        text = "\n".join(image.as_json() for image in self.images)
+    def etag(self, *form: str) -> str:
+        """The same for every request that means the same pictures of the same model in this form."""
+        text = "\n".join((*form, *(image.as_json() for image in self.images)))
         return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
@@ -57,12 +57,14 @@ def take_order(request: GenerateRequest, served: ServedModel, policy: Policy) ->
     entry = served.classes.resolve(request.class_label)
     seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
     cfg_scale = policy.cfg_scale if request.cfg_scale is None else request.cfg_scale
-    _check_limits(request, cfg_scale, served, policy)
+    steps = request.num_sampling_steps or policy.num_sampling_steps
+    _check_limits(request, policy)
+    _check_range(served, cfg_scale, steps)
     first = ImageParameters(
         class_label=entry.id,
         class_name=entry.name,
         cfg_scale=cfg_scale,
-        num_sampling_steps=request.num_sampling_steps or policy.num_sampling_steps,
+        num_sampling_steps=steps,
         sampler=request.sampler or policy.sampler,
         seed=seed,
         guidance_interval=request.guidance_interval,
@@ -77,9 +79,8 @@ def take_order(request: GenerateRequest, served: ServedModel, policy: Policy) ->
     return Order(images, request.timeout_s or policy.timeout_s)
 
 
-def _check_limits(
-    request: GenerateRequest, cfg_scale: float, served: ServedModel, policy: Policy
-) -> None:
+def _check_limits(request: GenerateRequest, policy: Policy) -> None:
+    """What this server allows."""
     wrong = []
     if request.num_images > policy.max_images:
         allowed = f"1 .. {policy.max_images}"
@@ -87,9 +88,20 @@ def _check_limits(
     if request.timeout_s is not None and request.timeout_s > policy.timeout_s:
         allowed = f"more than 0, at most {policy.timeout_s:g}"
         wrong.append(FieldError("timeout_s", f"must be {allowed}", request.timeout_s, allowed))
+    if wrong:
+        raise InvalidRequest(*wrong)
+
+
+def _check_range(served: ServedModel, cfg_scale: float, steps: int) -> None:
+    """What this model can do, be it asked for or a default."""
+    wrong = []
     if cfg_scale != 1.0 and not served.guidable:
         message = "must be 1: this model has no null class to guide away from"
         wrong.append(FieldError("cfg_scale", message, cfg_scale, "1.0"))
+    most = served.schedule.num_train_timesteps
+    if steps > most:
+        allowed = f"1 .. {most}"
+        wrong.append(FieldError("num_sampling_steps", f"must be {allowed}", steps, allowed))
     if wrong:
         raise InvalidRequest(*wrong)
 

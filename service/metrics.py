@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 SECONDS = (
     0.001,
@@ -30,6 +30,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)  # memory, processor time, open files
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"dit_{name}", text, labels, registry=registry)

@@ -10,6 +10,7 @@ from service.images import CONTENT_TYPES
 JSON = "application/json"
 ZIP = "application/zip"
 EVENTS = "text/event-stream"
+LONGEST_ACCEPT = 200  # in a message
 FORMATS = {content_type: name for name, content_type in CONTENT_TYPES.items()}
 
 
@@ -31,10 +32,11 @@ def negotiate(accept: str | None, output_format: str | None, num_images: int) ->
         form = _form(media_range, output_format, num_images)
         if form is not None:
             return form
+    pictures = _images(output_format) if num_images == 1 else []
+    asked = "one image" if num_images == 1 else f"{num_images} images"
     raise NotAcceptable(
-        f"Accept is {accept!r}; {num_images} image(s) can be sent as "
-        + ("" if num_images > 1 else f"{', '.join(_images(output_format))}, ")
-        + f"{JSON}, {ZIP} or {EVENTS}"
+        f"Accept is {(accept or '')[:LONGEST_ACCEPT]!r}; {asked} can be sent as"
+        f" {', '.join([*pictures, JSON, ZIP])} or {EVENTS}"
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as ArgumentError
 
 PREFIX = "DIT_"
 Positive = Annotated[int, Field(ge=1)]
@@ -17,12 +20,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
+        env_ignore_empty=True,
         frozen=True,
+        allow_inf_nan=False,
         cli_prog_name="python -m service",
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_exit_on_error=False,
     )
 
     model: str = Field(
@@ -47,8 +53,8 @@ class Settings(BaseSettings):
         None,
         ge=2,
         le=1024,
-        description="rows of the largest forward pass; an image under guidance takes two"
-        " (default: 128 on CUDA, 32 on a CPU)",
+        description="rows of the largest forward pass, of which an image under guidance takes two;"
+        " unset: 128 on CUDA, 32 on a CPU",
     )
     max_queue_row_steps: Positive = Field(
         100_000, description="work that may wait or run, in rows times steps"
@@ -82,18 +88,51 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
     """Read the environment, and over it the command line where ``arguments`` are given.
 
     Raises:
-        SettingsError: a value is wrong.
+        SettingsError: a value is wrong, or a flag unknown.
     """
     try:
         return Settings(_cli_parse_args=arguments)  # type: ignore[call-arg]
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(one) for one in error.errors())) from None
+    except ArgumentError as error:
+        reason = str(error).removeprefix("error parsing CLI: ")
+        raise SettingsError(f"{reason}{_nearest_flag(reason)} (--help lists the flags)") from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """A line for each DIT_ variable that is no setting, with the setting that it resembles."""
+    known = [_variable(name) for name in Settings.model_fields]
+    strangers = [
+        name for name in environment if name.startswith(PREFIX) and name.upper() not in known
+    ]
+    return [f"{name} is no setting{_nearest(name.upper(), known)}" for name in strangers]
 
 
 def _explain(error: object) -> str:
     assert isinstance(error, dict), "this is a bug: pydantic's errors are dictionaries"
     name = str(error["loc"][0])
-    field = Settings.model_fields.get(name)
-    meaning = f" ({field.description})" if field is not None else ""
-    reason = str(error["msg"])[0].lower() + str(error["msg"])[1:]
-    return f"{PREFIX}{name.upper()} is {error['input']!r}: {reason}{meaning}"
+    meaning = Settings.model_fields[name].description
+    place = f"{_variable(name)} ({_flag(name)}) is {error['input']!r}"
+    if error["type"] == "string_pattern_mismatch":
+        return f"{place}: it should be {meaning}"
+    reason = str(error["msg"]).replace("Input", "it", 1).partition(", unable")[0]
+    return f"{place}: {reason} ({meaning})"
+
+
+def _nearest_flag(reason: str) -> str:
+    flags = [_flag(name) for name in Settings.model_fields]
+    given = next((word for word in reason.split() if word.startswith("--")), "")
+    return "" if given.rstrip(":") in flags else _nearest(given, flags)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    alike = difflib.get_close_matches(word, known, n=1, cutoff=0.65)
+    return f"; did you mean {alike[0]}?" if alike else ""
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 
+from service.body import bounds
 from service.context import context_of
-from service.schemas import MAX_SEED, ClassDescription, ModelDescription
+from service.generation import Policy
+from service.problems import problem_responses
+from service.schemas import (
+    LONGEST_NAME,
+    ClassDescription,
+    ModelDescription,
+    ModelList,
+    OutputFormat,
+    Sampler,
+)
+from service.served import ServedModel
 
 router = APIRouter(tags=["catalogue"])
 
 
-@router.get("/classes", summary="Class ids, names and synonyms")
+@router.get(
+    "/classes", summary="Class ids, names and synonyms", responses=problem_responses(422, 503)
+)
 async def classes(
     request: Request,
-    q: Annotated[str, Query(max_length=200, description="Part of a name.")] = "",
+    q: Annotated[str, Query(max_length=LONGEST_NAME, description="Part of a name.")] = "",
 ) -> list[ClassDescription]:
     catalogue = context_of(request).engine.served.classes
     return [
@@ -25,32 +38,36 @@ async def classes(
     ]
 
 
-@router.get("/models", summary="The model that is served")
+@router.get("/models", summary="The model that is served", responses=problem_responses(503))
 @router.get("/v1/models", include_in_schema=False)
-async def models(request: Request) -> list[ModelDescription]:
+async def models(request: Request) -> ModelList:
     context = context_of(request)
-    served, policy = context.engine.served, context.policy
-    return [
-        ModelDescription(
-            id=served.name,
-            architecture=served.architecture,
-            image_size=served.image_size,
-            num_classes=len(served.classes),
-            dtype=served.dtype,
-            device=served.device,
-            digest=served.digest,
-            licence=served.licence,
-            limits={
-                "cfg_scale": [1.0, 20.0],
-                "num_sampling_steps": [1, served.schedule.num_train_timesteps],
-                "seed": [0, MAX_SEED],
-                "num_images": [1, policy.max_images],
-                "timeout_s": policy.timeout_s,
-            },
-            defaults={
-                "cfg_scale": policy.cfg_scale,
-                "num_sampling_steps": policy.num_sampling_steps,
-                "sampler": policy.sampler,
-            },
-        )
-    ]
+    return ModelList(data=[_describe(context.engine.served, context.policy)])
+
+
+def _describe(served: ServedModel, policy: Policy) -> ModelDescription:
+    return ModelDescription(
+        id=served.name,
+        architecture=served.architecture,
+        image_size=served.image_size,
+        num_classes=len(served.classes),
+        dtype=served.dtype,
+        device=served.device,
+        digest=served.digest,
+        licence=served.licence,
+        limits={
+            "cfg_scale": [*bounds("cfg_scale")] if served.guidable else [1.0, 1.0],
+            "num_sampling_steps": [1, served.schedule.num_train_timesteps],
+            "sampler": [*get_args(Sampler)],
+            "seed": [*bounds("seed")],
+            "num_images": [1, policy.max_images],
+            "output_format": [*get_args(OutputFormat)],
+            "timeout_s": policy.timeout_s,
+        },
+        defaults={
+            "cfg_scale": policy.cfg_scale,
+            "num_sampling_steps": policy.num_sampling_steps,
+            "sampler": policy.sampler,
+            "timeout_s": policy.timeout_s,
+        },
+    )

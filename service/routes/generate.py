@@ -8,38 +8,52 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from service.answers import answer
+from service.answers import answer, headers_of
+from service.body import parse_generate_request
 from service.context import Context, context_of
 from service.errors import ClientGone
-from service.events import ProgressBox, stream
+from service.events import EventStream, ProgressBox
 from service.generation import Order, make_job, take_order
 from service.images import CONTENT_TYPES
 from service.jobs import Job, JobResult
 from service.negotiation import EVENTS, ZIP, AnswerForm, negotiate
-from service.schemas import (
-    GenerateRequest,
-    GenerateResponse,
-    Problem,
-    parse_generate_request,
-)
+from service.problems import problem_responses
+from service.schemas import GenerateRequest, GenerateResponse
 from service.served import ServedModel
 
 router = APIRouter(tags=["generate"])
 
+EXAMPLES = {
+    "one image": {"class_label": 0, "seed": 1},
+    "few steps, more guidance": {
+        "class_label": 0,
+        "cfg_scale": 4.0,
+        "num_sampling_steps": 20,
+        "sampler": "dpmpp_2m",
+    },
+    "four images, as JSON": {"class_label": 0, "num_images": 4, "output_format": "webp"},
+}
+"""They run as they stand on any model."""
+
+NO_BUFFERING = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
+
 _BODY = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": GenerateRequest.model_json_schema()}},
+        "content": {
+            "application/json": {
+                "schema": GenerateRequest.model_json_schema(),
+                "examples": {name: {"value": value} for name, value in EXAMPLES.items()},
+            }
+        },
     }
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_EVENTS = {"schema": {"type": "string"}}
 _PICTURES = {
     "description": "The picture, or all of them as JSON, zip or events, as Accept says.",
     "model": GenerateResponse,
-    "content": dict.fromkeys((*CONTENT_TYPES.values(), ZIP), _BINARY) | {EVENTS: {}},
-}
-_PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem} for status in (404, 406, 413, 422, 429, 500, 503, 504)
+    "content": dict.fromkeys((*CONTENT_TYPES.values(), ZIP), _BINARY) | {EVENTS: _EVENTS},
 }
 
 
@@ -47,7 +61,7 @@ _PROBLEMS: dict[int | str, dict[str, object]] = {
     "/generate",
     openapi_extra=_BODY,
     response_class=Response,
-    responses={200: _PICTURES, **_PROBLEMS},
+    responses={200: _PICTURES, **problem_responses(404, 406, 413, 422, 429, 500, 503, 504)},
     summary="Generate images of one class",
 )
 async def generate(request: Request) -> Response:
@@ -56,7 +70,8 @@ async def generate(request: Request) -> Response:
     wanted = parse_generate_request(await request.body())
     served = context.engine.served
     order = take_order(wanted, served, context.policy)
-    form = negotiate(request.headers.get("accept"), wanted.output_format, len(order.images))
+    accept = ", ".join(request.headers.getlist("accept"))
+    form = negotiate(accept, wanted.output_format, len(order.images))
     if form.kind == EVENTS:
         return _events(request, form, order, served, wanted.preview_every)
     job = make_job(order, served, request.state.request_id)
@@ -111,5 +126,13 @@ def _events(
         on_progress=box.put,
     )
     context.engine.submit(job)
-    events = stream(job, box, order, context.encoder, form.output_format)
-    return StreamingResponse(events, media_type=EVENTS, headers={"Cache-Control": "no-store"})
+    stream = EventStream(
+        job,
+        box,
+        order,
+        encoder=context.encoder,
+        output_format=form.output_format,
+        on_error=lambda status: setattr(request.state, "status", status),
+    )
+    headers = headers_of(form, order) | NO_BUFFERING
+    return StreamingResponse(stream.events(), media_type=EVENTS, headers=headers)

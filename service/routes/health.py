@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from service.context import context_of
 from service.errors import Unavailable
+from service.problems import problem_responses
 
 router = APIRouter(tags=["health"])
 
@@ -18,7 +19,11 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", summary="The model is loaded and warm, and the engine runs")
+@router.get(
+    "/readyz",
+    summary="The model is loaded and warm, and the engine runs",
+    responses=problem_responses(503),
+)
 async def readyz(request: Request) -> dict[str, str]:
     engine = context_of(request).engine
     if not engine.ready:
