@@ -91,9 +91,14 @@ class Engine:
         self._thread.join(timeout_s)
 
     @property
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
+    @property
     def ready(self) -> bool:
         """Whether a request would be admitted and worked on: loaded, warm, heartbeat fresh."""
-        if self.state is not State.READY or self._pace is None or not self._thread.is_alive():
+        if self.state is not State.READY or self._pace is None or not self.alive:
             return False
         longest_tick = self._pace.tick_seconds(self._pace.max_rows)
         return time.monotonic() - self._heartbeat < max(STALE_S, 10 * longest_tick)

@@ -39,8 +39,13 @@ class Running:
     url: str
     client: httpx.Client
     engine: Engine
+    queue: AdmissionQueue
     metrics: Metrics
-    server: Server
+
+    @property
+    def queue_row_steps(self) -> int:
+        """Work that is in, waiting or running."""
+        return self.queue.row_steps
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample's present value, 0 where there is none yet."""
@@ -55,6 +60,11 @@ def load_small_runner(
     folder: Path, *, max_rows: int = 32, reproducible: bool = False
 ) -> ModelRunner:
     checkpoint = load_small_checkpoint(folder)
+    return ModelRunner(checkpoint, max_rows=max_rows, reproducible=reproducible)
+
+
+def load_bundled_runner(*, max_rows: int = 32, reproducible: bool = False) -> ModelRunner:
+    checkpoint = load_checkpoint("bundled", device=torch.device("cpu"), dtype=torch.float32)
     return ModelRunner(checkpoint, max_rows=max_rows, reproducible=reproducible)
 
 
@@ -108,7 +118,7 @@ def running_service(
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
-            running = Running(url, client, engine, metrics, server)
+            running = Running(url, client, engine, queue, metrics)
             if wait_ready:
                 wait_until(lambda: engine.ready)
             yield running

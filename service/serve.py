@@ -1,0 +1,85 @@
+"""Serving: settings -> engine -> HTTP, until a signal or the engine ends it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import structlog
+
+from model.checkpoint import load_checkpoint
+from model.device import choose_device, choose_dtype
+from model.runner import ModelRunner
+from service import __version__
+from service.admission import AdmissionQueue
+from service.app import create_app
+from service.engine import Engine
+from service.generation import Policy
+from service.logs import configure_logs
+from service.metrics import Metrics
+from service.server import Server
+from service.settings import Settings
+
+MAX_ROWS = {"cuda": 128, "cpu": 32}
+
+
+def serve(settings: Settings) -> int:
+    """Run until a signal or the engine ends it; returns the process's exit code."""
+    configure_logs(settings.log_format)
+    metrics = Metrics()
+    metrics.build_info.info({"version": __version__})
+    queue = AdmissionQueue(settings.max_queue_row_steps)
+    engine = Engine(
+        lambda: load_runner(settings), queue, metrics, drain_timeout_s=settings.drain_timeout_s
+    )
+    app = create_app(engine, metrics, policy_of(settings), max_body_bytes=settings.max_body_bytes)
+    server = Server(app, engine, host=settings.host, port=settings.port)
+    engine.start(on_end=server.leave)
+    server.run()
+    code = exit_code(engine)
+    if engine.alive:  # a start given up midway: its thread is inside the libraries, let it lie
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def load_runner(settings: Settings) -> ModelRunner:
+    """Bring the configured model onto the configured device.
+
+    Raises:
+        ValueError: the device is not there, or a file is not what it should be.
+    """
+    device = choose_device(settings.device)
+    checkpoint = load_checkpoint(
+        settings.model,
+        device=device,
+        dtype=choose_dtype(settings.dtype, device),
+        vae=settings.vae,
+        classes=settings.classes,
+        report=structlog.get_logger().info,
+    )
+    max_rows = settings.max_rows or MAX_ROWS[device.type]
+    return ModelRunner(checkpoint, max_rows=max_rows, reproducible=settings.reproducible)
+
+
+def policy_of(settings: Settings) -> Policy:
+    return Policy(
+        max_images=settings.max_images_per_request,
+        timeout_s=settings.request_timeout_s,
+        cfg_scale=settings.default_cfg_scale,
+        num_sampling_steps=settings.default_steps,
+        sampler=settings.default_sampler,
+        reproducible=settings.reproducible,
+    )
+
+
+def exit_code(engine: Engine) -> int:
+    """0 after a stop; 1 after a failure, told in one line where it is the user's to mend."""
+    failure = engine.failure
+    if failure is None:
+        return 0
+    if isinstance(failure, ValueError):
+        print(f"cannot start: {failure}", file=sys.stderr)
+    else:
+        structlog.get_logger().error("the engine died", exc_info=failure)
+    return 1
