@@ -22,6 +22,8 @@ from model.sources import OFFICIAL_VAE, OFFICIAL_VAE_CHANNELS, Report, Source, f
 from model.vae import Vae, default_vae_dtype, load_vae
 from model.weights import Weights, fill
 
+MAX_CFG_SCALE = 20.0
+
 __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint"]
 
 
@@ -31,7 +33,8 @@ class Checkpoint:
 
     ``class_names`` gives for each class id the name, then its synonyms. ``digest`` is SHA-256 in
     hex over the files of the weights and the numbers that decide what they draw. ``licence`` is
-    that of the transformer's weights, None where it is unknown.
+    that of the transformer's weights, None where it is unknown. ``default_cfg_scale`` is the
+    guidance that the model's maker recommends, None where nothing is said.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Checkpoint:
     licence: str | None
     digest: str
     architecture: str
+    default_cfg_scale: float | None
 
     @property
     def image_size(self) -> int:
@@ -94,6 +98,7 @@ def load_checkpoint(
             licence=found.licence,
             digest=_digest(facts, dit_digest.result(), vae_digest.result()),
             architecture=architecture.name,
+            default_cfg_scale=_default_cfg_scale(found),
         )
 
 
@@ -133,6 +138,17 @@ def _class_names(found: Source, classes: Path | None, num_classes: int) -> Class
     rows = f"the label table has {num_classes + 1} rows: {num_classes} classes and the null class"
     place = classes or (found.index.path if found.index else found.transformer.place)
     raise CheckpointError(place, f"names {len(names)} classes, but {rows}")
+
+
+def _default_cfg_scale(found: Source) -> float | None:
+    """What model_index.json says under a key of our own; diffusers passes over it."""
+    key = "default_cfg_scale"
+    if found.index is None or key not in found.index.fields:
+        return None
+    scale = found.index.number(key, 1.0)
+    if not 1.0 <= scale <= MAX_CFG_SCALE:
+        raise found.index.wrong(key, f"must be 1 .. {MAX_CFG_SCALE:g}")
+    return scale
 
 
 def _vae_folder(found: Source, vae: str | None, in_channels: int, report: Report) -> Path:

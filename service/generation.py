@@ -28,10 +28,15 @@ class Policy:
 
     max_images: int
     timeout_s: float
-    cfg_scale: float
+    cfg_scale: float | None  # None: what the model's maker recommends
     num_sampling_steps: int
     sampler: str
     reproducible: bool
+
+    def cfg_scale_of(self, served: ServedModel) -> float:
+        """The guidance of a request that names none."""
+        ours = self.cfg_scale if served.guidable else None
+        return served.default_cfg_scale if ours is None else ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def take_order(request: GenerateRequest, served: ServedModel, policy: Policy) ->
     """
     entry = served.classes.resolve(request.class_label)
     seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-    cfg_scale = policy.cfg_scale if request.cfg_scale is None else request.cfg_scale
+    cfg_scale = request.cfg_scale or policy.cfg_scale_of(served)
     steps = request.num_sampling_steps or policy.num_sampling_steps
     _check_limits(request, policy)
     _check_range(served, cfg_scale, steps)

@@ -9,6 +9,10 @@ from model.diffusion import NoiseSchedule
 from service.classes import ClassCatalogue
 
 
+OFFICIAL_CFG_SCALE = 4.0
+"""The guidance of the official samples, for models that recommend none."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """Facts of a loaded checkpoint, without its tensors."""
@@ -21,12 +25,14 @@ class ServedModel:
     digest: str
     licence: str | None
     guidable: bool  # has a null class
+    default_cfg_scale: float
     schedule: NoiseSchedule
     classes: ClassCatalogue
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> ServedModel:
         weights = checkpoint.dit.pos_embed
+        guidable = checkpoint.dit.null_class is not None
         return cls(
             name=checkpoint.name,
             architecture=checkpoint.architecture,
@@ -35,7 +41,10 @@ class ServedModel:
             device=str(weights.device),
             digest=checkpoint.digest,
             licence=checkpoint.licence,
-            guidable=checkpoint.dit.null_class is not None,
+            guidable=guidable,
+            default_cfg_scale=(checkpoint.default_cfg_scale or OFFICIAL_CFG_SCALE)
+            if guidable
+            else 1.0,
             schedule=checkpoint.schedule,
             classes=ClassCatalogue(checkpoint.class_names),
         )

@@ -70,8 +70,8 @@ class Settings(BaseSettings):
     reproducible: bool = Field(
         False, description="make an image's bytes independent of the images beside it, at a price"
     )
-    default_cfg_scale: float = Field(
-        1.5, ge=1.0, le=20.0, description="guidance where none is asked"
+    default_cfg_scale: float | None = Field(
+        None, ge=1.0, le=20.0, description="guidance where none is asked; else the model's own"
     )
     default_steps: int = Field(50, ge=1, le=1000, description="steps where none are asked")
     default_sampler: Literal["ddim", "ddpm", "dpmpp_2m"] = Field(

@@ -13,7 +13,7 @@ from diffusers import DiTPipeline, DiTTransformer2DModel
 from torch import Tensor
 
 from model.architecture import architecture_of
-from model.checkpoint import Checkpoint, load_checkpoint
+from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from model.diffusion import SamplerTable, advance, ddim_table, sampler_table
 from model.dit import DiT, DiT_models
 from model.naming import to_diffusers
@@ -404,3 +404,13 @@ def test_weights_go_to_the_gpu_in_bf16(tmp_path: Path) -> None:
     images, finite = found.vae.decode(x)
     assert images.device.type == "cuda"
     assert finite.all()
+
+
+def test_the_makers_guidance_comes_with_a_pipeline(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path)
+    assert load(folder).default_cfg_scale is None
+    edit_json(folder / "model_index.json", default_cfg_scale=2.5)
+    assert load(folder).default_cfg_scale == 2.5
+    edit_json(folder / "model_index.json", default_cfg_scale=0)
+    with pytest.raises(CheckpointError, match="default_cfg_scale is 0"):
+        load(folder)

@@ -65,7 +65,7 @@ def _describe(served: ServedModel, policy: Policy) -> ModelDescription:
             "timeout_s": policy.timeout_s,
         },
         defaults={
-            "cfg_scale": policy.cfg_scale,
+            "cfg_scale": policy.cfg_scale_of(served),
             "num_sampling_steps": policy.num_sampling_steps,
             "sampler": policy.sampler,
             "timeout_s": policy.timeout_s,
