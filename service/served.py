@@ -8,7 +8,6 @@ from model.checkpoint import Checkpoint
 from model.diffusion import NoiseSchedule
 from service.classes import ClassCatalogue
 
-
 OFFICIAL_CFG_SCALE = 4.0
 """The guidance of the official samples, for models that recommend none."""
 
