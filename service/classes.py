@@ -63,6 +63,8 @@ class ClassCatalogue:
 
     def _id_of(self, name: str) -> int:
         ids = self._ids.get(_key(name), [])
+        mainly = [i for i in ids if _key(self.entries[i].name) == _key(name)]
+        ids = mainly or ids  # a class's own name goes before another's synonym
         if len(ids) > 1:
             allowed = " or ".join(str(i) for i in ids)
             message = f"names several classes; send the id, {allowed}"

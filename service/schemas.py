@@ -36,7 +36,7 @@ class GenerateRequest(BaseModel):
         description="Class id, or a name or synonym from /classes. Also accepted as class_id.",
     )
     cfg_scale: float | None = Field(
-        None,
+        default=None,
         ge=1.0,
         le=20.0,
         validation_alias=AliasChoices("cfg_scale", "guidance_scale"),
@@ -44,30 +44,30 @@ class GenerateRequest(BaseModel):
         " guidance_scale.",
     )
     num_sampling_steps: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=1000,
         validation_alias=AliasChoices("num_sampling_steps", "num_inference_steps"),
         description="Denoising steps. Default: the server's. Also accepted as num_inference_steps.",
     )
-    sampler: Sampler | None = Field(None, description="Default: the server's.")
+    sampler: Sampler | None = Field(default=None, description="Default: the server's.")
     seed: int | None = Field(
-        None, ge=0, le=MAX_SEED, description="Drawn when absent; always returned."
+        default=None, ge=0, le=MAX_SEED, description="Drawn when absent; always returned."
     )
-    num_images: int = Field(1, ge=1, description="At most the server's limit, see /models.")
+    num_images: int = Field(default=1, ge=1, description="At most the server's limit, see /models.")
     guidance_interval: tuple[Share, Share] = Field(
-        (0.0, 1.0),
+        default=(0.0, 1.0),
         strict=False,  # JSON knows no tuples; the shares in it stay strict
         description="Share of the noise range, 0 (picture) to 1 (noise), in which guidance applies.",
     )
     output_format: OutputFormat | None = Field(
-        None, description="Default: what Accept names, else png."
+        default=None, description="Default: what Accept names, else png."
     )
     timeout_s: float | None = Field(
-        None, gt=0, description="This request's deadline in seconds; at most the server's."
+        default=None, gt=0, description="This request's deadline in seconds; at most the server's."
     )
     preview_every: int = Field(
-        0,
+        default=0,
         ge=0,
         le=1000,
         description="A preview every so many steps, 0 for none; it means nothing unless the answer"
@@ -163,5 +163,7 @@ class Problem(BaseModel):
     errors: Annotated[
         list[dict[str, object]] | None,
         WithJsonSchema({"type": "array", "items": FieldProblem.model_json_schema()}),
-    ] = Field(None, description="Of 422: the wrong fields.")
-    nearest: list[str] | None = Field(None, description="Of 404: the class names most like it.")
+    ] = Field(default=None, description="Of 422: the wrong fields.")
+    nearest: list[str] | None = Field(
+        default=None, description="Of 404: the class names most like it."
+    )
