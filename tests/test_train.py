@@ -220,6 +220,9 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
     names = ("--synonyms", tmp_path / "names.json", "--licence", "mit")
     run(monkeypatch, "export", "--data", data, "--run", out, "--out", folder, *names)
 
+    for config in folder.rglob("*.json"):
+        assert str(tmp_path) not in config.read_text(), config
+
     pipeline = DiTPipeline.from_pretrained(folder)
     assert pipeline.get_label_ids(["Fig", "Prune"]) == [0, 2]
     pictures = pipeline([0, 2], guidance_scale=1.0, num_inference_steps=2, output_type="np").images

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+from safetensors.torch import load_file
 from torch import Tensor
 
 from model.diffusion import NoiseSchedule
@@ -48,6 +49,17 @@ def averaged_dit(state_file: Path) -> DiT:
     dit = small_dit(math.isqrt(tokens) * patch_size, rows - 1)
     dit.load_state_dict(state)
     return dit.eval().requires_grad_(False)
+
+
+def trained_autoencoder(folder: Path) -> AutoencoderKL:
+    """The autoencoder in diffusers' layout; unlike from_pretrained, its config names no folder.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    vae = AutoencoderKL.from_config(json.loads((folder / "config.json").read_text()))
+    vae.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+    return vae.eval()
 
 
 def as_diffusers(dit: DiT) -> DiTTransformer2DModel:
@@ -114,7 +126,7 @@ def main() -> None:
     synonyms = json.loads(options.synonyms.read_text()) if options.synonyms else {}
     names = {name: synonyms.get(name, []) for name in class_names(options.data)}
     dit = averaged_dit(options.run / "transformer.state.pt")
-    vae = AutoencoderKL.from_pretrained(options.run / "vae")
+    vae = trained_autoencoder(options.run / "vae")
     export(dit, vae, names, options.out, options.licence)
 
 
