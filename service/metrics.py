@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
+from service import __version__
+
 SECONDS = (
     0.001,
     0.0025,
@@ -87,6 +89,7 @@ class Metrics:
         )
         self.model_info = Info("dit_model", "The model that is served.", registry=registry)
         self.build_info = Info("dit_build", "The service's version.", registry=registry)
+        self.build_info.info({"version": __version__})
         for kind in ("useful", "padding", "cancelled"):
             self.denoise_steps.labels(kind)
         for outcome in ("ok", "failed", "cancelled", "timeout"):

@@ -7,12 +7,20 @@ import http.client
 import io
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 from PIL import Image
 
-from tests.harness import PATIENCE_S, Running
+from tests.harness import (
+    PATIENCE_S,
+    GatedRunner,
+    Running,
+    load_small_checkpoint,
+    running_service,
+)
 
 PICTURE = {"class_label": 1, "seed": 1, "num_sampling_steps": 2}
 
@@ -40,6 +48,20 @@ def images_of(answer: httpx.Response) -> list[bytes]:
     """The files in a JSON answer."""
     assert answer.status_code == 200, answer.text
     return [base64.b64decode(each["b64_json"]) for each in answer.json()["images"]]
+
+
+@contextmanager
+def gated_service(
+    folder: Path, *, max_rows: int = 32, max_queue_row_steps: int = 100_000
+) -> Iterator[tuple[Running, GatedRunner]]:
+    """A service whose ticks wait for the test; all of them may pass once the block ends."""
+    runner = GatedRunner(load_small_checkpoint(folder), max_rows=max_rows)
+    with running_service(lambda: runner, max_queue_row_steps=max_queue_row_steps) as running:
+        runner.close()
+        try:
+            yield running, runner
+        finally:
+            runner.open()
 
 
 @dataclass(frozen=True, slots=True)
