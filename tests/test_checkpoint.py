@@ -279,6 +279,23 @@ def test_class_names_are_the_folders(tmp_path: Path) -> None:
     )
 
 
+def test_the_guidance_recommended_is_the_folders(tmp_path: Path) -> None:
+    write_pipeline(tmp_path)
+    assert load(tmp_path).default_cfg_scale is None
+    edit_json(tmp_path / "model_index.json", default_cfg_scale=1.5)
+    assert load(tmp_path).default_cfg_scale == 1.5
+
+
+def test_the_bundled_model_is_whole() -> None:
+    found = load_checkpoint("bundled", device=CPU, dtype=torch.float32)
+    assert found.name == "bundled"
+    assert found.image_size == 64
+    assert found.licence is not None
+    assert any("Banana" in names for names in found.class_names)
+    _, finite = found.vae.decode(torch.zeros(1, 4, found.dit.input_size, found.dit.input_size))
+    assert finite.all()
+
+
 def test_an_autoencoder_named_takes_the_place_of_the_folders_own(tmp_path: Path) -> None:
     model = write_pipeline(tmp_path / "model")
     other = write_vae(tmp_path / "other", small_vae(scaling_factor=0.25))

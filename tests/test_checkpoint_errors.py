@@ -87,6 +87,8 @@ SCHEDULE = "scheduler/scheduler_config.json"
         ("model_index.json", partial(edit_json, id2label={"0": "a"}), "names 1 classes, but"),
         ("model_index.json", partial(edit_json, id2label={"0": "a", "2": "b"}), "without a gap"),
         ("model_index.json", partial(edit_json, id2label={"0": 7}), "must be a name"),
+        ("model_index.json", partial(edit_json, default_cfg_scale=0.5), "must be 1 .. 20"),
+        ("model_index.json", partial(edit_json, default_cfg_scale="4"), "must be a number"),
         (CONFIG, Path.unlink, "no such file"),
         (CONFIG, lambda path: path.write_bytes(b"\xff\xfe{"), "is not JSON"),
         (CONFIG, lambda path: path.write_text("[" * 100_000), "is not JSON"),
@@ -299,7 +301,6 @@ def test_a_zip_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
         {"ema": 3},
         {"x": "y"},
         {1: torch.zeros(1)},
-        {"pos_embed": torch.zeros(1).expand(1, 1 << 30, 128)},
         {"pos_embed": torch.zeros(4, 4).to_sparse()},
         {"pos_embed": torch.zeros(1, 4, 128, device="meta")},
     ],
@@ -308,6 +309,13 @@ def test_a_file_of_something_else_is_named(content: object, tmp_path: Path) -> N
     path = tmp_path / "dit.pt"
     torch.save(content, path)
     assert failure(path).startswith(f"{path}: ")
+
+
+def test_a_tensor_that_claims_more_than_the_file_holds_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "dit.pt"
+    state = {**small_dit().state_dict(), "pos_embed": torch.zeros(1, 1, 128).expand(1, 1 << 30, -1)}
+    torch.save(state, path)
+    assert failure(path) == f"{path}: tensor pos_embed repeats a smaller one"
 
 
 @pytest.mark.parametrize(
