@@ -20,6 +20,9 @@ from model.checkpoint import Checkpoint
 from model.diffusion import COLUMNS, advance
 from model.trajectory import ImageNoise, Trajectory, plan_trajectory
 
+DECODED_AT_ONCE = 8
+"""Images of one decoder pass, whose activations are what takes memory at 512 pixels."""
+
 TICKS_AHEAD = 2
 """Ticks that may wait on a CUDA stream before the host waits: enough to hide the launch."""
 
@@ -149,8 +152,8 @@ class ModelRunner:
     def warm_up(self, report: Callable[[str], None]) -> TickTimes:
         """Run every kernel once before the first request, and time a small and a full tick."""
         report("warming up")
-        one_row = self._time_tick(1)
-        full = self._time_tick(self.max_rows)
+        seconds = [self._time_tick(rows) for rows in self._row_counts()]
+        one_row, full = seconds[0], seconds[-1]
         report(f"a tick of 1 row takes {one_row * 1e3:.1f} ms, of {self.max_rows} {full * 1e3:.1f}")
         return TickTimes(one_row, full)
 
@@ -229,7 +232,7 @@ class ModelRunner:
 
     def _decode(self, source: Tensor, flights: Sequence[Flight]) -> list[np.ndarray | None]:
         pixels: list[np.ndarray | None] = []
-        size = 1 if self._reproducible else 8
+        size = 1 if self._reproducible else DECODED_AT_ONCE
         for start in range(0, len(flights), size):
             slots = [flight.slot for flight in flights[start : start + size]]
             images, finite = self.checkpoint.vae.decode(source[slots])
@@ -244,6 +247,11 @@ class ModelRunner:
         if self.device.type == "cpu":
             return rows
         return min(self.max_rows, 1 << (rows - 1).bit_length())
+
+    def _row_counts(self) -> list[int]:
+        """Row counts to warm up, rising from 1 to the most: on CUDA every one that is ever run."""
+        powers = [1 << i for i in range((self.max_rows - 1).bit_length())]
+        return [1, self.max_rows] if self.device.type == "cpu" else [*powers, self.max_rows]
 
     def _staged(self, tensor: Tensor) -> Tensor:
         """The tensor where a copy to the device need not block: in pinned memory, for CUDA."""
@@ -267,7 +275,7 @@ class ModelRunner:
             self.tick(flights)
             self.synchronize()
             seconds = time.perf_counter() - began
-            self.decode(flights)
+            self.decode(flights[:DECODED_AT_ONCE])
         return seconds
 
     @contextmanager
