@@ -21,8 +21,9 @@ def parse_generate_request(body: bytes) -> GenerateRequest:
         InvalidRequest: it is no JSON object, or a field is wrong; every wrong field is named.
     """
     content = read_json_object(body)
+    fields = ", ".join(GenerateRequest.model_fields)
     wrong = {
-        name: FieldError(name, "is not a field of this request", value)
+        name: FieldError(name, "is not a field of this request", value, fields)
         for name, value in content.items()
         if _canonical(name) is None
     }

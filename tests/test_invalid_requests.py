@@ -158,6 +158,11 @@ def test_deep_nesting_within_the_parsers_means_is_a_wrong_value(service: Running
     assert only_error(send_bytes(service, body))["field"] == "class_label"
 
 
+def test_an_unknown_field_gets_the_names_of_those_there_are(service: Running) -> None:
+    error = only_error(send_bytes(service, b'{"class_label":0,"steps":5}'))
+    assert str(error["allowed"]).split(", ") == list(GenerateRequest.model_fields)
+
+
 def test_a_byte_order_mark_is_let_pass(service: Running) -> None:
     answer = send_bytes(service, b"\xef\xbb\xbf" + json.dumps(PICTURE).encode())
     assert answer.status == 200
