@@ -51,10 +51,14 @@ def test_state_dict_is_the_official_one(name: str, input_size: int, num_classes:
     assert shapes == official_shapes(name, tokens, num_classes)
 
 
-def test_the_twelve_configurations_have_their_usual_names() -> None:
-    assert sorted(DiT_models) == sorted(
-        f"DiT-{w}/{p}" for w in ("XL", "L", "B", "S") for p in (2, 4, 8)
-    )
+def test_the_twelve_configurations_are_the_papers() -> None:
+    heads = {"XL": 16, "L": 16, "B": 12, "S": 6}
+    assert set(DiT_models) == {f"DiT-{width}/{p}" for width in heads for p in (2, 4, 8)}
+    for name, build in DiT_models.items():
+        with torch.device("meta"):
+            model = build()
+        assert model.num_heads == heads[name[4:-2]], name
+        assert model.patch_size == int(name[-1]), name
 
 
 @pytest.mark.parametrize(
