@@ -313,6 +313,7 @@ def test_an_autoencoder_named_takes_the_place_of_the_folders_own(tmp_path: Path)
         ("---\nlicense: other\n---\n", None),
         ("---\ntags: [dit]\n---\nlicense: mit\n", None),
         ("# A model\n---\nlicense: mit\n---\n", None),
+        ("# A model\nlicense: mit\n", None),
     ],
 )
 def test_licence_is_read_from_the_model_card(
