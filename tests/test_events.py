@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -11,10 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from model.runner import Flight, ModelRunner
+from service.events import ProgressBox
+from service.jobs import Progress
 from tests.harness import (
     Running,
     load_small_checkpoint,
@@ -107,7 +111,24 @@ def test_previews_come_every_so_many_steps(pipeline_folder: Path) -> None:
     assert previews[0] != previews[1]
 
 
-def test_a_slow_reader_loses_no_preview(service: Running) -> None:
+def test_a_slow_reader_gets_the_latest_progress_and_every_preview() -> None:
+    async def read_late() -> list[Progress | None]:
+        box = ProgressBox(asyncio.get_running_loop())
+        pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+        for step in (1, 2):
+            box.put(Progress(step, 4, 0, ((step, pixels),)))
+        await asyncio.sleep(0)
+        box.end()
+        return [await box.get(), await box.get()]
+
+    latest, end = asyncio.run(read_late())
+    assert latest is not None
+    assert latest.steps_done == 2
+    assert [index for index, _ in latest.previews] == [1, 2]
+    assert end is None
+
+
+def test_every_image_has_its_previews(service: Running) -> None:
     body = PICTURE | {"num_sampling_steps": 12, "preview_every": 3, "num_images": 2}
     events = all_events(service, body)
     previews = [event.data["index"] for event in events if event.name == "preview"]
