@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.dit import _WIDTHS, DiT
+from model.dit import WIDTHS, DiT
 from model.errors import CheckpointError
 from model.json_file import JsonFile
 from model.naming import is_diffusers, to_official
@@ -38,7 +38,7 @@ class Architecture:
     def name(self) -> str:
         """ "DiT-XL/2" for a shape of the paper's, else depth x width / patch size."""
         if self.mlp_size == 4 * self.hidden_size:
-            for name, shape in _WIDTHS.items():
+            for name, shape in WIDTHS.items():
                 if shape == (self.hidden_size, self.depth, self.num_heads):
                     return f"DiT-{name}/{self.patch_size}"
         return f"DiT {self.depth}x{self.hidden_size}/{self.patch_size}"

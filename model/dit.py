@@ -297,12 +297,12 @@ def _share_after_load(module: DiT, _: object) -> None:
     module._share_modulation()
 
 
-_WIDTHS = {"XL": (1152, 28, 16), "L": (1024, 24, 16), "B": (768, 12, 12), "S": (384, 12, 6)}
+WIDTHS = {"XL": (1152, 28, 16), "L": (1024, 24, 16), "B": (768, 12, 12), "S": (384, 12, 6)}
 
 DiT_models: dict[str, Callable[..., DiT]] = {
     f"DiT-{name}/{patch_size}": partial(
         DiT, hidden_size=hidden_size, depth=depth, num_heads=num_heads, patch_size=patch_size
     )
-    for name, (hidden_size, depth, num_heads) in _WIDTHS.items()
+    for name, (hidden_size, depth, num_heads) in WIDTHS.items()
     for patch_size in (2, 4, 8)
 }
