@@ -16,10 +16,10 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-gpu lint format clean distclean
+.PHONY: help install run test test-slow test-gpu lint format contact-sheet clean distclean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## the environment in .venv (done by every target that needs it)
 
@@ -49,6 +49,9 @@ lint: install ## style, types, layering, Dockerfile and compose file
 format: install ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+contact-sheet: install ## docs/contact-sheet.png: every class of DIT_MODEL, through the service
+	$(BIN)/python docs/contact_sheet.py docs/contact-sheet.png
 
 clean: ## remove caches and build leftovers
 	rm -rf build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
