@@ -58,6 +58,8 @@ def _names(entry: object, place: Path) -> list[str]:
     stripped = [name.strip() for name in names if name.strip()]
     if not stripped:
         raise CheckpointError(place, "a class has no name")
+    if any("\ud800" <= letter <= "\udfff" for name in stripped for letter in name):
+        raise CheckpointError(place, f"{ascii(stripped[0])[:60]} is no Unicode text")
     return list(dict.fromkeys(stripped))
 
 

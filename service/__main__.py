@@ -21,6 +21,8 @@ def main(arguments: list[str]) -> int:
     configure_logs(settings.log_format)
     for line in unknown_variables(os.environ):
         structlog.get_logger().warning(line)
+    # Read when torch loads: threads that spin between two products starve a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from service.serve import serve
 
     return serve(settings)

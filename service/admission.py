@@ -92,7 +92,7 @@ class AdmissionQueue:
         longest = max(trajectory.steps for trajectory in job.trajectories)
         alone = longest * pace.tick_seconds(1)
         needed = max(alone, pace.seconds_for(self._row_steps + job.row_steps))
-        left = job.deadline - self._clock()
+        left = max(job.deadline - self._clock(), 0.0)
         if needed > CERTAINTY * left:
             raise DeadlinePassed(
                 f"this request would take about {needed:.1f} s, its deadline is in {left:.1f} s"

@@ -10,7 +10,6 @@ import structlog
 from model.checkpoint import load_checkpoint
 from model.device import choose_device, choose_dtype
 from model.runner import ModelRunner
-from service import __version__
 from service.admission import AdmissionQueue
 from service.app import create_app
 from service.engine import Engine
@@ -27,7 +26,6 @@ def serve(settings: Settings) -> int:
     """Run until a signal or the engine ends it; returns the process's exit code."""
     configure_logs(settings.log_format)
     metrics = Metrics()
-    metrics.build_info.info({"version": __version__})
     queue = AdmissionQueue(settings.max_queue_row_steps)
     engine = Engine(
         lambda: load_runner(settings), queue, metrics, drain_timeout_s=settings.drain_timeout_s
@@ -35,8 +33,12 @@ def serve(settings: Settings) -> int:
     app = create_app(engine, metrics, policy_of(settings), max_body_bytes=settings.max_body_bytes)
     server = Server(app, engine, host=settings.host, port=settings.port)
     engine.start(on_end=server.leave)
-    server.run()
-    code = exit_code(engine)
+    try:
+        server.run()
+    except SystemExit:  # it cannot listen, and its log line says why
+        code = 1
+    else:
+        code = exit_code(engine)
     if engine.alive:  # a start given up midway: its thread is inside the libraries, let it lie
         sys.stderr.flush()
         os._exit(code)

@@ -122,20 +122,21 @@ class Worker:
         decoded = self._decoded(self._runner.decode, finished)
         now = time.monotonic()
         self._metrics.decode_duration.observe(now - began)
+        for job in dict.fromkeys(sample.job for sample in finished):
+            job.decode_s += now - began
         for sample, outcome in zip(finished, decoded):
             if sample.flight is None:
                 continue  # its job failed with another of its images
             if isinstance(outcome, Exception):
                 self._fail(sample, outcome)
             else:
-                self._deliver(sample, outcome, began, now)
+                self._deliver(sample, outcome, now)
 
-    def _deliver(self, sample: Sample, pixels: np.ndarray, began: float, now: float) -> None:
+    def _deliver(self, sample: Sample, pixels: np.ndarray, now: float) -> None:
         self._metrics.denoise_steps.labels("useful").inc(sample.trajectory.row_steps)
         self._metrics.images.labels("ok").inc()
         self._scheduler.finish(sample)
         self._leave(sample)
-        sample.job.decode_s += now - began
         sample.job.deliver(sample.index, pixels, now)
 
     def _decoded(self, decode: Decode, samples: list[Sample]) -> list[np.ndarray | Exception]:

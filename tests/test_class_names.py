@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.class_names import default_class_names, read_class_names
+from model.errors import CheckpointError
 from tests.checkpoints import write_json
 
 PETS = (("cat", "house cat"), ("dog",), ("newt",))
@@ -65,3 +66,8 @@ def test_two_pairs_of_imagenets_classes_share_a_name() -> None:
 
 def test_other_counts_are_numbered() -> None:
     assert default_class_names(3) == (("class 0",), ("class 1",), ("class 2",))
+
+
+def test_half_a_character_is_no_name(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no Unicode text"):
+        read_class_names(write_json(tmp_path / "classes.json", ["cat", "\ud800"]))

@@ -257,3 +257,16 @@ def test_a_wrong_setting_ends_the_start_in_one_line() -> None:
     assert "DIT_PORT" in said
     assert "many" in said
     assert "\n" not in said
+
+
+def test_a_port_in_use_ends_the_start_with_an_error(pipeline_folder: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        with process(DIT_MODEL=str(pipeline_folder), DIT_PORT=port) as service:
+            assert service.wait(PATIENCE_S) == 1
+            assert service.stderr is not None
+            said = service.stderr.read()
+    assert "address already in use" in said
+    assert "Traceback" not in said

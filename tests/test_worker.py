@@ -208,6 +208,16 @@ def test_progress_tells_steps_queue_and_previews(bench: Bench) -> None:
     assert shown[0][1].shape == (8, 8, 3)
 
 
+def test_stages_of_a_request_add_up_to_its_time(bench: Bench) -> None:
+    began = time.monotonic()
+    job = bench.submit(1, 2, 3, steps=2)
+    bench.finish()
+    timings = job.future.result(timeout=0).timings
+    assert min(timings.queue, timings.denoise, timings.decode) >= 0
+    assert timings.denoise > 0
+    assert timings.queue + timings.denoise + timings.decode <= time.monotonic() - began
+
+
 def test_useful_work_is_counted_where_pictures_came_of_it(bench: Bench) -> None:
     bench.submit(1, 2, steps=6)
     bench.finish()
