@@ -39,10 +39,8 @@ RUN useradd --system --uid 10001 --user-group --create-home --shell /usr/sbin/no
 COPY --from=build /opt/dit /opt/dit
 COPY deploy/healthcheck.py /opt/dit/healthcheck.py
 # A container's loopback is out of everyone's reach, so the service listens on every address.
-# OpenMP threads that wait sleep instead of spinning, which costs dear where processors are shared.
 ENV PATH="/opt/dit/bin:$PATH" \
     PYTHONUNBUFFERED=1 \
-    OMP_WAIT_POLICY=passive \
     HF_HOME=/var/cache/huggingface \
     DIT_HOST=0.0.0.0 \
     DIT_PORT=8000 \

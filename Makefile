@@ -11,10 +11,6 @@ PIP := $(BIN)/python -m pip install -c constraints.txt
 TORCH_INDEX ?=
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-# OpenMP threads that wait sleep instead of spinning: beside another busy process, on two cores, a
-# tick of the bundled model's size took 50 ms so and 700 ms without.
-export OMP_WAIT_POLICY ?= passive
-
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-slow test-gpu lint format contact-sheet clean distclean
 
@@ -26,7 +22,9 @@ install: $(STAMP) ## the environment in .venv (done by every target that needs i
 run: install ## the service on DIT_HOST:DIT_PORT; more flags through ARGS="..."
 	@exec $(BIN)/python -m service $(ARGS)
 
-# The quick tests' models are too small to gain from a second thread.
+# OpenMP threads that wait sleep, as the service has it: spinning ones starve a busy machine. And the
+# quick tests' models are too small to gain from a second thread.
+test test-slow test-gpu: export OMP_WAIT_POLICY ?= passive
 test: export OMP_NUM_THREADS ?= 1
 
 test: install ## the quick tests; a selection through ARGS="-k name"
