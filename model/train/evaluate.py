@@ -58,7 +58,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     eigenvalues = np.linalg.eigvals(covariance_x @ covariance_y).real.clip(min=0)
     means = np.square(x.mean(0) - y.mean(0)).sum()
     traces = np.trace(covariance_x) + np.trace(covariance_y)
-    return float(means + traces - 2 * np.sqrt(eigenvalues).sum())
+    return max(0.0, float(means + traces - 2 * np.sqrt(eigenvalues).sum()))
 
 
 def balanced(labels: Tensor, num_classes: int, each: int) -> Tensor:
