@@ -8,6 +8,8 @@ import torch
 def choose_device(name: str) -> torch.device:
     """``auto`` is the first CUDA device, or the CPU where there is none.
 
+    A CUDA device becomes the calling thread's current one: events and pinned memory follow that.
+
     Raises:
         ValueError: the device is not there.
     """
@@ -19,6 +21,8 @@ def choose_device(name: str) -> torch.device:
             f"device {name} is not there: torch {torch.__version__} sees"
             f" {torch.cuda.device_count()} CUDA devices"
         )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 

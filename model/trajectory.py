@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor
 from model.diffusion import NoiseSchedule, SamplerTable, sampler_table
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Trajectory:
     """What one image does at every step.
 
@@ -30,7 +31,7 @@ class Trajectory:
     def steps(self) -> int:
         return len(self.rows)
 
-    @property
+    @functools.cached_property
     def row_steps(self) -> int:
         return sum(self.rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import structlog
@@ -21,6 +22,8 @@ def main(arguments: list[str]) -> int:
     configure_logs(settings.log_format)
     for line in unknown_variables(os.environ):
         structlog.get_logger().warning(line)
+    for early in (signal.SIGINT, signal.SIGTERM):  # until the server takes them over
+        signal.signal(early, lambda *_: os._exit(0))
     # Read when torch loads: threads that spin between two products starve a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from service.serve import serve

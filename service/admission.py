@@ -12,7 +12,7 @@ from service.jobs import Job
 from service.pace import Pace
 
 CERTAINTY = 2.0
-"""A deadline is refused at admission only where the estimate misses it by this factor."""
+"""A deadline is refused at admission only where the least estimate misses it by this factor."""
 
 
 class AdmissionQueue:
@@ -50,7 +50,7 @@ class AdmissionQueue:
         """
         with self._changed:
             if self._closed is not None:
-                raise self._closed
+                raise self._closed.with_traceback(None) from None
             self._check_room(job, pace)
             self._check_deadline(job, pace)
             self._jobs.append(job)
@@ -90,10 +90,9 @@ class AdmissionQueue:
 
     def _check_deadline(self, job: Job, pace: Pace) -> None:
         longest = max(trajectory.steps for trajectory in job.trajectories)
-        alone = longest * pace.tick_seconds(1)
-        needed = max(alone, pace.seconds_for(self._row_steps + job.row_steps))
+        needed = longest * pace.tick_seconds(1)  # if it joined at once, with nobody beside it
         left = max(job.deadline - self._clock(), 0.0)
         if needed > CERTAINTY * left:
             raise DeadlinePassed(
-                f"this request would take about {needed:.1f} s, its deadline is in {left:.1f} s"
+                f"this request would take at least {needed:.1f} s, its deadline is in {left:.1f} s"
             )

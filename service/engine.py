@@ -20,6 +20,8 @@ from service.worker import Worker
 
 IDLE_BEAT_S = 1.0
 STALE_S = 5.0
+HUNG_S = 5.0
+"""How much longer than its time a stop waits for a tick that does not end."""
 
 log = structlog.get_logger()
 
@@ -75,8 +77,8 @@ class Engine:
         A start still under way is given up at once.
         """
         self._queue.close(Unavailable("the service is stopping", retry_after_s=5))
-        self._metrics.ready.set(0)
         with self._changing:
+            self._metrics.ready.set(0)
             starting = self.state is State.STARTING
             if starting:
                 self.state = State.STOPPED
@@ -85,10 +87,22 @@ class Engine:
                 self._drain_ends = time.monotonic() + self._drain_timeout_s
         if starting:
             self._on_end()
+        else:
+            self._leave_behind_if_hung()
+
+    def _leave_behind_if_hung(self) -> None:
+        late = threading.Timer(self._drain_timeout_s + HUNG_S, self._on_end)
+        late.daemon = True
+        late.start()
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait for the thread to end."""
         self._thread.join(timeout_s)
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the start succeeded, whatever happened since."""
+        return self._served is not None
 
     @property
     def alive(self) -> bool:
@@ -155,7 +169,7 @@ class Engine:
             self._metrics.model_info.info(self._served.labels())
             self._beat()
             self.state = State.READY
-        self._metrics.ready.set(1)
+            self._metrics.ready.set(1)
         log.info("ready", model=self._served.name, device=self._served.device)
         return Worker(runner, self._queue, self._metrics, self._pace)
 

@@ -30,7 +30,7 @@ class ProgressBox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._latest: Progress | None = None
-        self._previews: list[tuple[int, np.ndarray]] = []
+        self._previews: dict[int, np.ndarray] = {}
         self._changed = asyncio.Event()
         self._ended = False
 
@@ -45,10 +45,10 @@ class ProgressBox:
         self._changed.set()
 
     async def get(self) -> Progress | None:
-        """The latest progress, with all previews since the last call; None after the end."""
+        """The latest progress, with each image's latest preview; None after the end."""
         await self._changed.wait()
-        latest, previews = self._latest, tuple(self._previews)
-        self._latest, self._previews = None, []
+        latest, previews = self._latest, tuple(self._previews.items())
+        self._latest, self._previews = None, {}
         if not self._ended:
             self._changed.clear()
         if latest is None:
@@ -57,7 +57,7 @@ class ProgressBox:
 
     def _store(self, progress: Progress) -> None:
         self._latest = progress
-        self._previews += progress.previews
+        self._previews |= dict(progress.previews)
         self._changed.set()
 
 

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from model.runner import TickTimes
 
 SMOOTHING = 0.05
+JUMP = 4.0
+"""The most that one tick may seem slower than the last ones: a pause of the machine is no pace."""
 
 
 class Pace:
@@ -25,7 +27,7 @@ class Pace:
     def observe(self, rows: int, seconds: float) -> None:
         """Learn from a tick of ``rows`` rows."""
         ratio = seconds / (self._base + rows * self._per_row)
-        self._scale += SMOOTHING * (ratio - self._scale)
+        self._scale += SMOOTHING * (min(ratio, JUMP * self._scale) - self._scale)
 
     def tick_seconds(self, rows: int) -> float:
         return self._scale * (self._base + rows * self._per_row)

@@ -15,7 +15,8 @@ class Scheduler:
     so an image that has joined is never delayed. Room is kept for the most rows an image will ever
     take. Whoever has least in flight joins first, then the earliest deadline, then the
     shortest work, then whoever came first: a request for many images does not shut out a request
-    for one. The first in that order waits for its room; nobody overtakes it for being smaller.
+    for one that waits beside it. Images that are in are not set aside for anybody. The first in that
+    order waits for its room; nobody overtakes it for being smaller.
     """
 
     def __init__(self, max_rows: int) -> None:

@@ -14,7 +14,6 @@ from service.admission import AdmissionQueue
 from service.app import create_app
 from service.engine import Engine
 from service.generation import Policy
-from service.logs import configure_logs
 from service.metrics import Metrics
 from service.server import Server
 from service.settings import Settings
@@ -24,7 +23,6 @@ MAX_ROWS = {"cuda": 128, "cpu": 32}
 
 def serve(settings: Settings) -> int:
     """Run until a signal or the engine ends it; returns the process's exit code."""
-    configure_logs(settings.log_format)
     metrics = Metrics()
     queue = AdmissionQueue(settings.max_queue_row_steps)
     engine = Engine(
@@ -80,7 +78,7 @@ def exit_code(engine: Engine) -> int:
     failure = engine.failure
     if failure is None:
         return 0
-    if isinstance(failure, ValueError):
+    if isinstance(failure, ValueError) and not engine.was_ready:
         print(f"cannot start: {failure}", file=sys.stderr)
     else:
         structlog.get_logger().error("the engine died", exc_info=failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from types import FrameType
 
@@ -31,10 +32,10 @@ class Server(uvicorn.Server):
         self._stopping = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """First signal: drain. Second: leave at once. The exit code stays ours."""
-        if self._stopping:
+        """Drain. A second interrupt leaves at once; a repeated SIGTERM, as make sends, changes nothing."""
+        if self._stopping and sig == signal.SIGINT:
             self.should_exit = self.force_exit = True
-        else:
+        elif not self._stopping:
             self._stopping = True
             # in a thread: the interrupted one may hold the lock of what is to be closed
             threading.Thread(target=self._engine.drain, name="drain").start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,6 +18,11 @@ from service.pace import Pace
 from service.scheduler import Scheduler
 
 log = structlog.get_logger()
+
+
+class NotFinite(ArithmeticError):
+    """An image's latent holds NaN or infinity."""
+
 
 Decode = Callable[[Sequence[Flight]], list[np.ndarray | None]]
 
@@ -86,21 +92,21 @@ class Worker:
         samples = list(samples)
         useful = sum(_flight(sample).rows for sample in samples)
         began = time.monotonic()
+        fault: Exception | None = None
         try:
             rows = self._runner.tick([_flight(sample) for sample in samples])
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, one image caused it
-            self._bisect(samples, error)
+            fault = self._settled(error)
+        if fault is not None:
+            self._bisect(samples, fault)
             return
         self._queue.release(useful)
         self._observe_tick(len(samples), rows, rows - useful, time.monotonic() - began)
 
     def _bisect(self, samples: list[Sample], error: Exception) -> None:
         """Repeat a failed tick in halves until the culprit stands alone, and fail that one."""
-        if isinstance(error, OutOfMemory):
-            self._metrics.out_of_memory.inc()
-            self._runner.release_cached_memory()
         if len(samples) == 1:
             self._fail(samples[0], error)
             return
@@ -108,6 +114,16 @@ class Worker:
         self._tick(samples[:half])
         # the first half may have failed a job that has images in the second
         self._tick_if_any([sample for sample in samples[half:] if sample.flight is not None])
+
+    def _settled(self, error: Exception) -> Exception:
+        """The fault, rid of the frames whose tensors it holds, so that the halves have room."""
+        if not isinstance(error, OutOfMemory):
+            return error
+        self._metrics.out_of_memory.inc()
+        bare = OutOfMemory(str(error))
+        _clear_frames(error)
+        self._runner.release_cached_memory()
+        return bare
 
     def _tick_if_any(self, samples: list[Sample]) -> None:
         if samples:
@@ -141,30 +157,26 @@ class Worker:
 
     def _decoded(self, decode: Decode, samples: list[Sample]) -> list[np.ndarray | Exception]:
         """Pixels of each image, or what went wrong with it alone."""
+        fault: Exception | None = None
         try:
             pixels = decode([_flight(sample) for sample in samples])
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 - as in a tick
-            if isinstance(error, OutOfMemory):
-                self._metrics.out_of_memory.inc()
-                self._runner.release_cached_memory()
-            if len(samples) == 1:
-                return [error]
-            half = len(samples) // 2
-            return self._decoded(decode, samples[:half]) + self._decoded(decode, samples[half:])
-        return [self._finite(each) for each in pixels]
-
-    def _finite(self, pixels: np.ndarray | None) -> np.ndarray | Exception:
-        if pixels is not None:
-            return pixels
-        self._metrics.nonfinite_images.inc()
-        return ArithmeticError("the latent is not finite")
+            fault = self._settled(error)
+        if fault is None:
+            return [NotFinite() if each is None else each for each in pixels]
+        if len(samples) == 1:
+            return [fault]
+        half = len(samples) // 2
+        return self._decoded(decode, samples[:half]) + self._decoded(decode, samples[half:])
 
     def _fail(self, sample: Sample, error: Exception) -> None:
         """Fail one image, and its job with it."""
         job = sample.job
-        log.error("image failed", request_id=job.id, image=sample.index, error=repr(error))
+        if isinstance(error, NotFinite):
+            self._metrics.nonfinite_images.inc()
+        log.error("image failed", request_id=job.id, image=sample.index, exc_info=error)
         answer = ImageFailed(f"image {sample.index} could not be made; the others were not harmed")
         self._drop(job, answer, "failed")
 
@@ -219,6 +231,12 @@ class Worker:
         self._metrics.row_steps_waiting.set(self._queue.row_steps)
         for kind, size in self._runner.memory_bytes().items():
             self._metrics.gpu_memory.labels(kind).set(size)
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _flight(sample: Sample) -> Flight:

@@ -21,7 +21,7 @@ from service.generation import Policy
 from service.metrics import Metrics
 from service.server import Server
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 POLICY = Policy(
     max_images=16,
     timeout_s=300.0,
@@ -79,6 +79,7 @@ class GatedRunner(ModelRunner):
 
     def close(self) -> None:
         self._open = False
+        self.seen.clear()
 
     def let(self, ticks: int) -> None:
         self._tickets.release(ticks)

@@ -81,3 +81,16 @@ def test_pace_starts_from_the_warm_up_and_follows_what_it_sees() -> None:
     for _ in range(200):
         pace.observe(5, 0.3)  # twice what the warm-up foretold
     assert pace.tick_seconds(10) == pytest.approx(0.4, rel=0.01)
+
+
+def test_one_long_pause_is_no_pace() -> None:
+    pace = Pace(TickTimes(one_row=0.1, full=0.1), max_rows=10)
+    pace.observe(5, 600.0)
+    assert pace.tick_seconds(1) < 0.2
+
+
+def test_a_full_house_refuses_no_deadline_that_a_free_row_could_meet() -> None:
+    line, pace = queue(1000), steady_pace(seconds_a_tick=0.1, max_rows=10)
+    line.offer(job("others", *[[2] * 20] * 20, deadline=1e9), pace)
+    line.offer(job("mine", [2] * 20, deadline=2.5), pace)
+    assert line.row_steps == 840

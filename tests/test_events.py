@@ -111,28 +111,27 @@ def test_previews_come_every_so_many_steps(pipeline_folder: Path) -> None:
     assert previews[0] != previews[1]
 
 
-def test_a_slow_reader_gets_the_latest_progress_and_every_preview() -> None:
+def test_a_slow_reader_gets_the_latest_progress_and_each_images_latest_preview() -> None:
     async def read_late() -> list[Progress | None]:
         box = ProgressBox(asyncio.get_running_loop())
-        pixels = np.zeros((8, 8, 3), dtype=np.uint8)
-        for step in (1, 2):
-            box.put(Progress(step, 4, 0, ((step, pixels),)))
+        for step in range(100):
+            pixels = np.full((8, 8, 3), step, dtype=np.uint8)
+            box.put(Progress(step, 100, 0, ((step % 2, pixels),)))
         await asyncio.sleep(0)
         box.end()
         return [await box.get(), await box.get()]
 
     latest, end = asyncio.run(read_late())
     assert latest is not None
-    assert latest.steps_done == 2
-    assert [index for index, _ in latest.previews] == [1, 2]
+    assert latest.steps_done == 99
+    assert [(index, pixels.max()) for index, pixels in latest.previews] == [(0, 98), (1, 99)]
     assert end is None
 
 
 def test_every_image_has_its_previews(service: Running) -> None:
     body = PICTURE | {"num_sampling_steps": 12, "preview_every": 3, "num_images": 2}
     events = all_events(service, body)
-    previews = [event.data["index"] for event in events if event.name == "preview"]
-    assert sorted(previews, key=str) == [0, 0, 0, 1, 1, 1]
+    assert {event.data["index"] for event in events if event.name == "preview"} == {0, 1}
 
 
 def test_without_being_asked_there_is_no_preview(service: Running) -> None:

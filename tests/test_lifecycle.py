@@ -55,7 +55,10 @@ def test_while_the_model_loads_the_service_says_so(pipeline_folder: Path) -> Non
 
 def test_draining_finishes_what_is_in_and_admits_nothing(pipeline_folder: Path) -> None:
     runner = GatedRunner(load_small_checkpoint(pipeline_folder))
-    with running_service(lambda: runner) as running, ThreadPoolExecutor() as pool:
+    with (
+        running_service(lambda: runner, drain_timeout_s=600) as running,
+        ThreadPoolExecutor() as pool,
+    ):
         runner.close()
         answer = pool.submit(running.client.post, "/generate", json=ONE)
         wait_until(lambda: running.queue_row_steps > 0)
@@ -208,7 +211,9 @@ def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with (
-        process(DIT_MODEL=str(pipeline_folder), DIT_PORT=str(port)) as service,
+        process(
+            DIT_MODEL=str(pipeline_folder), DIT_PORT=str(port), DIT_DRAIN_TIMEOUT_S="600"
+        ) as service,
         ThreadPoolExecutor() as pool,
     ):
         wait_until(lambda: answers(f"{url}/readyz", 200))
@@ -217,10 +222,33 @@ def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder:
             request = pool.submit(client.post, "/generate", json=long)
             wait_until(lambda: "dit_requests_running 1.0" in client.get("/metrics").text)
             service.send_signal(signal.SIGTERM)
+            service.send_signal(signal.SIGTERM)  # make sends its own on top of the group's
             assert request.result().status_code == 200
         assert service.wait(PATIENCE_S) == 0
         assert service.stderr is not None
         assert "Traceback" not in service.stderr.read()
+
+
+def test_sigterm_before_anything_listens_exits_with_0(pipeline_folder: Path) -> None:
+    with process(DIT_MODEL=str(pipeline_folder), DIT_PORT="0") as service:
+        with pytest.raises(subprocess.TimeoutExpired):
+            service.wait(1.0)  # python is up, and imports torch
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(PATIENCE_S) == 0
+
+
+def test_a_tick_that_never_ends_holds_up_neither_its_request_nor_a_stop(
+    pipeline_folder: Path,
+) -> None:
+    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
+    with running_service(lambda: runner, drain_timeout_s=0.1) as running:
+        runner.close()
+        hasty = ONE | {"timeout_s": 0.1}
+        assert running.client.post("/generate", json=hasty).status_code == 504
+        running.engine.drain()
+        wait_until(lambda: not answers(f"{running.url}/livez", 200))
+        assert running.engine.alive
+        runner.open()
 
 
 @pytest.mark.parametrize("early", [True, False])

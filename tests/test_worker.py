@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,8 +53,10 @@ class BrittleRunner(ModelRunner):
 class Bench:
     """A worker that the test steps by hand."""
 
-    def __init__(self, folder: Path, max_rows: int = 32) -> None:
-        self.runner = BrittleRunner(load_small_checkpoint(folder), max_rows=max_rows)
+    def __init__(
+        self, folder: Path, kind: type[BrittleRunner] = BrittleRunner, max_rows: int = 32
+    ) -> None:
+        self.runner = kind(load_small_checkpoint(folder), max_rows=max_rows)
         self.queue = AdmissionQueue(100_000)
         self.metrics = Metrics()
         self.pace = Pace(TickTimes(1e-4, 1e-3), max_rows)
@@ -147,6 +150,31 @@ def test_out_of_memory_by_sheer_size_fails_nobody(bench: Bench) -> None:
     bench.finish()
     assert all(pixels(job) for job in jobs)
     assert bench.metric("dit_out_of_memory_total") > 0
+
+
+class HungryRunner(BrittleRunner):
+    """Has memory for five rows at a time, and takes it before it finds that out."""
+
+    held: weakref.WeakSet[torch.Tensor]
+    seen_held: list[int]
+
+    def tick(self, flights: Sequence[Flight]) -> int:
+        self.seen_held.append(len(self.held))
+        activations = torch.zeros(len(flights))
+        self.held.add(activations)
+        return super().tick(flights)
+
+
+def test_a_failed_ticks_memory_is_free_before_its_halves_run(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, HungryRunner)
+    assert isinstance(bench.runner, HungryRunner)
+    bench.runner.held, bench.runner.seen_held = weakref.WeakSet(), []
+    bench.runner.most_rows = 5
+    jobs = [bench.submit(seed) for seed in range(8)]
+    bench.finish()
+    assert all(pixels(job) for job in jobs)
+    assert bench.metric("dit_out_of_memory_total") > 0
+    assert max(bench.runner.seen_held) == 0
 
 
 def test_a_lost_device_is_no_single_images_fault(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -11,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from service.answers import answer, headers_of
 from service.body import parse_generate_request
 from service.context import Context, context_of
-from service.errors import ClientGone
+from service.errors import ClientGone, DeadlinePassed
 from service.events import EventStream, ProgressBox
 from service.generation import Order, make_job, take_order
 from service.images import CONTENT_TYPES
@@ -34,6 +35,9 @@ EXAMPLES = {
     "four images, as JSON": {"class_label": 0, "num_images": 4, "output_format": "webp"},
 }
 """They run as they stand on any model."""
+
+LATE_S = 5.0
+"""How long after its deadline a request waits for the engine to end it."""
 
 NO_BUFFERING = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
 
@@ -85,16 +89,20 @@ async def _result(request: Request, job: Job) -> JobResult:
 
     Raises:
         ClientGone: it left; the job ends at the next tick.
+        DeadlinePassed: the engine itself did not say so, being stuck in a tick.
         ServiceError: what the job failed with.
     """
     done = asyncio.wrap_future(job.future)
     left = asyncio.ensure_future(_left(request))
     either: set[asyncio.Future[JobResult] | asyncio.Future[None]] = {done, left}
     try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not done.done():
+        patience = job.deadline - time.monotonic() + LATE_S
+        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if done.done():
+            return done.result()
+        if left.done():
             raise ClientGone("the client closed the connection")
-        return done.result()
+        raise DeadlinePassed("the request's deadline passed, and the device has not answered since")
     finally:
         left.cancel()
         job.cancel()
