@@ -7,6 +7,7 @@ import re
 import time
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -15,8 +16,10 @@ import pytest
 from PIL import Image
 
 from model.runner import Flight, ModelRunner
+from service.generation import Policy
 from service.schemas import MAX_SEED
-from tests.harness import Running, load_small_checkpoint, running_service
+from tests.checkpoints import edit_json, write_pipeline
+from tests.harness import POLICY, Running, load_small_checkpoint, load_small_runner, running_service
 from tests.wire import PICTURE, generate, images_of, picture
 
 ALL_STAGES = ["queue", "denoise", "decode", "encode", "total"]
@@ -264,3 +267,21 @@ def test_a_connection_serves_more_than_one_request(service: Running) -> None:
         assert client.post("/generate", json={}).status_code == 422
         sizes += [Image.open(io.BytesIO(client.post("/generate", json=PICTURE).content)).size]
         assert sizes == [(8, 8)] * 2
+
+
+def test_guidance_defaults_to_the_servers_then_the_models_then_the_official(
+    tmp_path: Path,
+) -> None:
+    folder = write_pipeline(tmp_path)
+
+    def default(policy: Policy) -> float:
+        with running_service(lambda: load_small_runner(folder), policy=policy) as running:
+            named = running.client.get("/models").json()["data"][0]["defaults"]["cfg_scale"]
+            used = generate(running, PICTURE, "application/json").json()["parameters"]
+            assert used["cfg_scale"] == named
+            return float(named)
+
+    assert default(replace(POLICY, cfg_scale=None)) == 4.0
+    edit_json(folder / "model_index.json", default_cfg_scale=2.5)
+    assert default(replace(POLICY, cfg_scale=None)) == 2.5
+    assert default(replace(POLICY, cfg_scale=1.5)) == 1.5

@@ -263,9 +263,13 @@ def test_exported_weights_compute_what_the_averaged_dit_does(tmp_path: Path) -> 
     dit.eval().requires_grad_(False)
     check_networks_agree(dit, export.as_diffusers(dit))
     vae = autoencoder.small_autoencoder(32)
-    export.export(dit, vae, {"a": [], "b": [], "c": []}, tmp_path, "mit")
+    export.export(
+        dit, vae, {"a": [], "b": [], "c": []}, tmp_path, licence="mit", default_cfg_scale=2.5
+    )
     state = load_file(tmp_path / "transformer" / "diffusion_pytorch_model.safetensors")
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
     config = json.loads((tmp_path / "transformer" / "config.json").read_text())
     assert config["downscale_freq_shift"] == 1
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["default_cfg_scale"] == 2.5
     assert isinstance(AutoencoderKL.from_pretrained(tmp_path / "vae"), AutoencoderKL)

@@ -82,7 +82,13 @@ def as_diffusers(dit: DiT) -> DiTTransformer2DModel:
 
 
 def export(
-    dit: DiT, vae: AutoencoderKL, names: dict[str, list[str]], out: Path, licence: str
+    dit: DiT,
+    vae: AutoencoderKL,
+    names: dict[str, list[str]],
+    out: Path,
+    *,
+    licence: str,
+    default_cfg_scale: float | None = None,
 ) -> None:
     """Write the folder, in fp16. A README.md that is there already stays.
 
@@ -92,6 +98,7 @@ def export(
         names: by class in the order of the labels: its name -> further names for it.
         out: the folder, made where it is missing.
         licence: of the weights, as model cards on the hub spell it.
+        default_cfg_scale: the guidance to recommend to whoever serves the model.
     """
     noise_schedule = NoiseSchedule()
     scheduler = DDIMScheduler(
@@ -103,6 +110,8 @@ def export(
     pipeline = DiTPipeline(as_diffusers(dit), vae, scheduler).to(torch.float16)
     labels = {str(i): ", ".join([name, *more]) for i, (name, more) in enumerate(names.items())}
     pipeline.register_to_config(id2label=labels)
+    if default_cfg_scale is not None:
+        pipeline.register_to_config(default_cfg_scale=default_cfg_scale)
     pipeline.save_pretrained(out)
     for weights in out.glob("*/*.safetensors"):
         weights.chmod(0o644)  # written for the owner alone, which a container's user is not
@@ -122,12 +131,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--synonyms", type=Path, help="JSON map: class name -> list of names")
     parser.add_argument("--licence", default="unknown", help="of the weights, as the hub spells it")
+    parser.add_argument("--default-cfg-scale", type=float, help="the guidance to recommend")
     options = parser.parse_args()
     synonyms = json.loads(options.synonyms.read_text()) if options.synonyms else {}
     names = {name: synonyms.get(name, []) for name in class_names(options.data)}
     dit = averaged_dit(options.run / "transformer.state.pt")
     vae = trained_autoencoder(options.run / "vae")
-    export(dit, vae, names, options.out, options.licence)
+    export(
+        dit,
+        vae,
+        names,
+        options.out,
+        licence=options.licence,
+        default_cfg_scale=options.default_cfg_scale,
+    )
 
 
 if __name__ == "__main__":
