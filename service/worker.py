@@ -98,7 +98,7 @@ class Worker:
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, one image caused it
-            fault = self._settled(error)
+            fault = self._stripped(error)
         if fault is not None:
             self._bisect(samples, fault)
             return
@@ -115,7 +115,7 @@ class Worker:
         # the first half may have failed a job that has images in the second
         self._tick_if_any([sample for sample in samples[half:] if sample.flight is not None])
 
-    def _settled(self, error: Exception) -> Exception:
+    def _stripped(self, error: Exception) -> Exception:
         """The fault, rid of the frames whose tensors it holds, so that the halves have room."""
         if not isinstance(error, OutOfMemory):
             return error
@@ -163,7 +163,7 @@ class Worker:
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 - as in a tick
-            fault = self._settled(error)
+            fault = self._stripped(error)
         if fault is None:
             return [NotFinite() if each is None else each for each in pixels]
         if len(samples) == 1:
