@@ -217,11 +217,12 @@ def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder:
         ThreadPoolExecutor() as pool,
     ):
         wait_until(lambda: answers(f"{url}/readyz", 200))
-        long = ONE | {"num_sampling_steps": 600, "sampler": "ddpm"}
+        long = ONE | {"num_sampling_steps": 1000, "sampler": "ddpm"}
         with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
             request = pool.submit(client.post, "/generate", json=long)
             wait_until(lambda: "dit_requests_running 1.0" in client.get("/metrics").text)
             service.send_signal(signal.SIGTERM)
+            wait_until(lambda: answers(f"{url}/readyz", 503))
             service.send_signal(signal.SIGTERM)  # make sends its own on top of the group's
             assert request.result().status_code == 200
         assert service.wait(PATIENCE_S) == 0
