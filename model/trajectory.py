@@ -35,6 +35,11 @@ class Trajectory:
     def row_steps(self) -> int:
         return sum(self.rows)
 
+    @functools.cached_property
+    def peak_rows(self) -> int:
+        """The most rows it takes at any step."""
+        return max(self.rows)
+
 
 def plan_trajectory(
     schedule: NoiseSchedule,

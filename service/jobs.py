@@ -113,4 +113,4 @@ class Sample:
     @property
     def peak_rows(self) -> int:
         """The most rows it takes in any tick."""
-        return max(self.trajectory.rows)
+        return self.trajectory.peak_rows

@@ -29,6 +29,8 @@ class Scheduler:
 
     def joining(self) -> Iterator[Sample]:
         """Move images from waiting to running while there is room, and give each as it moves."""
+        if not self.waiting:
+            return
         in_flight = Counter(id(sample.job) for sample in self.running)
         free = self.max_rows - sum(sample.peak_rows for sample in self.running)
         while self.waiting:

@@ -111,9 +111,11 @@ class Worker:
             self._fail(samples[0], error)
             return
         half = len(samples) // 2
-        self._tick(samples[:half])
-        # the first half may have failed a job that has images in the second
-        self._tick_if_any([sample for sample in samples[half:] if sample.flight is not None])
+        for part in (samples[:half], samples[half:]):
+            # the first half may have failed a job that has images in the second
+            left = [sample for sample in part if sample.flight is not None]
+            if left:
+                self._tick(left)
 
     def _stripped(self, error: Exception) -> Exception:
         """The fault, rid of the frames whose tensors it holds, so that the halves have room."""
@@ -124,10 +126,6 @@ class Worker:
         _clear_frames(error)
         self._runner.release_cached_memory()
         return bare
-
-    def _tick_if_any(self, samples: list[Sample]) -> None:
-        if samples:
-            self._tick(samples)
 
     def _settle(self) -> None:
         """Decode what is finished and hand it to its jobs."""

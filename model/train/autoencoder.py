@@ -8,7 +8,6 @@ term, as in latent diffusion (Rombach et al. 2022, section 3.1) without its adve
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from model.train.options import training_parser
 from model.train.photographs import Photographs, load_photographs
 from model.train.trainer import Schedule, Trainer
 
@@ -117,17 +117,7 @@ def train(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
-    parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumes there")
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=9000)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = training_parser(__doc__, steps=9000, batch_size=16, learning_rate=1.5e-3)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     photographs = load_photographs(options.data, options.image_size)

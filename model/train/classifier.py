@@ -7,7 +7,6 @@ It learns from the photographs that the bundled model is trained on and from no 
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.train.autoencoder import to_unit_range
+from model.train.options import training_parser
 from model.train.photographs import Photographs, load_photographs
 from model.train.trainer import Loss, Schedule, Trainer
 
@@ -118,17 +118,7 @@ def load_classifier(path: Path) -> Classifier:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
-    parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumes there")
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = training_parser(__doc__, steps=2000, batch_size=64, learning_rate=2e-3)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     photographs = load_photographs(options.data, options.image_size)

@@ -7,7 +7,6 @@ Each photograph is encoded once, as it is and mirrored; the DiT then learns from
 
 from __future__ import annotations
 
-import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from model.diffusion import NoiseSchedule, training_loss
 from model.dit import DiT
 from model.train.autoencoder import to_unit_range
+from model.train.options import training_parser
 from model.train.photographs import load_photographs
 from model.train.trainer import Loss, Schedule, Trainer
 
@@ -114,18 +114,8 @@ def train(latents: Tensor, labels: Tensor, schedule: Schedule, batch_size: int, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
+    parser = training_parser(__doc__, steps=5000, batch_size=128, learning_rate=8e-4)
     parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder's folder")
-    parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumes there")
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=8e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     images, labels = load_photographs(options.data, options.image_size).part(held_out=False)
