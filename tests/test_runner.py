@@ -14,6 +14,7 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.diffusion import NoiseSchedule, advance
 from model.runner import Flight, ModelRunner
 from model.trajectory import ImageNoise, Trajectory, plan_trajectory, seed_of_image
+from model.vae import Vae
 from tests.harness import load_small_checkpoint, load_small_runner
 
 SCHEDULE = NoiseSchedule()
@@ -133,6 +134,29 @@ def test_reproducible_ticks_are_padded_to_one_row_count(pipeline_folder: Path) -
     runner = load_small_runner(pipeline_folder, max_rows=16, reproducible=True)
     flight = runner.join(plan())
     assert runner.tick([flight]) == 16
+
+
+class CountedVae:
+    """Decodes as the autoencoder it holds, and keeps the number of images of each pass."""
+
+    def __init__(self, vae: Vae) -> None:
+        self._vae = vae
+        self.passes: list[int] = []
+
+    def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        self.passes.append(len(latents))
+        return self._vae.decode(latents)
+
+
+@pytest.mark.parametrize(("reproducible", "passes"), [(True, [1] * 5), (False, [5])])
+def test_reproducible_decodes_take_one_image_at_a_time(
+    pipeline_folder: Path, reproducible: bool, passes: list[int]
+) -> None:
+    checkpoint = load_small_checkpoint(pipeline_folder)
+    vae = CountedVae(checkpoint.vae)
+    counted = replace(checkpoint, vae=vae)  # type: ignore[arg-type]
+    fly(ModelRunner(counted, max_rows=16, reproducible=reproducible), MIXED)
+    assert vae.passes == passes
 
 
 def test_guidance_costs_a_row_only_where_it_applies() -> None:
