@@ -23,8 +23,15 @@ from model.trajectory import ImageNoise, Trajectory, plan_trajectory
 DECODED_AT_ONCE = 8
 """Images of one decoder pass, whose activations are what takes memory at 512 pixels."""
 
+SLOTS_PER_ROW = 4
+"""Images that can be in flight for each row of a tick: those beside the tick's are set aside."""
+
 TICKS_AHEAD = 2
 """Ticks that may wait on a CUDA stream before the host waits: enough to hide the launch."""
+
+
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The forward pass: (x, t, y) -> output, as `DiT.forward`."""
 
 
 class DeviceLost(RuntimeError):
@@ -78,29 +85,37 @@ class ModelRunner:
 
     Args:
         checkpoint: the model, already on the device.
-        max_rows: rows of the largest forward pass; as many images can be in flight.
+        max_rows: rows of the largest forward pass.
         reproducible: run every tick at exactly ``max_rows`` rows and every decode at one image,
             so that an image's bytes do not depend on its neighbours.
+        network: what computes the forward pass in place of the checkpoint's DiT.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, max_rows: int, reproducible: bool = False
+        self,
+        checkpoint: Checkpoint,
+        *,
+        max_rows: int,
+        reproducible: bool = False,
+        network: Network | None = None,
     ) -> None:
         dit = checkpoint.dit
         self.checkpoint = checkpoint
         self.max_rows = max_rows
+        self.slots = SLOTS_PER_ROW * max_rows
         self.device = dit.pos_embed.device
+        self._network = network or dit
         self._reproducible = reproducible
         self._shape = (dit.in_channels, dit.input_size, dit.input_size)
-        self._latents = torch.zeros(max_rows, *self._shape, device=self.device)
+        self._latents = torch.zeros(self.slots, *self._shape, device=self.device)
         self._x0 = torch.zeros_like(self._latents)
         self._no_noise = torch.zeros_like(self._latents)
-        self._free = list(range(max_rows))[::-1]
+        self._free = list(range(self.slots))[::-1]
         self._ticks: deque[torch.cuda.Event] = deque()
 
     def join(self, trajectory: Trajectory) -> Flight:
         """Give an image a slot and its first noise. There must be a free slot."""
-        assert self._free, "this is a bug: more images in flight than rows"
+        assert self._free, "this is a bug: more images in flight than slots"
         noise = ImageNoise(trajectory.seed, self._shape)
         slot = self._free.pop()
         self._latents[slot].copy_(self._staged(noise.draw()), non_blocking=True)
@@ -210,7 +225,7 @@ class ModelRunner:
     def _guided_output(self, x: Tensor, images: Tensor, rows: Tensor) -> Tensor:
         """The model's answer for every image, its noise guided: (n, out_channels, S, S)."""
         row_image, t, y = rows[:, 0].long(), rows[:, 1], rows[:, 2].long()
-        answers = self.checkpoint.dit(x[row_image], t, y)  # (R, out_channels, S, S)
+        answers = self._network(x[row_image], t, y)  # (R, out_channels, S, S)
         channels = self._shape[0]
         output = answers[: len(images)]
         conditional = output[:, :channels]
