@@ -6,7 +6,7 @@ official checkpoint loads with ``strict=True``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -28,16 +28,21 @@ __all__ = [
     "Modulation",
     "PatchEmbed",
     "TimestepEmbedder",
-    "modulate",
     "sincos_pos_embed",
 ]
 
 LATENT_CHANNELS = 4
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """``x * (1 + scale) + shift`` with one shift and scale (N, D) for the tokens (N, T, D)."""
-    return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
+def split_modulation(product: Tensor, hidden_size: int) -> Sequence[Tensor]:
+    """adaLN's product (N, V D) -> V vectors (N, 1, D): shift, 1 + scale, gate, and so on in turn.
+
+    The scales stand at 1, 4, 7, ... in a block (shift, scale, gate, twice), in the final layer
+    (shift, scale) and in all of them side by side. The product itself is changed.
+    """
+    vectors = product.view(len(product), -1, 1, hidden_size)
+    vectors[:, 1::3] += 1
+    return vectors.unbind(1)
 
 
 class Modulation(nn.Sequential):
@@ -94,15 +99,15 @@ class DiTBlock(nn.Module):
         self.adaLN_modulation = Modulation(hidden_size, 6)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.transform(x, self.adaLN_modulation(c))
+        return self.transform(x, split_modulation(self.adaLN_modulation(c), x.shape[-1]))
 
-    def transform(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """The block on tokens (N, T, D), given its six modulation vectors as (N, 6 D)."""
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, 1)
-        attended = self.attn(modulate(self.norm1(x), shift_attn, scale_attn))
-        x = torch.addcmul(x, gate_attn.unsqueeze(1), attended)
-        transformed = self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp))
-        return torch.addcmul(x, gate_mlp.unsqueeze(1), transformed)
+    def transform(self, x: Tensor, modulation: Sequence[Tensor]) -> Tensor:
+        """The block on tokens (N, T, D), given its six modulation vectors, scales with 1 added."""
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation
+        attended = self.attn(torch.addcmul(shift_attn, self.norm1(x), scale_attn))
+        x = torch.addcmul(x, gate_attn, attended)
+        transformed = self.mlp(torch.addcmul(shift_mlp, self.norm2(x), scale_mlp))
+        return torch.addcmul(x, gate_mlp, transformed)
 
 
 class FinalLayer(nn.Module):
@@ -115,12 +120,12 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = Modulation(hidden_size, 2)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.transform(x, self.adaLN_modulation(c))
+        return self.transform(x, split_modulation(self.adaLN_modulation(c), x.shape[-1]))
 
-    def transform(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """The layer, given its two modulation vectors as (N, 2 D)."""
-        shift, scale = modulation.chunk(2, 1)
-        patches: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
+    def transform(self, x: Tensor, modulation: Sequence[Tensor]) -> Tensor:
+        """The layer, given its two modulation vectors, the scale with 1 added."""
+        shift, scale = modulation
+        patches: Tensor = self.linear(torch.addcmul(shift, self.norm_final(x), scale))
         return patches
 
 
@@ -174,7 +179,8 @@ class DiT(nn.Module):
             DiTBlock(hidden_size, num_heads, mlp_ratio) for _ in range(depth)
         )
         self.final_layer = FinalLayer(hidden_size, patch_size, self.out_channels)
-        self._modulation: tuple[Tensor, Tensor] | None = None
+        self._modulations: Callable[[Tensor], Tensor] | None = None
+        self._replaced = False
         self.register_load_state_dict_post_hook(_share_after_load)  # type: ignore[no-untyped-call]
         self.initialize_weights()
 
@@ -217,12 +223,12 @@ class DiT(nn.Module):
         """
         tokens = self.x_embedder(x.to(self.pos_embed.dtype)) + self.pos_embed  # (N, T, D)
         c = self.t_embedder(t) + self.y_embedder(y)  # (N, D)
-        if self._modulation is None or torch.is_grad_enabled():
+        if self._modulations is not None and (self._replaced or not torch.is_grad_enabled()):
+            patches = self._forward_shared(tokens, self._modulations(F.silu(c)))
+        else:
             for block in self.blocks:
                 tokens = block(tokens, c)
             patches = self.final_layer(tokens, c)
-        else:
-            patches = self._forward_shared(tokens, F.linear(F.silu(c), *self._modulation))
         return self.unpatchify(patches).to(x.dtype)
 
     def forward_with_cfg(
@@ -265,13 +271,17 @@ class DiT(nn.Module):
         return self
 
     def _modulation_linears(self) -> list[nn.Linear]:
-        layers = cast("list[DiTBlock | FinalLayer]", [*self.blocks, self.final_layer])
-        return [layer.adaLN_modulation.linear for layer in layers]
+        return [layer.adaLN_modulation.linear for layer in self._conditioned_layers()]
+
+    def _conditioned_layers(self) -> list[DiTBlock | FinalLayer]:
+        return cast("list[DiTBlock | FinalLayer]", [*self.blocks, self.final_layer])
 
     @torch.no_grad()
     def _share_modulation(self) -> None:
         """Make all adaLN parameters views into one weight and one bias, in eval mode only."""
-        self._modulation = None
+        if self._replaced:
+            return
+        self._modulations = None
         linears = self._modulation_linears()
         weights, biases = zip(*[(linear.weight, linear.bias) for linear in linears])
         if self.training or any(parameter.is_meta for parameter in weights + biases):
@@ -282,15 +292,24 @@ class DiT(nn.Module):
             linears, torch.split(weight, sizes), torch.split(bias, sizes)
         ):
             linear.weight.data, linear.bias.data = rows, values
-        self._modulation = weight, bias
+        self._modulations = partial(F.linear, weight=weight, bias=bias)
 
-    def _forward_shared(self, tokens: Tensor, modulations: Tensor) -> Tensor:
+    def replace_modulations(self, make: Callable[[Tensor, Tensor], nn.Module]) -> None:
+        """Give up the adaLN parameters for a product made of their one weight and bias, for good."""
+        assert self._modulations is not None, "this is a bug: not in eval mode"
+        linears = self._modulation_linears()
+        weight = torch.cat([linear.weight for linear in linears])
+        bias = torch.cat([linear.bias for linear in linears])
+        self._modulations, self._replaced = make(weight, bias), True
+        for layer in self._conditioned_layers():
+            layer.adaLN_modulation = nn.Identity()  # type: ignore[assignment]
+
+    def _forward_shared(self, tokens: Tensor, product: Tensor) -> Tensor:
         """All blocks and the final layer, given every modulation vector as one (N, M) tensor."""
-        sizes = [linear.out_features for linear in self._modulation_linears()]
-        *of_blocks, of_final = torch.split(modulations, sizes, dim=1)
-        for block, modulation in zip(self.blocks, of_blocks):
-            tokens = cast(DiTBlock, block).transform(tokens, modulation)
-        return self.final_layer.transform(tokens, of_final)
+        vectors = split_modulation(product, tokens.shape[-1])
+        for i, block in enumerate(self.blocks):
+            tokens = cast(DiTBlock, block).transform(tokens, vectors[6 * i : 6 * i + 6])
+        return self.final_layer.transform(tokens, vectors[-2:])
 
 
 def _share_after_load(module: DiT, _: object) -> None:

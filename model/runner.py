@@ -18,6 +18,7 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.diffusion import COLUMNS, advance
+from model.packed import prepare_for_sampling
 from model.trajectory import ImageNoise, Trajectory, plan_trajectory
 
 DECODED_AT_ONCE = 8
@@ -84,7 +85,7 @@ class ModelRunner:
     """A checkpoint on its device, with room for ``max_rows`` rows a tick.
 
     Args:
-        checkpoint: the model, already on the device.
+        checkpoint: the model, already on the device; its transformer is changed for sampling, in place.
         max_rows: rows of the largest forward pass.
         reproducible: run every tick at exactly ``max_rows`` rows and every decode at one image,
             so that an image's bytes do not depend on its neighbours.
@@ -100,6 +101,7 @@ class ModelRunner:
         network: Network | None = None,
     ) -> None:
         dit = checkpoint.dit
+        prepare_for_sampling(dit, checkpoint.schedule.num_train_timesteps)
         self.checkpoint = checkpoint
         self.max_rows = max_rows
         self.slots = SLOTS_PER_ROW * max_rows
