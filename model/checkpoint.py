@@ -68,7 +68,7 @@ def load_checkpoint(
         source: "bundled"; a folder in the layout of diffusers' DiTPipeline; an official .pt or a
             .safetensors under either naming, with or without a config.json beside it; or a hub id.
         device: where the weights go, tensor by tensor.
-        dtype: the transformer's; the autoencoder runs in bf16 on CUDA and in fp32 on the CPU.
+        dtype: the transformer's; the autoencoder runs in it too where the device is fast in it.
         vae: folder or hub id of an autoencoder, in place of the source's own.
         classes: JSON file of class names, in place of the source's own.
         report: takes one line of text as each part begins.

@@ -27,8 +27,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 on CUDA and float32 on the CPU."""
+    """``auto`` is bfloat16 on CUDA and on a CPU with bfloat16 products, else float32."""
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        halves = device.type == "cuda" or (device.type == "cpu" and cpu_multiplies_bfloat16())
+        return torch.bfloat16 if halves else torch.float32
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     return dtypes[name]
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for it (AVX512-BF16 or AMX): about twice fp32's speed."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -39,7 +39,7 @@ class NoiseSchedule:
         return np.cumprod(1.0 - betas)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SamplerTable:
     """One sampler at one step count.
 
@@ -55,9 +55,15 @@ class SamplerTable:
     def __len__(self) -> int:
         return len(self.timesteps)
 
+    @functools.cached_property
+    def lines(self) -> list[tuple[float, ...]]:
+        """Each step's timestep and coefficients, as numbers."""
+        lines = torch.cat([self.timesteps[:, None], self.coefficients], dim=1).tolist()
+        return [tuple(line) for line in lines]
+
     def draws(self, step: int) -> bool:
         """Whether the step takes fresh noise."""
-        return bool(self.coefficients[step, COLUMNS.index("noise")] != 0)
+        return self.lines[step][1 + COLUMNS.index("noise")] != 0
 
 
 def advance(

@@ -12,14 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
-from model.diffusion import COLUMNS, advance
+from model.compiled import compiled
+from model.decoding import Decoder, Decoding, Pixels
+from model.flight import Flight, plan_tick
 from model.packed import prepare_for_sampling
+from model.tick import Network, Tick
 from model.trajectory import ImageNoise, Trajectory, plan_trajectory
+
+__all__ = ["DeviceLost", "Flight", "ModelRunner", "OutOfMemory", "TickTimes"]
 
 DECODED_AT_ONCE = 8
 """Images of one decoder pass, whose activations are what takes memory at 512 pixels."""
@@ -29,10 +33,6 @@ SLOTS_PER_ROW = 4
 
 TICKS_AHEAD = 2
 """Ticks that may wait on a CUDA stream before the host waits: enough to hide the launch."""
-
-
-Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The forward pass: (x, t, y) -> output, as `DiT.forward`."""
 
 
 class DeviceLost(RuntimeError):
@@ -53,26 +53,6 @@ def _device_faults() -> Iterator[None]:
         raise DeviceLost(str(error)) from error
 
 
-@dataclass(slots=True, eq=False)
-class Flight:
-    """One image in flight: its slot in the device's buffers and how far it has come."""
-
-    trajectory: Trajectory
-    slot: int
-    noise: ImageNoise
-    step: int = 0
-    drawn: Tensor | None = None  # this step's noise, kept so that a repeated tick draws no more
-
-    @property
-    def done(self) -> bool:
-        return self.step == self.trajectory.steps
-
-    @property
-    def rows(self) -> int:
-        """Rows of the next tick's forward pass."""
-        return self.trajectory.rows[self.step]
-
-
 @dataclass(frozen=True, slots=True)
 class TickTimes:
     """Warm-up's measure: seconds of a tick of one row and of a full one."""
@@ -85,10 +65,11 @@ class ModelRunner:
     """A checkpoint on its device, with room for ``max_rows`` rows a tick.
 
     Args:
-        checkpoint: the model, already on the device; its transformer is changed for sampling, in place.
+        checkpoint: the model, already on the device; its transformer is changed for sampling.
         max_rows: rows of the largest forward pass.
         reproducible: run every tick at exactly ``max_rows`` rows and every decode at one image,
             so that an image's bytes do not depend on its neighbours.
+        compile: have torch.compile make the forward pass.
         network: what computes the forward pass in place of the checkpoint's DiT.
     """
 
@@ -98,6 +79,7 @@ class ModelRunner:
         *,
         max_rows: int,
         reproducible: bool = False,
+        compile: bool = False,
         network: Network | None = None,
     ) -> None:
         dit = checkpoint.dit
@@ -106,12 +88,13 @@ class ModelRunner:
         self.max_rows = max_rows
         self.slots = SLOTS_PER_ROW * max_rows
         self.device = dit.pos_embed.device
-        self._network = network or dit
         self._reproducible = reproducible
+        self._records = self.device.type == "cuda" and network is None
         self._shape = (dit.in_channels, dit.input_size, dit.input_size)
-        self._latents = torch.zeros(self.slots, *self._shape, device=self.device)
-        self._x0 = torch.zeros_like(self._latents)
-        self._no_noise = torch.zeros_like(self._latents)
+        forward = network or (compiled(dit) if compile else dit)
+        self._tick = Tick(forward, self._shape, slots=self.slots, rows=max_rows).to(self.device)
+        at_once = 1 if reproducible else DECODED_AT_ONCE
+        self._decoder = Decoder(checkpoint.vae, self.device, at_once)
         self._free = list(range(self.slots))[::-1]
         self._ticks: deque[torch.cuda.Event] = deque()
 
@@ -120,8 +103,8 @@ class ModelRunner:
         assert self._free, "this is a bug: more images in flight than slots"
         noise = ImageNoise(trajectory.seed, self._shape)
         slot = self._free.pop()
-        self._latents[slot].copy_(self._staged(noise.draw()), non_blocking=True)
-        self._x0[slot].zero_()
+        self._tick.latents[slot].copy_(self._staged(noise.draw()), non_blocking=True)
+        self._tick.x0[slot].zero_()
         return Flight(trajectory, slot, noise)
 
     def leave(self, flight: Flight) -> None:
@@ -141,36 +124,47 @@ class ModelRunner:
             DeviceLost: the device is gone.
         """
         self._wait_for_room()
-        latents, x0 = self._latents, self._x0
-        images, rows = self._plan(flights)
-        slots = images[:, 0].long()
-        x = latents[slots]
-        output = self._guided_output(x, images, rows)
-        x, x0_now = advance(x, x0[slots], output, self._noise(flights), images[:, 3:])
-        latents[slots], x0[slots] = x, x0_now
+        rows = self._bucket(sum(flight.rows for flight in flights))
+        plan = plan_tick(
+            flights,
+            rows,
+            null_class=self.checkpoint.dit.num_classes,
+            spare_slot=self._tick.spare_slot,
+        )
+        self._tick.run(self._staged(plan), self._noise(flights))
         for flight in flights:
             flight.step += 1
             flight.drawn = None
         self._mark_tick()
-        return len(rows)
+        return rows
 
     @_device_faults()
     @torch.inference_mode()
-    def decode(self, flights: Sequence[Flight]) -> list[np.ndarray | None]:
+    def start_decode(self, flights: Sequence[Flight]) -> Decoding:
+        """Send finished latents to the decoder; their slots are free to be left at once."""
+        return self._decoder.start(self._of(self._tick.latents, flights))
+
+    @_device_faults()
+    @torch.inference_mode()
+    def decode(self, flights: Sequence[Flight]) -> Pixels:
         """Finished latents -> uint8 pixels (H, W, 3) each; None where a latent is not finite."""
-        return self._decode(self._latents, flights)
+        return self.start_decode(flights).pixels()
 
     @_device_faults()
     @torch.inference_mode()
-    def preview(self, flights: Sequence[Flight]) -> list[np.ndarray | None]:
+    def preview(self, flights: Sequence[Flight]) -> Pixels:
         """As `decode`, of the model's present estimate of each image."""
-        return self._decode(self._x0, flights)
+        return self._decoder.start(self._of(self._tick.x0, flights)).pixels()
 
     def warm_up(self, report: Callable[[str], None]) -> TickTimes:
-        """Run every kernel once before the first request, and time a small and a full tick."""
+        """Run, and on CUDA record, every kernel once; time a small and a full tick."""
         report("warming up")
         self._time_tick(1)  # the first tick of all builds what every later one uses
-        seconds = [self._time_tick(rows) for rows in self._row_counts()]
+        counts = self._row_counts()
+        for rows in reversed(counts if self._records else ()):  # the largest takes the memory
+            report(f"recording the tick of {rows} rows")
+            self._record(rows)
+        seconds = [self._time_tick(rows) for rows in counts]
         one_row, full = seconds[0], seconds[-1]
         report(f"a tick of 1 row takes {one_row * 1e3:.1f} ms, of {self.max_rows} {full * 1e3:.1f}")
         return TickTimes(min(one_row, full), full)
@@ -195,68 +189,21 @@ class ModelRunner:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _plan(self, flights: Sequence[Flight]) -> tuple[Tensor, Tensor]:
-        """What the tick needs to know of its images and rows, in one copy to the device.
-
-        Images (n, 3 + COLUMNS): slot, row of the null class (its own row where unguided),
-        cfg_scale, coefficients. Rows (R, 3): image, timestep, class label; first every image's
-        own class, then the null rows, then padding.
-        """
-        null_class = self.checkpoint.dit.num_classes
-        images: list[tuple[float, ...]] = []
-        own_rows: list[tuple[float, ...]] = []
-        null_rows: list[tuple[float, ...]] = []
-        for i, flight in enumerate(flights):
-            trajectory, step = flight.trajectory, flight.step
-            t = float(trajectory.table.timesteps[step])
-            own_rows.append((i, t, trajectory.class_label))
-            null_row = i
-            if flight.rows == 2:
-                null_row = len(flights) + len(null_rows)
-                null_rows.append((i, t, null_class))
-            coefficients = trajectory.table.coefficients[step].tolist()
-            images.append((flight.slot, null_row, trajectory.cfg_scale, *coefficients))
-        rows = own_rows + null_rows
-        rows += [rows[0]] * (self._bucket(len(rows)) - len(rows))
-        flat = [value for line in (*images, *rows) for value in line]
-        packed = self._staged(torch.tensor(flat)).to(self.device, non_blocking=True)
-        width = 3 + len(COLUMNS)
-        of_images, of_rows = torch.split(packed, [width * len(images), 3 * len(rows)])
-        return of_images.view(-1, width), of_rows.view(-1, 3)
-
-    def _guided_output(self, x: Tensor, images: Tensor, rows: Tensor) -> Tensor:
-        """The model's answer for every image, its noise guided: (n, out_channels, S, S)."""
-        row_image, t, y = rows[:, 0].long(), rows[:, 1], rows[:, 2].long()
-        answers = self._network(x[row_image], t, y)  # (R, out_channels, S, S)
-        channels = self._shape[0]
-        output = answers[: len(images)]
-        conditional = output[:, :channels]
-        unconditional = answers[images[:, 1].long(), :channels]
-        cfg_scale = images[:, 2].view(-1, 1, 1, 1)
-        guided = unconditional + cfg_scale * (conditional - unconditional)
-        return torch.cat([guided, output[:, channels:]], dim=1)
-
-    def _noise(self, flights: Sequence[Flight]) -> Tensor:
-        """Fresh noise (n, C, S, S) for the images whose step takes some, zero for the others."""
-        drawing = [flight.trajectory.table.draws(flight.step) for flight in flights]
-        if not any(drawing):
-            return self._no_noise[: len(flights)]
+    def _noise(self, flights: Sequence[Flight]) -> Tensor | None:
+        """Fresh noise (n, C, S, S) for the images whose step takes some; None where none does."""
+        if not any(flight.draws for flight in flights):
+            return None
         noise = torch.zeros(len(flights), *self._shape)
         for i, flight in enumerate(flights):
-            if drawing[i]:
+            if flight.draws:
                 flight.drawn = flight.noise.draw() if flight.drawn is None else flight.drawn
                 noise[i] = flight.drawn
-        return self._staged(noise).to(self.device, non_blocking=True)
+        return self._staged(noise)
 
-    def _decode(self, source: Tensor, flights: Sequence[Flight]) -> list[np.ndarray | None]:
-        pixels: list[np.ndarray | None] = []
-        size = 1 if self._reproducible else DECODED_AT_ONCE
-        for start in range(0, len(flights), size):
-            slots = [flight.slot for flight in flights[start : start + size]]
-            images, finite = self.checkpoint.vae.decode(source[slots])
-            kept = finite.tolist()
-            pixels += [image if ok else None for image, ok in zip(images.cpu().numpy(), kept)]
-        return pixels
+    def _of(self, source: Tensor, flights: Sequence[Flight]) -> Tensor:
+        """These images' part of a buffer, as a copy (n, C, S, S)."""
+        slots = self._staged(torch.tensor([flight.slot for flight in flights]))
+        return source.index_select(0, slots.to(self.device, non_blocking=True))
 
     def _bucket(self, rows: int) -> int:
         """The row count at which a tick of ``rows`` rows is run."""
@@ -268,8 +215,15 @@ class ModelRunner:
 
     def _row_counts(self) -> list[int]:
         """Row counts to warm up, rising from 1 to the most: on CUDA every one that is ever run."""
+        if self._reproducible:
+            return [self.max_rows]
         powers = [1 << i for i in range((self.max_rows - 1).bit_length())]
         return [1, self.max_rows] if self.device.type == "cpu" else [*powers, self.max_rows]
+
+    @_device_faults()
+    @torch.inference_mode()
+    def _record(self, rows: int) -> None:
+        self._tick.record(rows)
 
     def _staged(self, tensor: Tensor) -> Tensor:
         """The tensor where a copy to the device need not block: in pinned memory, for CUDA."""

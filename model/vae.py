@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 
+from model.device import cpu_multiplies_bfloat16
 from model.errors import CheckpointError, reason
 from model.json_file import JsonFile
 from model.weights import Weights, fill
@@ -60,12 +61,12 @@ class Vae:
 
 
 def default_vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """bf16 on CUDA unless the transformer was asked for in fp32; fp32 elsewhere.
+    """bf16 where the transformer is in it and the device has products for it, else fp32.
 
     Never fp16, in which the decoder of Stable Diffusion overflows.
     """
-    halves = device.type == "cuda" and dtype != torch.float32
-    return torch.bfloat16 if halves else torch.float32
+    able = device.type == "cuda" or (device.type == "cpu" and cpu_multiplies_bfloat16())
+    return torch.bfloat16 if able and dtype != torch.float32 else torch.float32
 
 
 def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vae:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.diffusion import NoiseSchedule, advance
-from model.runner import Flight, ModelRunner
+from model.runner import ModelRunner
 from model.trajectory import ImageNoise, Trajectory, plan_trajectory, seed_of_image
 from model.vae import Vae
 from tests.harness import load_small_checkpoint, load_small_runner
@@ -92,7 +92,7 @@ def test_runner_gives_what_a_plain_loop_gives(runner: ModelRunner, trajectory: T
     flight = runner.join(trajectory)
     while not flight.done:
         runner.tick([flight])
-    ours = runner._latents[flight.slot]
+    ours = runner._tick.latents[flight.slot]
     torch.testing.assert_close(
         ours, sample_alone(runner.checkpoint, trajectory)[0], rtol=1e-4, atol=1e-4
     )
@@ -178,16 +178,16 @@ def test_a_tick_counts_the_rows_it_ran(runner: ModelRunner) -> None:
 def test_a_slot_keeps_nothing_of_the_image_before(runner: ModelRunner) -> None:
     trajectory = plan(sampler="dpmpp_2m", seed=9)
     (clean,) = fly(runner, [trajectory])
-    runner._latents.fill_(torch.nan)
-    runner._x0.fill_(torch.nan)
+    runner._tick.latents.fill_(torch.nan)
+    runner._tick.x0.fill_(torch.nan)
     assert np.array_equal(fly(runner, [trajectory])[0], clean)
-    runner._latents.zero_()
-    runner._x0.zero_()
+    runner._tick.latents.zero_()
+    runner._tick.x0.zero_()
 
 
 def test_a_latent_that_is_not_finite_is_told_and_harms_no_neighbour(runner: ModelRunner) -> None:
     flights = [runner.join(plan(seed=seed)) for seed in (1, 2, 3)]
-    runner._latents[flights[1].slot, 0, 0, 0] = torch.nan
+    runner._tick.latents[flights[1].slot, 0, 0, 0] = torch.nan
     while not flights[0].done:
         runner.tick(flights)
     pixels = runner.decode(flights)
@@ -198,26 +198,17 @@ def test_a_latent_that_is_not_finite_is_told_and_harms_no_neighbour(runner: Mode
     assert np.array_equal(fly(runner, [plan(seed=1)])[0], pixels[0])
 
 
-class FaultyRunner(ModelRunner):
-    """Fails its first tick after the noise was drawn, before anything was written."""
-
-    failed = False
-
-    def _guided_output(self, x: Tensor, images: Tensor, rows: Tensor) -> Tensor:
-        if not self.failed:
-            self.failed = True
-            self._noise(self.flights)
-            raise RuntimeError("injected")
-        return super()._guided_output(x, images, rows)
-
-    def tick(self, flights: list[Flight]) -> int:  # type: ignore[override]
-        self.flights = flights
-        return super().tick(flights)
-
-
 def test_a_tick_repeated_after_a_fault_draws_no_second_noise(pipeline_folder: Path) -> None:
+    checkpoint, faults = load_small_checkpoint(pipeline_folder), [RuntimeError("injected")]
+
+    def network(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        if faults:
+            raise faults.pop()
+        answer: Tensor = checkpoint.dit(x, t, y)
+        return answer
+
     trajectory = plan(sampler="ddpm", seed=3)
-    faulty = FaultyRunner(load_small_checkpoint(pipeline_folder), max_rows=4)
+    faulty = ModelRunner(checkpoint, max_rows=4, network=network)
     flight = faulty.join(trajectory)
     with pytest.raises(RuntimeError, match="injected"):
         faulty.tick([flight])
@@ -263,9 +254,36 @@ def test_warm_up_leaves_every_slot_free(runner: ModelRunner) -> None:
     assert times.one_row > 0
     assert times.full > 0
     assert lines
-    flights = [runner.join(plan(seed=i)) for i in range(runner.max_rows)]
+    flights = [runner.join(plan(seed=i)) for i in range(runner.slots)]
     for flight in flights:
         runner.leave(flight)
+
+
+def test_an_image_set_aside_goes_on_where_it_was(runner: ModelRunner) -> None:
+    first, *others = [runner.join(trajectory) for trajectory in MIXED[1:4]]
+    runner.tick([first])
+    while not all(flight.done for flight in others):
+        runner.tick([flight for flight in others if not flight.done])
+    while not first.done:
+        runner.tick([first])
+    shown = runner.decode([first])[0]
+    for flight in (first, *others):
+        runner.leave(flight)
+    assert shown is not None
+    assert np.array_equal(shown, fly(runner, [MIXED[1]])[0])
+
+
+def test_a_decoding_outlives_its_slot(runner: ModelRunner) -> None:
+    flight = runner.join(MIXED[2])
+    while not flight.done:
+        runner.tick([flight])
+    decoding = runner.start_decode([flight])
+    runner.leave(flight)
+    (expected,) = fly(runner, [MIXED[2]])
+    (shown,) = decoding.pixels()
+    assert decoding.done
+    assert shown is not None
+    assert np.array_equal(shown, expected)
 
 
 @pytest.fixture

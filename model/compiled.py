@@ -1,0 +1,22 @@
+"""Compiled: the forward pass through torch.compile."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+
+from model.dit import DiT
+from model.tick import Network
+
+ROW_COUNTS = 64
+"""Row counts for which a graph of their own may be compiled."""
+
+
+def compiled(dit: DiT) -> Network:
+    """The network, compiled at its first call: for each row count on CUDA, for any on a CPU.
+
+    A CPU needs a C++ compiler for it.
+    """
+    torch._dynamo.config.recompile_limit = max(ROW_COUNTS, torch._dynamo.config.recompile_limit)
+    return cast(Network, torch.compile(dit, dynamic=dit.pos_embed.device.type == "cpu"))
