@@ -24,7 +24,7 @@ class Decoding:
 
     @property
     def done(self) -> bool:
-        return self._event is None or self._event.query()
+        return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
 
     def pixels(self) -> Pixels:
         if self._event is not None:
@@ -39,16 +39,16 @@ class Decoder:
     def __init__(self, vae: Vae, device: torch.device, at_once: int) -> None:
         self._vae = vae
         self._at_once = at_once
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = _stream(device) if device.type == "cuda" else None
 
     def start(self, latents: Tensor) -> Decoding:
         """Decode latents (n, C, S, S), which nobody may change any more."""
         if self._stream is None:
-            return Decoding(*self._decode(latents.split(self._at_once)), None)
+            return Decoding(*self._decode(torch.split(latents, self._at_once)), None)
         self._stream.wait_stream(torch.cuda.current_stream())
         latents.record_stream(self._stream)
         with torch.cuda.stream(self._stream):
-            images, finite = self._decode(latents.split(self._at_once))
+            images, finite = self._decode(torch.split(latents, self._at_once))
             images, finite = _to_host(images), _to_host(finite)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
@@ -57,6 +57,10 @@ class Decoder:
     def _decode(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         images, finite = zip(*[self._vae.decode(part) for part in parts])
         return torch.cat(images), torch.cat(finite)
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _to_host(tensor: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class ModelRunner:
         max_rows: rows of the largest forward pass.
         reproducible: run every tick at exactly ``max_rows`` rows and every decode at one image,
             so that an image's bytes do not depend on its neighbours.
-        compile: have torch.compile make the forward pass.
+        compile: have torch.compile make the forward pass, on CUDA.
         network: what computes the forward pass in place of the checkpoint's DiT.
     """
 
@@ -91,7 +91,8 @@ class ModelRunner:
         self._reproducible = reproducible
         self._records = self.device.type == "cuda" and network is None
         self._shape = (dit.in_channels, dit.input_size, dit.input_size)
-        forward = network or (compiled(dit) if compile else dit)
+        compiles = compile and self.device.type == "cuda"
+        forward = network or (compiled(dit) if compiles else dit)
         self._tick = Tick(forward, self._shape, slots=self.slots, rows=max_rows).to(self.device)
         at_once = 1 if reproducible else DECODED_AT_ONCE
         self._decoder = Decoder(checkpoint.vae, self.device, at_once)

@@ -42,7 +42,6 @@ class Tick:
         self.x0 = torch.zeros_like(self.latents)
         self._noise = torch.zeros(rows, *shape)
         self._recordings: dict[int, Recording] = {}
-        self._pool: tuple[int, int] | None = None
 
     def to(self, device: torch.device) -> Tick:
         self.latents, self.x0 = self.latents.to(device), self.x0.to(device)
@@ -69,15 +68,15 @@ class Tick:
         plan = torch.zeros(rows, len(PLAN_COLUMNS), device=self.latents.device)
         plan[:, 0] = self.spare_slot
         plan[:, PLAN_COLUMNS.index("image")] = torch.arange(rows, device=plan.device)
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(CAPTURE_TRIALS):
                 self._advance(plan)
         torch.cuda.current_stream().wait_stream(side)
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        pools = [recording.graph.pool() for recording in self._recordings.values()]
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=pools[0] if pools else None):
             self._advance(plan)
         self._recordings[rows] = Recording(graph, plan)
 

@@ -59,7 +59,12 @@ def load_runner(settings: Settings) -> ModelRunner:
         report=structlog.get_logger().info,
     )
     max_rows = settings.max_rows or MAX_ROWS[device.type]
-    return ModelRunner(checkpoint, max_rows=max_rows, reproducible=settings.reproducible)
+    return ModelRunner(
+        checkpoint,
+        max_rows=max_rows,
+        reproducible=settings.reproducible,
+        compile=settings.compile,
+    )
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -45,7 +45,9 @@ class Settings(BaseSettings):
         "auto", description="auto, cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda(:\d+)?)$"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the transformer; auto is bfloat16 on CUDA and float32 on a CPU"
+        "auto",
+        description="of the transformer; auto is bfloat16 on CUDA and on a CPU with AVX512-BF16"
+        " or AMX, else float32",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -69,6 +71,9 @@ class Settings(BaseSettings):
     )
     reproducible: bool = Field(
         False, description="make an image's bytes independent of the images beside it, at a price"
+    )
+    compile: bool = Field(
+        False, description="on CUDA, have torch.compile make the forward pass: a slower start"
     )
     default_cfg_scale: float | None = Field(
         None, ge=1.0, le=20.0, description="guidance where none is asked; else the model's own"

@@ -35,6 +35,7 @@ GOOD = [
     ("request_timeout_s", "12.5", 12.5),
     ("drain_timeout_s", "0", 0.0),
     ("reproducible", "1", True),
+    ("compile", "true", True),
     ("default_cfg_scale", "4", 4.0),
     ("default_steps", "20", 20),
     ("default_sampler", "dpmpp_2m", "dpmpp_2m"),

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from model.device import cpu_multiplies_bfloat16
 from model.vae import Vae, default_vae_dtype, load_vae
 from tests.checkpoints import STEM, edit_json, small_vae, write_tensors, write_vae
 
@@ -175,7 +176,7 @@ def test_the_decoder_is_frozen_in_eval_mode_and_channels_last(tmp_path: Path) ->
     ("device", "asked", "given"),
     [
         (CPU, torch.float32, torch.float32),
-        (CPU, torch.bfloat16, torch.float32),
+        (CPU, torch.bfloat16, torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32),
         (CUDA, torch.bfloat16, torch.bfloat16),
         (CUDA, torch.float16, torch.bfloat16),
         (CUDA, torch.float32, torch.float32),
