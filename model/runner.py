@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.attention import sdpa_kernel
 
+from model.attention import fastest_backend
 from model.checkpoint import Checkpoint
 from model.compiled import compiled
 from model.decoding import Decoder, Decoding, Pixels
@@ -162,9 +164,8 @@ class ModelRunner:
         report("warming up")
         self._time_tick(1)  # the first tick of all builds what every later one uses
         counts = self._row_counts()
-        for rows in reversed(counts if self._records else ()):  # the largest takes the memory
-            report(f"recording the tick of {rows} rows")
-            self._record(rows)
+        if self._records:
+            self._record(counts, report)
         seconds = [self._time_tick(rows) for rows in counts]
         one_row, full = seconds[0], seconds[-1]
         report(f"a tick of 1 row takes {one_row * 1e3:.1f} ms, of {self.max_rows} {full * 1e3:.1f}")
@@ -223,8 +224,17 @@ class ModelRunner:
 
     @_device_faults()
     @torch.inference_mode()
-    def _record(self, rows: int) -> None:
-        self._tick.record(rows)
+    def _record(self, counts: Sequence[int], report: Callable[[str], None]) -> None:
+        """Record the tick of each row count, under the attention that is fastest here."""
+        dit = self.checkpoint.dit
+        heads, (_, tokens, width) = dit.num_heads, dit.pos_embed.shape
+        shape = (self.max_rows, heads, tokens, width // heads)
+        backend = fastest_backend(shape, dtype=dit.pos_embed.dtype, device=self.device)
+        report(f"attention by {backend.name}")
+        with sdpa_kernel(backend):
+            for rows in sorted(counts, reverse=True):  # the largest takes the memory for all
+                report(f"recording the tick of {rows} rows")
+                self._tick.record(rows)
 
     def _staged(self, tensor: Tensor) -> Tensor:
         """The tensor where a copy to the device need not block: in pinned memory, for CUDA."""

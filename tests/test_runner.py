@@ -301,6 +301,29 @@ def test_cuda_gives_the_cpus_pictures(cuda_runner: ModelRunner, runner: ModelRun
 
 
 @pytest.mark.gpu
+def test_recorded_ticks_give_the_pictures_of_launched_ones(cuda_runner: ModelRunner) -> None:
+    launched = fly(cuda_runner, MIXED)
+    cuda_runner.warm_up(lambda line: None)
+    for before, after in zip(launched, fly(cuda_runner, MIXED)):
+        assert np.abs(before.astype(int) - after.astype(int)).max() <= 2
+
+
+@pytest.mark.gpu
+def test_ticks_go_on_beside_a_decode_and_harm_it_not(cuda_runner: ModelRunner) -> None:
+    cuda_runner.warm_up(lambda line: None)
+    (expected,) = fly(cuda_runner, [MIXED[0]])
+    flight = cuda_runner.join(MIXED[0])
+    while not flight.done:
+        cuda_runner.tick([flight])
+    decoding = cuda_runner.start_decode([flight])
+    cuda_runner.leave(flight)
+    fly(cuda_runner, MIXED[1:])
+    (shown,) = decoding.pixels()
+    assert shown is not None
+    assert np.abs(shown.astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.gpu
 def test_no_tick_waits_for_the_device(cuda_runner: ModelRunner) -> None:
     cuda_runner.warm_up(lambda line: None)
     flights = [cuda_runner.join(replace(trajectory)) for trajectory in MIXED[:4]]
