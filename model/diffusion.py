@@ -89,7 +89,8 @@ def advance(
     if output.shape[1] > channels:
         fraction = (output[:, channels:] + 1) / 2
         log_var = log_var_min + fraction * (log_var_max - log_var_min)
-    deviation = scale * torch.exp(0.5 * log_var)
+    # In fp64, for fp32's exp differs in its last bit between the ends and the middle of a tensor.
+    deviation = scale * torch.exp(0.5 * log_var.double()).float()
     return a * x + b * x0 + c * x0_before + deviation * noise, x0
 
 

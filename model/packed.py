@@ -95,6 +95,11 @@ def prepare_for_sampling(dit: DiT, num_train_timesteps: int) -> None:
         _pack(dit)
 
 
+def rows_are_independent(dit: DiT) -> bool:
+    """Whether a prepared network gives a row the same bits whatever the rows beside it."""
+    return isinstance(dit.x_embedder, PackedPatchEmbed)
+
+
 def _packable(dit: DiT) -> bool:
     """Whether oneDNN has these products on this device and in this dtype."""
     weights = dit.pos_embed

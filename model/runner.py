@@ -21,7 +21,7 @@ from model.checkpoint import Checkpoint
 from model.compiled import compiled
 from model.decoding import Decoder, Decoding, Pixels
 from model.flight import Flight, plan_tick
-from model.packed import prepare_for_sampling
+from model.packed import prepare_for_sampling, rows_are_independent
 from model.tick import Network, Tick
 from model.trajectory import ImageNoise, Trajectory, plan_trajectory
 
@@ -69,8 +69,8 @@ class ModelRunner:
     Args:
         checkpoint: the model, already on the device; its transformer is changed for sampling.
         max_rows: rows of the largest forward pass.
-        reproducible: run every tick at exactly ``max_rows`` rows and every decode at one image,
-            so that an image's bytes do not depend on its neighbours.
+        reproducible: make an image's bytes independent of its neighbours: every decode at one
+            image and, where the network does not see to it, every tick at ``max_rows`` rows.
         compile: have torch.compile make the forward pass, on CUDA.
         network: what computes the forward pass in place of the checkpoint's DiT.
     """
@@ -90,7 +90,7 @@ class ModelRunner:
         self.max_rows = max_rows
         self.slots = SLOTS_PER_ROW * max_rows
         self.device = dit.pos_embed.device
-        self._reproducible = reproducible
+        self._pads_fully = reproducible and not rows_are_independent(dit)
         self._records = self.device.type == "cuda" and network is None
         self._shape = (dit.in_channels, dit.input_size, dit.input_size)
         compiles = compile and self.device.type == "cuda"
@@ -209,7 +209,7 @@ class ModelRunner:
 
     def _bucket(self, rows: int) -> int:
         """The row count at which a tick of ``rows`` rows is run."""
-        if self._reproducible:
+        if self._pads_fully:
             return self.max_rows
         if self.device.type == "cpu":
             return rows
@@ -217,7 +217,7 @@ class ModelRunner:
 
     def _row_counts(self) -> list[int]:
         """Row counts to warm up, rising from 1 to the most: on CUDA every one that is ever run."""
-        if self._reproducible:
+        if self._pads_fully:
             return [self.max_rows]
         powers = [1 << i for i in range((self.max_rows - 1).bit_length())]
         return [1, self.max_rows] if self.device.type == "cpu" else [*powers, self.max_rows]

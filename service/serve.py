@@ -6,6 +6,7 @@ import os
 import sys
 
 import structlog
+import torch
 
 from model.checkpoint import load_checkpoint
 from model.device import choose_device, choose_dtype
@@ -50,6 +51,8 @@ def load_runner(settings: Settings) -> ModelRunner:
         ValueError: the device is not there, or a file is not what it should be.
     """
     device = choose_device(settings.device)
+    if settings.reproducible:
+        round_threads()
     checkpoint = load_checkpoint(
         settings.model,
         device=device,
@@ -65,6 +68,15 @@ def load_runner(settings: Settings) -> ModelRunner:
         reproducible=settings.reproducible,
         compile=settings.compile,
     )
+
+
+def round_threads() -> None:
+    """Take a power of two of threads.
+
+    torch cuts an elementwise operation into as many pieces, and the last bit of a number can depend
+    on its place in a piece: so the cuts have to fall between images.
+    """
+    torch.set_num_threads(1 << (torch.get_num_threads().bit_length() - 1))
 
 
 def policy_of(settings: Settings) -> Policy:
