@@ -15,6 +15,7 @@ from service.errors import Unavailable
 from service.jobs import Job
 from service.metrics import Metrics
 from service.pace import Pace
+from service.scheduler import FairScheduler, Scheduler
 from service.served import ServedModel
 from service.worker import Worker
 
@@ -42,6 +43,8 @@ class Engine:
         queue: where the jobs come from.
         metrics: where the stages are observed.
         drain_timeout_s: how long `drain` lets the images that are in go on.
+        make_scheduler: the policy, given the rows of the largest tick and the images that may be in
+            flight.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Engine:
         metrics: Metrics,
         *,
         drain_timeout_s: float = 30.0,
+        make_scheduler: Callable[[int, int], Scheduler] = FairScheduler,
     ) -> None:
         self.state = State.STARTING
         self.failure: BaseException | None = None
@@ -58,6 +62,7 @@ class Engine:
         self._queue = queue
         self._metrics = metrics
         self._drain_timeout_s = drain_timeout_s
+        self._make_scheduler = make_scheduler
         self._drain_ends = float("inf")
         self._heartbeat = time.monotonic()
         self._served: ServedModel | None = None
@@ -171,7 +176,8 @@ class Engine:
             self.state = State.READY
             self._metrics.ready.set(1)
         log.info("ready", model=self._served.name, device=self._served.device)
-        return Worker(runner, self._queue, self._metrics, self._pace)
+        scheduler = self._make_scheduler(runner.max_rows, runner.slots)
+        return Worker(runner, self._queue, self._metrics, pace=self._pace, scheduler=scheduler)
 
     def _work(self, worker: Worker) -> None:
         """Step until drained; whoever is in when this ends is answered, whatever ended it."""

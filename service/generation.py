@@ -116,6 +116,7 @@ def make_job(
     served: ServedModel,
     request_id: str,
     *,
+    client: str = "",
     preview_every: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Job:
@@ -137,6 +138,7 @@ def make_job(
         deadline=now + order.timeout_s,
         admitted=now,
         trajectories=trajectories,
+        client=client,
         preview_every=preview_every,
         on_progress=on_progress,
     )

@@ -47,18 +47,21 @@ class Progress:
 class Job:
     """One request. The engine's thread alone changes it after admission, but for `cancelled`.
 
-    Times are of `time.monotonic`. ``future`` ends with a JobResult or a ServiceError.
+    Times are of `time.monotonic`. ``client`` tells whose it is, for fairness between them.
+    ``future`` ends with a JobResult or a ServiceError.
     """
 
     id: str
     deadline: float
     admitted: float
     trajectories: tuple[Trajectory, ...]
+    client: str = ""
     preview_every: int = 0
     on_progress: Callable[[Progress], None] | None = None
     future: Future[JobResult] = field(default_factory=Future)
     cancelled: bool = False
     joined: float | None = None  # its first image's first tick
+    steps_done: int = 0  # of all its images
     decode_s: float = 0.0
     pixels: dict[int, np.ndarray] = field(default_factory=dict)  # by image index, as they come out
 
@@ -69,6 +72,11 @@ class Job:
     @property
     def steps(self) -> int:
         return sum(trajectory.steps for trajectory in self.trajectories)
+
+    @property
+    def ticks_at_least(self) -> float:
+        """Ticks to its end at the very least: the steps left of its images, all side by side."""
+        return (self.steps - self.steps_done) / len(self.trajectories)
 
     def cancel(self) -> None:
         """Stop working for a client that left, at the next tick."""
@@ -111,6 +119,7 @@ class Sample:
         return self.trajectory.row_steps - self.row_steps_left
 
     @property
-    def peak_rows(self) -> int:
-        """The most rows it takes in any tick."""
-        return self.trajectory.peak_rows
+    def rows_next(self) -> int:
+        """Rows of its next step; 0 when it has none left."""
+        rows, done = self.trajectory.rows, self.steps_done
+        return rows[done] if done < len(rows) else 0

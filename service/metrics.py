@@ -58,6 +58,9 @@ class Metrics:
         self.tick_rows = histogram(
             "tick_rows", "Rows of a tick's forward pass, padding included.", buckets=COUNTS
         )
+        self.row_limit = gauge(
+            "row_limit", "The most rows a tick may have now: fewer after an out-of-memory."
+        )
         self.tick_images = histogram("tick_images", "Images a tick advances.", buckets=COUNTS)
         self.denoise_steps = counter(
             "denoise_steps_total",

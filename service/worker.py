@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,17 +11,19 @@ import structlog
 
 from model.runner import DeviceLost, Flight, ModelRunner, OutOfMemory
 from service.admission import AdmissionQueue
-from service.errors import ClientGone, DeadlinePassed, ImageFailed, ServiceError
+from service.errors import ClientGone, ImageFailed, ServiceError
+from service.faults import NotFinite, culprits, without_frames
 from service.jobs import Job, Progress, Sample
 from service.metrics import Metrics
 from service.pace import Pace
 from service.scheduler import Scheduler
+from service.wanted import why_unwanted
+
+LOOKED_AFTER = 64
+"""Jobs looked after at every step beside those that are picked: a few among thousands, so that a step
+costs the same however many wait."""
 
 log = structlog.get_logger()
-
-
-class NotFinite(ArithmeticError):
-    """An image's latent holds NaN or infinity."""
 
 
 Decode = Callable[[Sequence[Flight]], list[np.ndarray | None]]
@@ -31,19 +33,27 @@ class Worker:
     """The images in flight, from the admission queue to their jobs' futures. One thread's own."""
 
     def __init__(
-        self, runner: ModelRunner, queue: AdmissionQueue, metrics: Metrics, pace: Pace
+        self,
+        runner: ModelRunner,
+        queue: AdmissionQueue,
+        metrics: Metrics,
+        *,
+        pace: Pace,
+        scheduler: Scheduler,
     ) -> None:
         self._runner = runner
         self._queue = queue
         self._metrics = metrics
         self._pace = pace
-        self._scheduler = Scheduler(runner.max_rows)
+        self._scheduler = scheduler
+        self._round: deque[Job] = deque()  # in the order in which they are looked after
+        self._row_limit = scheduler.row_limit
+        metrics.row_limit.set(self._row_limit)
 
     @property
     def busy(self) -> bool:
         """Whether any job is waiting or running."""
-        scheduler = self._scheduler
-        return self._queue.pending or bool(scheduler.running or scheduler.waiting)
+        return self._queue.pending or bool(self._scheduler.jobs())
 
     def step(self, wait_s: float) -> None:
         """Schedule, run, settle. With nothing to do, wait up to ``wait_s`` for a job first.
@@ -52,84 +62,84 @@ class Worker:
             DeviceLost: the device is gone, and every image with it.
         """
         self._admit(wait_s)
-        self._drop_unwanted()
-        self._join()
-        if self._scheduler.running:
-            self._tick(self._scheduler.running)
-            self._settle()
-            self._report_progress()
+        picked = self._pick()
+        if picked:
+            self._join(picked)
+            stepped = self._tick(picked)
+            self._settle(stepped)
+            self._report_progress(stepped)
+        self._look_after_some()
         self._observe_load()
 
     def abandon(self, error: ServiceError) -> None:
         """Answer everybody who is still in with ``error``."""
         self._admit(0.0)
-        for job in self._scheduler.jobs():
+        for job in tuple(self._scheduler.jobs()):
             self._drop(job, error, "cancelled")
         self._observe_load()
 
     def _admit(self, wait_s: float) -> None:
         for job in self._queue.take(wait_s):
             self._scheduler.add(job)
+            self._round.append(job)
 
-    def _drop_unwanted(self) -> None:
-        now = time.monotonic()
-        for job in self._scheduler.jobs():
-            if job.cancelled:
-                self._drop(job, ClientGone("the client left"), "cancelled")
-            elif now > job.deadline:
-                self._drop(job, DeadlinePassed("the request's deadline passed"), "timeout")
+    def _pick(self) -> list[Sample]:
+        """The next tick's images, all of them still wanted."""
+        while True:
+            picked = self._scheduler.pick()
+            jobs = dict.fromkeys(sample.job for sample in picked)
+            if not [job for job in jobs if self._dropped_as_unwanted(job)]:
+                return picked
 
-    def _join(self) -> None:
+    def _dropped_as_unwanted(self, job: Job) -> bool:
+        error = why_unwanted(job, self._pace)
+        if error is not None:
+            self._drop(job, error, "cancelled" if isinstance(error, ClientGone) else "timeout")
+        return error is not None
+
+    def _join(self, picked: Sequence[Sample]) -> None:
         now = time.monotonic()
-        for sample in self._scheduler.joining():
-            sample.flight = self._runner.join(sample.trajectory)
+        for sample in picked:
+            if sample.flight is None:
+                sample.flight = self._runner.join(sample.trajectory)
             if sample.job.joined is None:
                 sample.job.joined = now
                 self._metrics.queue_wait.observe(now - sample.job.admitted)
 
-    def _tick(self, samples: Sequence[Sample]) -> None:
-        """Advance these images by one step; a fault is traced to the image that causes it."""
-        samples = list(samples)
-        useful = sum(_flight(sample).rows for sample in samples)
+    def _tick(self, picked: list[Sample]) -> list[Sample]:
+        """Advance these images by one step, and give those that are; the others have failed."""
+        for sample, fault in culprits(picked, self._attempt).items():
+            self._fail(sample, fault)
+        return [sample for sample in picked if sample.flight is not None]
+
+    def _attempt(self, samples: Sequence[Sample]) -> Exception | None:
+        useful = sum(sample.rows_next for sample in samples)
         began = time.monotonic()
-        fault: Exception | None = None
         try:
             rows = self._runner.tick([_flight(sample) for sample in samples])
         except DeviceLost:
             raise
+        except OutOfMemory as error:
+            self._scheduler.shrink(useful)
+            return self._freed(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, one image caused it
-            fault = self._stripped(error)
-        if fault is not None:
-            self._bisect(samples, fault)
-            return
-        self._queue.release(useful)
-        self._observe_tick(len(samples), rows, rows - useful, time.monotonic() - began)
-
-    def _bisect(self, samples: list[Sample], error: Exception) -> None:
-        """Repeat a failed tick in halves until the culprit stands alone, and fail that one."""
-        if len(samples) == 1:
-            self._fail(samples[0], error)
-            return
-        half = len(samples) // 2
-        for part in (samples[:half], samples[half:]):
-            # the first half may have failed a job that has images in the second
-            left = [sample for sample in part if sample.flight is not None]
-            if left:
-                self._tick(left)
-
-    def _stripped(self, error: Exception) -> Exception:
-        """The fault, rid of the frames whose tensors it holds, so that the halves have room."""
-        if not isinstance(error, OutOfMemory):
             return error
+        self._scheduler.served(samples)
+        self._queue.release(useful)
+        for sample in samples:
+            sample.job.steps_done += 1
+        self._observe_tick(len(samples), rows, rows - useful, time.monotonic() - began)
+        return None
+
+    def _freed(self, error: OutOfMemory) -> OutOfMemory:
         self._metrics.out_of_memory.inc()
-        bare = OutOfMemory(str(error))
-        _clear_frames(error)
+        bare = without_frames(error)
         self._runner.release_cached_memory()
         return bare
 
-    def _settle(self) -> None:
+    def _settle(self, stepped: Sequence[Sample]) -> None:
         """Decode what is finished and hand it to its jobs."""
-        finished = [sample for sample in self._scheduler.running if _flight(sample).done]
+        finished = [each for each in stepped if each.flight is not None and each.flight.done]
         if not finished:
             return
         began = time.monotonic()
@@ -138,12 +148,10 @@ class Worker:
         self._metrics.decode_duration.observe(now - began)
         for job in dict.fromkeys(sample.job for sample in finished):
             job.decode_s += now - began
-        for sample, outcome in zip(finished, decoded):
-            if sample.flight is None:
-                continue  # its job failed with another of its images
+        for sample, outcome in decoded.items():
             if isinstance(outcome, Exception):
                 self._fail(sample, outcome)
-            else:
+            elif sample.flight is not None:  # else its job failed with another of its images
                 self._deliver(sample, outcome, now)
 
     def _deliver(self, sample: Sample, pixels: np.ndarray, now: float) -> None:
@@ -153,24 +161,30 @@ class Worker:
         self._leave(sample)
         sample.job.deliver(sample.index, pixels, now)
 
-    def _decoded(self, decode: Decode, samples: list[Sample]) -> list[np.ndarray | Exception]:
+    def _decoded(
+        self, decode: Decode, samples: Sequence[Sample]
+    ) -> dict[Sample, np.ndarray | Exception]:
         """Pixels of each image, or what went wrong with it alone."""
-        fault: Exception | None = None
-        try:
-            pixels = decode([_flight(sample) for sample in samples])
-        except DeviceLost:
-            raise
-        except Exception as error:  # noqa: BLE001 - as in a tick
-            fault = self._stripped(error)
-        if fault is None:
-            return [NotFinite() if each is None else each for each in pixels]
-        if len(samples) == 1:
-            return [fault]
-        half = len(samples) // 2
-        return self._decoded(decode, samples[:half]) + self._decoded(decode, samples[half:])
+        decoded: dict[Sample, np.ndarray | Exception] = {}
+
+        def attempt(part: Sequence[Sample]) -> Exception | None:
+            try:
+                pixels = decode([_flight(sample) for sample in part])
+            except DeviceLost:
+                raise
+            except OutOfMemory as error:
+                return self._freed(error)
+            except Exception as error:  # noqa: BLE001 - as in a tick
+                return error
+            decoded.update(zip(part, (NotFinite() if each is None else each for each in pixels)))
+            return None
+
+        return culprits(samples, attempt) | decoded
 
     def _fail(self, sample: Sample, error: Exception) -> None:
         """Fail one image, and its job with it."""
+        if sample.flight is None:
+            return  # its job failed with another of its images
         job = sample.job
         if isinstance(error, NotFinite):
             self._metrics.nonfinite_images.inc()
@@ -191,28 +205,38 @@ class Worker:
         self._runner.leave(_flight(sample))
         sample.flight = None
 
-    def _report_progress(self) -> None:
-        for job in self._scheduler.jobs():
-            if job.on_progress is not None:
-                job.on_progress(self._progress(job))
+    def _report_progress(self, stepped: Sequence[Sample]) -> None:
+        """Tell the jobs that came further; images that were set aside have nothing to show."""
+        for job in dict.fromkeys(sample.job for sample in stepped):
+            if job.on_progress is not None and not job.future.done():
+                shown = self._previews(job, [sample for sample in stepped if sample.job is job])
+                job.on_progress(Progress(job.steps_done, job.steps, 0, shown))
 
-    def _progress(self, job: Job) -> Progress:
-        mine = [sample for sample in self._scheduler.running if sample.job is job]
-        waiting = [sample for sample in self._scheduler.waiting if sample.job is job]
-        left = sum(sample.trajectory.steps - sample.steps_done for sample in (*mine, *waiting))
-        ahead = 0 if mine or job.pixels else self._scheduler.ahead_of(job)
-        return Progress(job.steps - left, job.steps, ahead, self._previews(job, mine))
-
-    def _previews(self, job: Job, samples: list[Sample]) -> tuple[tuple[int, np.ndarray], ...]:
-        if not job.preview_every:
+    def _previews(self, job: Job, stepped: list[Sample]) -> tuple[tuple[int, np.ndarray], ...]:
+        flying = [sample for sample in stepped if sample.flight is not None]
+        due = [
+            each for each in flying if job.preview_every and not each.steps_done % job.preview_every
+        ]
+        if not due:
             return ()
-        due = [sample for sample in samples if sample.steps_done % job.preview_every == 0]
-        pixels = self._decoded(self._runner.preview, due) if due else []
         return tuple(
             (sample.index, shown)
-            for sample, shown in zip(due, pixels)
+            for sample, shown in self._decoded(self._runner.preview, due).items()
             if not isinstance(shown, Exception)
         )
+
+    def _look_after_some(self) -> None:
+        """See whether jobs that may not be picked for long are still wanted, a few at every step.
+
+        Whoever waits is told how many are ahead.
+        """
+        for _ in range(min(LOOKED_AFTER, len(self._round))):
+            job = self._round.popleft()
+            if job.future.done() or self._dropped_as_unwanted(job):
+                continue
+            self._round.append(job)
+            if job.on_progress is not None and job.joined is None:
+                job.on_progress(Progress(0, job.steps, self._scheduler.ahead_of(job)))
 
     def _observe_tick(self, images: int, rows: int, padding: int, seconds: float) -> None:
         self._pace.observe(rows, seconds)
@@ -222,19 +246,15 @@ class Worker:
         self._metrics.denoise_steps.labels("padding").inc(padding)
 
     def _observe_load(self) -> None:
-        running = {id(sample.job) for sample in self._scheduler.running}
-        waiting = {id(sample.job) for sample in self._scheduler.waiting} - running
-        self._metrics.requests_running.set(len(running))
-        self._metrics.requests_waiting.set(len(waiting))
+        self._metrics.requests_running.set(self._scheduler.running)
+        self._metrics.requests_waiting.set(self._scheduler.waiting)
         self._metrics.row_steps_waiting.set(self._queue.row_steps)
         for kind, size in self._runner.memory_bytes().items():
             self._metrics.gpu_memory.labels(kind).set(size)
-
-
-def _clear_frames(error: BaseException | None) -> None:
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+        if self._row_limit != self._scheduler.row_limit:
+            self._row_limit = self._scheduler.row_limit
+            self._metrics.row_limit.set(self._row_limit)
+            log.warning("row limit changed", rows=self._row_limit)
 
 
 def _flight(sample: Sample) -> Flight:

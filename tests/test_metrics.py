@@ -34,6 +34,7 @@ NAMES = {
     "dit_tick_duration_seconds": "histogram",
     "dit_tick_rows": "histogram",
     "dit_tick_images": "histogram",
+    "dit_row_limit": "gauge",
     "dit_denoise_steps": "counter",
     "dit_decode_duration_seconds": "histogram",
     "dit_encode_duration_seconds": "histogram",
@@ -199,7 +200,8 @@ def test_faults_are_counted(pipeline_folder: Path) -> None:
             answer = generate(running, PICTURE | {"seed": seed})
             assert answer.status_code == 500
             assert answer.json()["title"] == "Image failed"
-        assert running.metric("dit_out_of_memory_total") == 1
+        assert running.metric("dit_out_of_memory_total") == 2  # alone it was tried once more
+        assert running.metric("dit_row_limit") == 2
         assert running.metric("dit_nonfinite_images_total") == 1
         assert running.metric("dit_images_total", outcome="failed") == 2
         wait_until(lambda: _requests(running, "failed") == 2)

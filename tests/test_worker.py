@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from model.runner import DeviceLost, Flight, ModelRunner, OutOfMemory, TickTimes
+from model.tick import Network
 from model.trajectory import plan_trajectory
 from service.admission import AdmissionQueue
 from service.errors import ClientGone, DeadlinePassed, ImageFailed, Unavailable
 from service.jobs import Job, Progress
 from service.metrics import Metrics
 from service.pace import Pace
+from service.scheduler import FairScheduler
 from service.worker import Worker
 from tests.harness import load_small_checkpoint
 
@@ -54,13 +56,21 @@ class Bench:
     """A worker that the test steps by hand."""
 
     def __init__(
-        self, folder: Path, kind: type[BrittleRunner] = BrittleRunner, max_rows: int = 32
+        self,
+        folder: Path,
+        kind: type[BrittleRunner] = BrittleRunner,
+        *,
+        max_rows: int = 32,
+        network: Network | None = None,
     ) -> None:
-        self.runner = kind(load_small_checkpoint(folder), max_rows=max_rows)
+        self.runner = kind(load_small_checkpoint(folder), max_rows=max_rows, network=network)
         self.queue = AdmissionQueue(100_000)
         self.metrics = Metrics()
         self.pace = Pace(TickTimes(1e-4, 1e-3), max_rows)
-        self.worker = Worker(self.runner, self.queue, self.metrics, self.pace)
+        self.scheduler = FairScheduler(max_rows, self.runner.slots)
+        self.worker = Worker(
+            self.runner, self.queue, self.metrics, pace=self.pace, scheduler=self.scheduler
+        )
 
     def submit(self, *seeds: int, steps: int = 4, timeout_s: float = 60.0) -> Job:
         now = time.monotonic()
@@ -133,10 +143,15 @@ def test_a_bad_image_takes_its_own_requests_other_images_along(bench: Bench) -> 
     assert bench.queue.row_steps == 0
 
 
-def test_a_latent_that_is_not_finite_fails_its_request_alone(bench: Bench) -> None:
+def test_a_latent_that_is_not_finite_fails_its_request_alone(pipeline_folder: Path) -> None:
+    dit = load_small_checkpoint(pipeline_folder).dit
+
+    def sick_of_class_one(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = dit(x, t, y)
+        return torch.where((y == 1).view(-1, 1, 1, 1), torch.nan, output)
+
+    bench = Bench(pipeline_folder, network=sick_of_class_one)
     bad, good = bench.submit(1), bench.submit(2)
-    bench.worker.step(0.0)
-    bench.runner._latents[0] = torch.nan
     bench.finish()
     with pytest.raises(ImageFailed):
         bad.future.result(timeout=0)

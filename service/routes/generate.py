@@ -78,7 +78,7 @@ async def generate(request: Request) -> Response:
     form = negotiate(accept, wanted.output_format, len(order.images))
     if form.kind == EVENTS:
         return _events(request, form, order, served, wanted.preview_every)
-    job = make_job(order, served, request.state.request_id)
+    job = make_job(order, served, request.state.request_id, client=_client_of(request))
     context.engine.submit(job)
     result = await _result(request, job)
     return answer(form, order, await context.encoder.encode_all(result, order, form.output_format))
@@ -121,6 +121,11 @@ def _seen(future: asyncio.Future[JobResult]) -> None:
         future.exception()
 
 
+def _client_of(request: Request) -> str:
+    """Whose request it is: the address of the peer, or what a trusted proxy says it is."""
+    return request.client.host if request.client is not None else ""
+
+
 def _events(
     request: Request, form: AnswerForm, order: Order, served: ServedModel, preview_every: int
 ) -> Response:
@@ -130,6 +135,7 @@ def _events(
         order,
         served,
         request.state.request_id,
+        client=_client_of(request),
         preview_every=preview_every,
         on_progress=box.put,
     )
