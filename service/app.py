@@ -15,7 +15,7 @@ from service.generation import Encoder, Policy
 from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.problems import add_problem_handlers
-from service.routes import catalogue, generate, health
+from service.routes import catalogue, generate, health, verify
 
 ENCODER_THREADS = 2
 
@@ -40,6 +40,6 @@ def create_app(
     app.state.context = Context(engine, metrics, policy, Encoder(pool, metrics))
     app.add_middleware(RequestContext, metrics=metrics, max_body_bytes=max_body_bytes)
     add_problem_handlers(app)
-    for routes in (generate, catalogue, health):
+    for routes in (generate, verify, catalogue, health):
         app.include_router(routes.router)
     return app

@@ -39,8 +39,8 @@ def parse_generate_request(body: bytes) -> GenerateRequest:
     return request
 
 
-def read_json_object(body: bytes) -> dict[str, object]:
-    """Read one JSON object in UTF-8.
+def read_json_object(body: bytes, place: str = "body") -> dict[str, object]:
+    """Read one JSON object in UTF-8; ``place`` is where it stands, for the errors.
 
     NaN, infinities and lone surrogates are let through, and integers beyond a double's range
     become infinite, so that whoever checks the fields can name the one they stand in.
@@ -52,14 +52,14 @@ def read_json_object(body: bytes) -> dict[str, object]:
         text = body.decode("utf-8-sig")
         content = json.loads(text, parse_int=_integer, object_pairs_hook=_without_repeats)
     except UnicodeDecodeError as error:
-        raise _no_object(f"byte {error.start} is not UTF-8") from None
+        raise _no_object(place, f"byte {error.start} is not UTF-8") from None
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}"
-        raise _no_object(f"{error.msg} at {place}" if text.strip() else "it is empty") from None
+        where = f"{error.msg} at line {error.lineno} column {error.colno}"
+        raise _no_object(place, where if text.strip() else "it is empty") from None
     except RecursionError:
-        raise _no_object("it is nested too deeply") from None
+        raise _no_object(place, "it is nested too deeply") from None
     if not isinstance(content, dict):
-        raise _no_object("it is JSON, but no object")
+        raise _no_object(place, "it is JSON, but no object")
     return content
 
 
@@ -129,12 +129,11 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content: dict[str, object] = {}
     for name, value in pairs:
         if name in content:
-            raise InvalidRequest(FieldError(name, "stands in the body more than once", value))
+            raise InvalidRequest(FieldError(name, "stands in the object more than once", value))
         content[name] = value
     return content
 
 
-def _no_object(reason: str) -> InvalidRequest:
-    return InvalidRequest(
-        FieldError("body", f"must be a JSON object ({reason})", None, "a JSON object")
-    )
+def _no_object(place: str, reason: str) -> InvalidRequest:
+    allowed = "a JSON object"
+    return InvalidRequest(FieldError(place, f"must be {allowed} ({reason})", None, allowed))

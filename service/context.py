@@ -23,3 +23,8 @@ def context_of(request: Request) -> Context:
     context = request.app.state.context
     assert isinstance(context, Context), "this is a bug: create_app puts it there"
     return context
+
+
+def client_of(request: Request) -> str:
+    """Whose request it is: the address of the peer, or what a trusted proxy says it is."""
+    return request.client.host if request.client is not None else ""

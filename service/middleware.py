@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import structlog
@@ -27,7 +28,8 @@ class RequestContext:
     """ASGI middleware around the whole application.
 
     A route whose answer begins before it knows how it ends, an event stream, says the status it
-    came to in ``request.state.status``.
+    came to in ``request.state.status``. One that takes larger bodies says how large in
+    ``request.state.max_body_bytes``, before it reads.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, max_body_bytes: int) -> None:
@@ -41,8 +43,9 @@ class RequestContext:
             return
         headers = Headers(scope=scope)
         answer = _Answer(send, _request_id(headers))
-        scope.setdefault("state", {})["request_id"] = answer.request_id
-        limited = _Limited(receive, self._max_body_bytes, headers)
+        state = scope.setdefault("state", {})
+        state |= {"request_id": answer.request_id, "max_body_bytes": self._max_body_bytes}
+        limited = _Limited(receive, state, headers)
         try:
             await self._app(scope, limited, answer)
         except ClientDisconnect:
@@ -99,15 +102,15 @@ class _Answer:
 
 
 class _Limited:
-    """Receives a body up to a limit.
+    """Receives a body up to the limit that the request's state gives.
 
     Raises:
         BodyTooLarge: more is announced, or came.
     """
 
-    def __init__(self, receive: Receive, max_bytes: int, headers: Headers) -> None:
+    def __init__(self, receive: Receive, state: Mapping[str, int], headers: Headers) -> None:
         self._receive = receive
-        self._max_bytes = max_bytes
+        self._state = state
         self._received = 0
         self._announced = int(headers.get("content-length", 0))  # digits, as the server has seen to
 
@@ -120,8 +123,9 @@ class _Limited:
         return message
 
     def _check(self, size: int) -> None:
-        if size > self._max_bytes:
-            raise BodyTooLarge(f"the body is larger than {self._max_bytes} bytes")
+        limit = self._state["max_body_bytes"]
+        if size > limit:
+            raise BodyTooLarge(f"the body is larger than {limit} bytes")
 
 
 async def _fail(scope: Scope, receive: Receive, answer: _Answer) -> None:

@@ -47,6 +47,10 @@ def schemas(node: object) -> Iterator[object]:
             yield from schemas(each)
 
 
+def picture_file(service: Running) -> bytes:
+    return service.client.post("/generate", json={"class_label": 0}).content
+
+
 def test_the_page_is_there(service: Running) -> None:
     answer = service.client.get("/docs")
     assert answer.status_code == 200
@@ -84,6 +88,7 @@ def test_every_surface_is_described(document: Node) -> None:
     described = {(method, path) for path, method, _ in operations(document)}
     assert described >= {
         ("post", "/generate"),
+        ("post", "/verify"),
         ("get", "/classes"),
         ("get", "/models"),
         ("get", "/livez"),
@@ -113,7 +118,9 @@ def test_the_examples_of_every_post_succeed_as_they_stand(service: Running, docu
     for path, method, operation in operations(document):
         if method != "post":
             continue
-        content = operation["requestBody"]["content"]["application/json"]
+        content = operation["requestBody"]["content"].get("application/json")
+        if content is None:
+            continue  # a file, of which no document holds an example
         validator = Draft202012Validator(content["schema"])
         for example in content["examples"].values():
             validator.validate(example["value"])
@@ -121,6 +128,14 @@ def test_the_examples_of_every_post_succeed_as_they_stand(service: Running, docu
             assert answer.status_code == 200, answer.text
             sent += 1
     assert sent >= 3
+
+
+def test_the_examples_of_verdicts_are_verdicts(document: Node) -> None:
+    answer = document["paths"]["/verify"]["post"]["responses"]["200"]["content"]["application/json"]
+    validator = Draft202012Validator({**answer["schema"], "components": document["components"]})
+    for example in answer["examples"].values():
+        validator.validate(example["value"])
+    assert len(answer["examples"]) == 3
 
 
 def test_every_get_succeeds_and_gives_what_it_says(service: Running, document: Node) -> None:
@@ -137,6 +152,7 @@ def test_a_json_answer_is_as_its_schema_says(service: Running, document: Node) -
         "/generate": service.client.post("/generate", json={"class_label": 0, "num_images": 2}),
         "/classes": service.client.get("/classes"),
         "/models": service.client.get("/models"),
+        "/verify": service.client.post("/verify", content=picture_file(service)),
     }
     for path, answer in answers.items():
         operation = next(iter(document["paths"][path].values()))

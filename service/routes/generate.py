@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -11,16 +10,15 @@ from starlette.responses import Response, StreamingResponse
 
 from service.answers import answer, headers_of
 from service.body import parse_generate_request
-from service.context import Context, context_of
-from service.errors import ClientGone, DeadlinePassed
+from service.context import Context, client_of, context_of
 from service.events import EventStream, ProgressBox
 from service.generation import Order, make_job, take_order
 from service.images import CONTENT_TYPES
-from service.jobs import Job, JobResult
 from service.negotiation import EVENTS, ZIP, AnswerForm, negotiate
 from service.problems import problem_responses
 from service.schemas import GenerateRequest, GenerateResponse
 from service.served import ServedModel
+from service.waiting import result_of
 
 router = APIRouter(tags=["generate"])
 
@@ -35,9 +33,6 @@ EXAMPLES = {
     "four images, as JSON": {"class_label": 0, "num_images": 4, "output_format": "webp"},
 }
 """They run as they stand on any model."""
-
-LATE_S = 5.0
-"""How long after its deadline a request waits for the engine to end it."""
 
 NO_BUFFERING = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
 
@@ -78,52 +73,10 @@ async def generate(request: Request) -> Response:
     form = negotiate(accept, wanted.output_format, len(order.images))
     if form.kind == EVENTS:
         return _events(request, form, order, served, wanted.preview_every)
-    job = make_job(order, served, request.state.request_id, client=_client_of(request))
+    job = make_job(order, served, request.state.request_id, client=client_of(request))
     context.engine.submit(job)
-    result = await _result(request, job)
+    result = await result_of(request, job)
     return answer(form, order, await context.encoder.encode_all(result, order, form.output_format))
-
-
-async def _result(request: Request, job: Job) -> JobResult:
-    """The job's result, unless the client leaves first.
-
-    Raises:
-        ClientGone: it left; the job ends at the next tick.
-        DeadlinePassed: the engine itself did not say so, being stuck in a tick.
-        ServiceError: what the job failed with.
-    """
-    done = asyncio.wrap_future(job.future)
-    left = asyncio.ensure_future(_left(request))
-    either: set[asyncio.Future[JobResult] | asyncio.Future[None]] = {done, left}
-    try:
-        patience = job.deadline - time.monotonic() + LATE_S
-        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        if done.done():
-            return done.result()
-        if left.done():
-            raise ClientGone("the client closed the connection")
-        raise DeadlinePassed("the request's deadline passed, and the device has not answered since")
-    finally:
-        left.cancel()
-        job.cancel()
-        done.add_done_callback(_seen)
-
-
-async def _left(request: Request) -> None:
-    """Return when the client hangs up."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _seen(future: asyncio.Future[JobResult]) -> None:
-    """Nobody waits for this answer any more, so its exception needs no complaint."""
-    if not future.cancelled():
-        future.exception()
-
-
-def _client_of(request: Request) -> str:
-    """Whose request it is: the address of the peer, or what a trusted proxy says it is."""
-    return request.client.host if request.client is not None else ""
 
 
 def _events(
@@ -135,7 +88,7 @@ def _events(
         order,
         served,
         request.state.request_id,
-        client=_client_of(request),
+        client=client_of(request),
         preview_every=preview_every,
         on_progress=box.put,
     )
