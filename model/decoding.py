@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.faults import device_faults
 from model.vae import Vae
 
 Pixels = list[np.ndarray | None]
@@ -26,7 +27,13 @@ class Decoding:
     def done(self) -> bool:
         return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
 
+    @device_faults()
     def pixels(self) -> Pixels:
+        """Wait for the images.
+
+        Raises:
+            DeviceLost: the device is gone.
+        """
         if self._event is not None:
             self._event.synchronize()
         kept = self._finite.tolist()

@@ -20,6 +20,7 @@ from model.attention import fastest_backend
 from model.checkpoint import Checkpoint
 from model.compiled import compiled
 from model.decoding import Decoder, Decoding, Pixels
+from model.faults import DeviceLost, OutOfMemory, device_faults
 from model.flight import Flight, plan_tick
 from model.packed import prepare_for_sampling, rows_are_independent
 from model.tick import Network, Tick
@@ -35,24 +36,6 @@ SLOTS_PER_ROW = 4
 
 TICKS_AHEAD = 2
 """Ticks that may wait on a CUDA stream before the host waits: enough to hide the launch."""
-
-
-class DeviceLost(RuntimeError):
-    """The device answers no more; nothing on it can be trusted or retried."""
-
-
-class OutOfMemory(RuntimeError):
-    """The device's memory did not suffice; the same with fewer images may."""
-
-
-@contextmanager
-def _device_faults() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(str(error)) from error
-    except torch.AcceleratorError as error:
-        raise DeviceLost(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +97,7 @@ class ModelRunner:
         """Take an image's slot back, wherever the image is on its way."""
         self._free.append(flight.slot)
 
-    @_device_faults()
+    @device_faults()
     @torch.inference_mode()
     def tick(self, flights: Sequence[Flight]) -> int:
         """Advance every image by one step; returns the rows of the forward pass, padding included.
@@ -141,19 +124,19 @@ class ModelRunner:
         self._mark_tick()
         return rows
 
-    @_device_faults()
+    @device_faults()
     @torch.inference_mode()
     def start_decode(self, flights: Sequence[Flight]) -> Decoding:
         """Send finished latents to the decoder; their slots are free to be left at once."""
         return self._decoder.start(self._of(self._tick.latents, flights))
 
-    @_device_faults()
+    @device_faults()
     @torch.inference_mode()
     def decode(self, flights: Sequence[Flight]) -> Pixels:
         """Finished latents -> uint8 pixels (H, W, 3) each; None where a latent is not finite."""
         return self.start_decode(flights).pixels()
 
-    @_device_faults()
+    @device_faults()
     @torch.inference_mode()
     def preview(self, flights: Sequence[Flight]) -> Pixels:
         """As `decode`, of the model's present estimate of each image."""
@@ -222,7 +205,7 @@ class ModelRunner:
         powers = [1 << i for i in range((self.max_rows - 1).bit_length())]
         return [1, self.max_rows] if self.device.type == "cpu" else [*powers, self.max_rows]
 
-    @_device_faults()
+    @device_faults()
     @torch.inference_mode()
     def _record(self, counts: Sequence[int], report: Callable[[str], None]) -> None:
         """Record the tick of each row count, under the attention that is fastest here."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import structlog
 
+from model.decoding import Decoding
 from model.runner import DeviceLost, Flight, ModelRunner, OutOfMemory
 from service.admission import AdmissionQueue
 from service.errors import ClientGone, ImageFailed, ServiceError
@@ -26,7 +29,16 @@ costs the same however many wait."""
 log = structlog.get_logger()
 
 
-Decode = Callable[[Sequence[Flight]], list[np.ndarray | None]]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Finished images in the decoder, since ``began``."""
+
+    samples: Sequence[Sample]
+    decoding: Decoding
+    began: float
 
 
 class Worker:
@@ -46,6 +58,7 @@ class Worker:
         self._metrics = metrics
         self._pace = pace
         self._scheduler = scheduler
+        self._decodes: deque[Decode] = deque()
         self._round: deque[Job] = deque()  # in the order in which they are looked after
         self._row_limit = scheduler.row_limit
         metrics.row_limit.set(self._row_limit)
@@ -68,6 +81,8 @@ class Worker:
             stepped = self._tick(picked)
             self._settle(stepped)
             self._report_progress(stepped)
+        else:
+            self._deliver_decoded(wait=True)
         self._look_after_some()
         self._observe_load()
 
@@ -138,21 +153,40 @@ class Worker:
         return bare
 
     def _settle(self, stepped: Sequence[Sample]) -> None:
-        """Decode what is finished and hand it to its jobs."""
+        """Send what is finished to the decoder, and hand out what has come from there."""
         finished = [each for each in stepped if each.flight is not None and each.flight.done]
-        if not finished:
-            return
+        if finished:
+            self._start_decode(finished)
+        self._deliver_decoded(wait=False)
+
+    def _start_decode(self, finished: Sequence[Sample]) -> None:
         began = time.monotonic()
-        decoded = self._decoded(self._runner.decode, finished)
-        now = time.monotonic()
-        self._metrics.decode_duration.observe(now - began)
-        for job in dict.fromkeys(sample.job for sample in finished):
-            job.decode_s += now - began
-        for sample, outcome in decoded.items():
-            if isinstance(outcome, Exception):
-                self._fail(sample, outcome)
-            elif sample.flight is not None:  # else its job failed with another of its images
-                self._deliver(sample, outcome, now)
+
+        def attempt(part: Sequence[Sample]) -> Exception | None:
+            flights = [_flight(sample) for sample in part]
+            decoding = self._tried(lambda: self._runner.start_decode(flights))
+            if isinstance(decoding, Exception):
+                return decoding
+            self._decodes.append(Decode(part, decoding, began))
+            return None
+
+        for sample, fault in culprits(finished, attempt).items():
+            self._fail(sample, fault)
+
+    def _deliver_decoded(self, *, wait: bool) -> None:
+        """Hand pixels to their jobs: those that are there, or all that are under way."""
+        while self._decodes and (wait or self._decodes[0].decoding.done):
+            decode = self._decodes.popleft()
+            pixels = decode.decoding.pixels()
+            now = time.monotonic()
+            self._metrics.decode_duration.observe(now - decode.began)
+            for job in dict.fromkeys(sample.job for sample in decode.samples):
+                job.decode_s += now - decode.began
+            for sample, image in zip(decode.samples, pixels):
+                if image is None:
+                    self._fail(sample, NotFinite())
+                elif sample.flight is not None:  # else its job failed with another of its images
+                    self._deliver(sample, image, now)
 
     def _deliver(self, sample: Sample, pixels: np.ndarray, now: float) -> None:
         self._metrics.denoise_steps.labels("useful").inc(sample.trajectory.row_steps)
@@ -161,25 +195,20 @@ class Worker:
         self._leave(sample)
         sample.job.deliver(sample.index, pixels, now)
 
-    def _decoded(
-        self, decode: Decode, samples: Sequence[Sample]
-    ) -> dict[Sample, np.ndarray | Exception]:
-        """Pixels of each image, or what went wrong with it alone."""
-        decoded: dict[Sample, np.ndarray | Exception] = {}
+    def _tried(self, work: Callable[[], Result]) -> Result | Exception:
+        """What the work gives, or what went wrong with it.
 
-        def attempt(part: Sequence[Sample]) -> Exception | None:
-            try:
-                pixels = decode([_flight(sample) for sample in part])
-            except DeviceLost:
-                raise
-            except OutOfMemory as error:
-                return self._freed(error)
-            except Exception as error:  # noqa: BLE001 - as in a tick
-                return error
-            decoded.update(zip(part, (NotFinite() if each is None else each for each in pixels)))
-            return None
-
-        return culprits(samples, attempt) | decoded
+        Raises:
+            DeviceLost: everything went wrong.
+        """
+        try:
+            return work()
+        except DeviceLost:
+            raise
+        except OutOfMemory as error:
+            return self._freed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, one image caused it
+            return error
 
     def _fail(self, sample: Sample, error: Exception) -> None:
         """Fail one image, and its job with it."""
@@ -217,13 +246,19 @@ class Worker:
         due = [
             each for each in flying if job.preview_every and not each.steps_done % job.preview_every
         ]
-        if not due:
-            return ()
-        return tuple(
-            (sample.index, shown)
-            for sample, shown in self._decoded(self._runner.preview, due).items()
-            if not isinstance(shown, Exception)
-        )
+        shown: list[tuple[int, np.ndarray]] = []
+
+        def attempt(part: Sequence[Sample]) -> Exception | None:
+            pixels = self._tried(lambda: self._runner.preview([_flight(each) for each in part]))
+            if isinstance(pixels, Exception):
+                return pixels
+            images = zip(part, pixels)
+            shown.extend((each.index, image) for each, image in images if image is not None)
+            return None
+
+        if due:
+            culprits(due, attempt)  # they show nothing; whether they fail is seen at their end
+        return tuple(shown)
 
     def _look_after_some(self) -> None:
         """See whether jobs that may not be picked for long are still wanted, a few at every step.

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 from PIL import Image
 
+from model.decoding import Decoding
 from model.runner import Flight, ModelRunner
 from service.generation import Policy
 from service.schemas import MAX_SEED
@@ -156,9 +156,9 @@ def test_several_images_come_as_json(service: Running) -> None:
 class SlowDecoder(ModelRunner):
     """Takes a tenth of a second more for each decode."""
 
-    def decode(self, flights: Sequence[Flight]) -> list[np.ndarray | None]:
+    def start_decode(self, flights: Sequence[Flight]) -> Decoding:
         time.sleep(0.1)
-        return super().decode(flights)
+        return super().start_decode(flights)
 
 
 def test_images_decoded_together_are_timed_once(pipeline_folder: Path) -> None:

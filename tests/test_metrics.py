@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
+import torch
 from prometheus_client.parser import text_string_to_metric_families
 
+from model.decoding import Decoding
 from model.runner import Flight, ModelRunner, OutOfMemory
 from service import __version__
 from tests.harness import (
@@ -186,11 +187,11 @@ class FaultyRunner(ModelRunner):
             raise OutOfMemory("injected")
         return super().tick(flights)
 
-    def decode(self, flights: Sequence[Flight]) -> list[np.ndarray | None]:
-        return [
-            None if flight.trajectory.seed == 13 else pixels
-            for flight, pixels in zip(flights, super().decode(flights))
-        ]
+    def start_decode(self, flights: Sequence[Flight]) -> Decoding:
+        for flight in flights:
+            if flight.trajectory.seed == 13:
+                self._tick.latents[flight.slot].fill_(torch.nan)
+        return super().start_decode(flights)
 
 
 def test_faults_are_counted(pipeline_folder: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.decoding import Decoding
 from model.runner import DeviceLost, Flight, ModelRunner, OutOfMemory, TickTimes
 from model.tick import Network
 from model.trajectory import plan_trajectory
@@ -41,9 +42,9 @@ class BrittleRunner(ModelRunner):
         self._check(flights, in_decode=False)
         return super().tick(flights)
 
-    def decode(self, flights: Sequence[Flight]) -> list[np.ndarray | None]:
+    def start_decode(self, flights: Sequence[Flight]) -> Decoding:
         self._check(flights, in_decode=True)
-        return super().decode(flights)
+        return super().start_decode(flights)
 
     def _check(self, flights: Sequence[Flight], *, in_decode: bool) -> None:
         for flight in flights:
