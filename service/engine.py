@@ -6,23 +6,23 @@ import enum
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import structlog
 
 from model.runner import ModelRunner
 from service.admission import AdmissionQueue
 from service.errors import Unavailable
-from service.jobs import Job
+from service.jobs import Job, JobResult
 from service.metrics import Metrics
 from service.pace import Pace
 from service.scheduler import FairScheduler, Scheduler
 from service.served import ServedModel
+from service.watch import PATIENCE, EngineHung, Patience, Watch
 from service.worker import Worker
 
 IDLE_BEAT_S = 1.0
-STALE_S = 5.0
-HUNG_S = 5.0
-"""How much longer than its time a stop waits for a tick that does not end."""
+STOPPING = "the service is stopping"
 
 log = structlog.get_logger()
 
@@ -45,6 +45,7 @@ class Engine:
         drain_timeout_s: how long `drain` lets the images that are in go on.
         make_scheduler: the policy, given the rows of the largest tick and the images that may be in
             flight.
+        patience: how long the thread may show no sign of life.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Engine:
         *,
         drain_timeout_s: float = 30.0,
         make_scheduler: Callable[[int, int], Scheduler] = FairScheduler,
+        patience: Patience = PATIENCE,
     ) -> None:
         self.state = State.STARTING
         self.failure: BaseException | None = None
@@ -64,15 +66,20 @@ class Engine:
         self._drain_timeout_s = drain_timeout_s
         self._make_scheduler = make_scheduler
         self._drain_ends = float("inf")
-        self._heartbeat = time.monotonic()
         self._served: ServedModel | None = None
         self._pace: Pace | None = None
+        self._patience = patience
+        self._watch = Watch(
+            lambda: patience.hung_after(self._longest_tick_s),
+            late_s=patience.late_s,
+            on_stuck=self._on_stuck,
+        )
         self._changing = threading.Lock()
         self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
         self._on_end: Callable[[], None] = lambda: None
 
     def start(self, on_end: Callable[[], None] = lambda: None) -> None:
-        """Start the thread; ``on_end`` is called once it has stopped or failed."""
+        """Start the thread; ``on_end`` is called when it has stopped, failed, or is given up."""
         self._on_end = on_end
         self._thread.start()
 
@@ -81,7 +88,7 @@ class Engine:
 
         A start still under way is given up at once.
         """
-        self._queue.close(Unavailable("the service is stopping", retry_after_s=5))
+        self._queue.close(Unavailable(STOPPING, retry_after_s=5))
         with self._changing:
             self._metrics.ready.set(0)
             starting = self.state is State.STARTING
@@ -90,15 +97,9 @@ class Engine:
             elif self.state is State.READY:
                 self.state = State.DRAINING
                 self._drain_ends = time.monotonic() + self._drain_timeout_s
+        self._watch.expect_end(self._drain_ends + self._patience.late_s)
         if starting:
             self._on_end()
-        else:
-            self._leave_behind_if_hung()
-
-    def _leave_behind_if_hung(self) -> None:
-        late = threading.Timer(self._drain_timeout_s + HUNG_S, self._on_end)
-        late.daemon = True
-        late.start()
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait for the thread to end."""
@@ -119,8 +120,7 @@ class Engine:
         """Whether a request would be admitted and worked on: loaded, warm, heartbeat fresh."""
         if self.state is not State.READY or self._pace is None or not self.alive:
             return False
-        longest_tick = self._pace.tick_seconds(self._pace.max_rows)
-        return time.monotonic() - self._heartbeat < max(STALE_S, 10 * longest_tick)
+        return self._watch.silence_s < self._patience.stale_after(self._longest_tick_s)
 
     @property
     def served(self) -> ServedModel:
@@ -138,8 +138,8 @@ class Engine:
         """In a word, for people."""
         return "stuck" if self.state is State.READY and not self.ready else self.state.value
 
-    def submit(self, job: Job) -> None:
-        """Admit a job.
+    def submit(self, job: Job) -> Future[JobResult]:
+        """Admit a job; the future ends with its result or a ServiceError, whatever happens.
 
         Raises:
             Unavailable: the model is not loaded yet, or the service stops.
@@ -148,8 +148,12 @@ class Engine:
         """
         if self._pace is None:
             raise Unavailable(f"the service is {self.state.value}", retry_after_s=5)
-        job.future.set_running_or_notify_cancel()  # from here on it ends by our word alone
         self._queue.offer(job, self._pace)
+        return self._watch.promise(job)
+
+    @property
+    def _longest_tick_s(self) -> float:
+        return self._pace.tick_seconds(self._pace.max_rows) if self._pace else 0.0
 
     def _live(self) -> None:
         try:
@@ -157,10 +161,9 @@ class Engine:
             if worker is not None:
                 self._work(worker)
         except BaseException as error:  # noqa: BLE001 - kept, and told by whoever started us
-            self.failure, self.state = error, State.FAILED
+            self._fail(error)
         finally:
-            self._metrics.ready.set(0)
-            self._on_end()
+            self._end(STOPPING)
 
     def _begin(self) -> Worker | None:
         """Load and warm up; None where the start was given up meanwhile."""
@@ -172,6 +175,7 @@ class Engine:
             self._pace = Pace(times, runner.max_rows)
             self._served = ServedModel.of(runner.checkpoint)
             self._metrics.model_info.info(self._served.labels())
+            self._watch.start()
             self._beat()
             self.state = State.READY
             self._metrics.ready.set(1)
@@ -186,17 +190,42 @@ class Engine:
                 idle = self.state is State.READY and not worker.busy
                 worker.step(wait_s=IDLE_BEAT_S if idle else 0.0)
                 self._beat()
-            self.state = State.STOPPED
+            self._stop()
         finally:
-            reason = Unavailable("the service is stopping", retry_after_s=5)
+            reason = Unavailable(STOPPING, retry_after_s=5)
             self._queue.close(reason)
             worker.abandon(reason)
 
     def _over(self, worker: Worker) -> bool:
         if self.state is not State.DRAINING:
-            return False
+            return self.state is State.FAILED  # given up while it hung
         return not worker.busy or time.monotonic() > self._drain_ends
 
+    def _stop(self) -> None:
+        with self._changing:
+            if self.state is State.DRAINING:
+                self.state = State.STOPPED
+
+    def _on_stuck(self) -> None:
+        """Called by the watch: the thread is inside the device's libraries, and is left there."""
+        if time.monotonic() < self._drain_ends:
+            silence = f"the engine has shown no sign of life for {self._watch.silence_s:.0f} s"
+            log.error("given up", reason=silence)
+            self._fail(EngineHung(silence))
+        self._end("the device does not answer")
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changing:
+            if self.state is not State.FAILED:  # else the first failure led to this one
+                self.failure, self.state = error, State.FAILED
+
+    def _end(self, why: str) -> None:
+        reason = Unavailable(why, retry_after_s=5)
+        self._metrics.ready.set(0)
+        self._queue.close(reason)
+        self._watch.end(reason)
+        self._on_end()
+
     def _beat(self) -> None:
-        self._heartbeat = time.monotonic()
+        self._watch.beat()
         self._metrics.heartbeat.set_to_current_time()

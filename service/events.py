@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 
 import numpy as np
 import structlog
@@ -65,6 +66,7 @@ class EventStream:
     """One request's events: progress and previews, then its images and "done", or "error".
 
     Args:
+        promise: what comes of the job.
         box: what the job reports to.
         on_error: told the status that an answer of its own would have had.
     """
@@ -72,6 +74,7 @@ class EventStream:
     def __init__(
         self,
         job: Job,
+        promise: Future[JobResult],
         box: ProgressBox,
         order: Order,
         *,
@@ -80,6 +83,7 @@ class EventStream:
         on_error: Callable[[int], None],
     ) -> None:
         self._job = job
+        self._promise = promise
         self._box = box
         self._order = order
         self._encoder = encoder
@@ -88,7 +92,7 @@ class EventStream:
 
     async def events(self) -> AsyncIterator[str]:
         """Every event as it comes. A reader that leaves cancels the job."""
-        done = asyncio.wrap_future(self._job.future)
+        done = asyncio.wrap_future(self._promise)
         done.add_done_callback(self._end)
         try:
             async for event in self._while_running():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import structlog
 import torch
@@ -18,16 +19,30 @@ from service.generation import Policy
 from service.metrics import Metrics
 from service.server import Server
 from service.settings import Settings
+from service.watch import PATIENCE, EngineHung, Patience
 
 MAX_ROWS = {"cuda": 128, "cpu": 32}
 
 
-def serve(settings: Settings) -> int:
-    """Run until a signal or the engine ends it; returns the process's exit code."""
+def serve(
+    settings: Settings,
+    load: Callable[[Settings], ModelRunner] | None = None,
+    patience: Patience = PATIENCE,
+) -> int:
+    """Run until a signal or the engine ends it; returns the process's exit code.
+
+    Args:
+        load: builds the runner in place of `load_runner`.
+        patience: how long the engine may show no sign of life.
+    """
     metrics = Metrics()
     queue = AdmissionQueue(settings.max_queue_row_steps)
     engine = Engine(
-        lambda: load_runner(settings), queue, metrics, drain_timeout_s=settings.drain_timeout_s
+        lambda: (load or load_runner)(settings),
+        queue,
+        metrics,
+        drain_timeout_s=settings.drain_timeout_s,
+        patience=patience,
     )
     app = create_app(engine, metrics, policy_of(settings), max_body_bytes=settings.max_body_bytes)
     server = Server(app, engine, host=settings.host, port=settings.port)
@@ -38,7 +53,8 @@ def serve(settings: Settings) -> int:
         code = 1
     else:
         code = exit_code(engine)
-    if engine.alive:  # a start given up midway: its thread is inside the libraries, let it lie
+    if engine.alive or (engine.was_ready and code):
+        # its thread is inside the libraries, or the device is gone: let them lie
         sys.stderr.flush()
         os._exit(code)
     return code
@@ -95,6 +111,8 @@ def exit_code(engine: Engine) -> int:
     failure = engine.failure
     if failure is None:
         return 0
+    if isinstance(failure, EngineHung):
+        return 1  # the log has it since then
     if isinstance(failure, ValueError) and not engine.was_ready:
         print(f"cannot start: {failure}", file=sys.stderr)
     else:

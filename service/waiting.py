@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from concurrent.futures import Future
 
 from starlette.requests import Request
 
-from service.errors import ClientGone, DeadlinePassed
+from service.errors import ClientGone
 from service.jobs import Job, JobResult
 
-LATE_S = 5.0
-"""How long after its deadline a request waits for the engine to end it."""
 
-
-async def result_of(request: Request, job: Job) -> JobResult:
-    """The job's result, unless the client leaves first.
+async def result_of(request: Request, job: Job, promise: Future[JobResult]) -> JobResult:
+    """What the job's promise comes to, unless the client leaves first.
 
     Raises:
         ClientGone: it left; the job ends at the next tick.
-        DeadlinePassed: the engine itself did not say so, being stuck in a tick.
         ServiceError: what the job failed with.
     """
-    done = asyncio.wrap_future(job.future)
+    done = asyncio.wrap_future(promise)
     left = asyncio.ensure_future(_left(request))
     either: set[asyncio.Future[JobResult] | asyncio.Future[None]] = {done, left}
     try:
-        patience = job.deadline - time.monotonic() + LATE_S
-        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if done.done():
             return done.result()
-        if left.done():
-            raise ClientGone("the client closed the connection")
-        raise DeadlinePassed("the request's deadline passed, and the device has not answered since")
+        raise ClientGone("the client closed the connection")
     finally:
         left.cancel()
         job.cancel()

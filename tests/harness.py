@@ -20,6 +20,7 @@ from service.engine import Engine
 from service.generation import Policy
 from service.metrics import Metrics
 from service.server import Server
+from service.watch import PATIENCE, Patience
 
 PATIENCE_S = 180.0
 POLICY = Policy(
@@ -103,12 +104,13 @@ def running_service(
     max_queue_row_steps: int = 100_000,
     max_body_bytes: int = 65_536,
     drain_timeout_s: float = 5.0,
+    patience: Patience = PATIENCE,
     wait_ready: bool = True,
 ) -> Iterator[Running]:
     """Serve what ``load`` gives on a free port of the loopback until the block ends."""
     metrics = Metrics()
     queue = AdmissionQueue(max_queue_row_steps)
-    engine = Engine(load, queue, metrics, drain_timeout_s=drain_timeout_s)
+    engine = Engine(load, queue, metrics, drain_timeout_s=drain_timeout_s, patience=patience)
     app = create_app(engine, metrics, policy, max_body_bytes=max_body_bytes)
     server = Server(app, engine, host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run, name="http")

@@ -20,6 +20,7 @@ import pytest
 from model.runner import DeviceLost, Flight, ModelRunner
 from service.engine import State
 from service.serve import exit_code
+from service.watch import Patience
 from tests.harness import (
     PATIENCE_S,
     GatedRunner,
@@ -177,11 +178,13 @@ def test_deadlines_are_kept(pipeline_folder: Path) -> None:
 
 
 @contextmanager
-def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def process(
+    *arguments: str, module: str = "service", **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     """`python -m service` with these flags and DIT_* variables."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("DIT_")}
     started = subprocess.Popen(
-        [sys.executable, "-m", "service", *arguments],
+        [sys.executable, "-m", module, *arguments],
         env=clean | environment | {"OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
@@ -242,7 +245,8 @@ def test_a_tick_that_never_ends_holds_up_neither_its_request_nor_a_stop(
     pipeline_folder: Path,
 ) -> None:
     runner = GatedRunner(load_small_checkpoint(pipeline_folder))
-    with running_service(lambda: runner, drain_timeout_s=0.1) as running:
+    patience = Patience(late_s=0.2)
+    with running_service(lambda: runner, drain_timeout_s=0.1, patience=patience) as running:
         runner.close()
         hasty = ONE | {"timeout_s": 0.1}
         assert running.client.post("/generate", json=hasty).status_code == 504

@@ -74,8 +74,7 @@ async def generate(request: Request) -> Response:
     if form.kind == EVENTS:
         return _events(request, form, order, served, wanted.preview_every)
     job = make_job(order, served, request.state.request_id, client=client_of(request))
-    context.engine.submit(job)
-    result = await result_of(request, job)
+    result = await result_of(request, job, context.engine.submit(job))
     return answer(form, order, await context.encoder.encode_all(result, order, form.output_format))
 
 
@@ -92,9 +91,10 @@ def _events(
         preview_every=preview_every,
         on_progress=box.put,
     )
-    context.engine.submit(job)
+    promise = context.engine.submit(job)
     stream = EventStream(
         job,
+        promise,
         box,
         order,
         encoder=context.encoder,

@@ -94,8 +94,8 @@ async def verify(request: Request) -> VerifyResponse:
         return at_once
     order = take_order(claim.request(), served, context.policy)
     job = make_job(order, served, request.state.request_id, client=client_of(request))
-    context.engine.submit(job)
-    (pixels,) = (await result_of(request, job)).pixels
+    result = await result_of(request, job, context.engine.submit(job))
+    (pixels,) = result.pixels
     (parameters,) = order.images
     file = await context.encoder.encode(pixels, "png", parameters)
     return await asyncio.to_thread(verdict, claim, parameters, pixels, file)
