@@ -128,7 +128,7 @@ class ModelRunner:
     @torch.inference_mode()
     def start_decode(self, flights: Sequence[Flight]) -> Decoding:
         """Send finished latents to the decoder; their slots are free to be left at once."""
-        return self._decoder.start(self._of(self._tick.latents, flights))
+        return self._decoder.start(self.latents(flights))
 
     @device_faults()
     @torch.inference_mode()
@@ -141,6 +141,11 @@ class ModelRunner:
     def preview(self, flights: Sequence[Flight]) -> Pixels:
         """As `decode`, of the model's present estimate of each image."""
         return self._decoder.start(self._of(self._tick.x0, flights)).pixels()
+
+    @torch.inference_mode()
+    def latents(self, flights: Sequence[Flight]) -> Tensor:
+        """The images' latents as they are now, as a copy (n, C, S, S)."""
+        return self._of(self._tick.latents, flights)
 
     def warm_up(self, report: Callable[[str], None]) -> TickTimes:
         """Run, and on CUDA record, every kernel once; time a small and a full tick."""

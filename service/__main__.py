@@ -11,6 +11,10 @@ import structlog
 from service.logs import configure_logs
 from service.settings import SettingsError, read_settings, unknown_variables
 
+THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
+"""Read when torch loads. Threads that wait for ever between two products starve a busy machine;
+those that sleep at once double the time of a small tick. A fraction of a millisecond does."""
+
 
 def main(arguments: list[str]) -> int:
     """Run the service; returns the process's exit code, 2 for a wrong setting."""
@@ -24,10 +28,8 @@ def main(arguments: list[str]) -> int:
         structlog.get_logger().warning(line)
     for early in (signal.SIGINT, signal.SIGTERM):  # until the server takes them over
         signal.signal(early, lambda *_: os._exit(0))
-    # Read when torch loads. Threads that wait for ever between two products starve a busy machine;
-    # those that sleep at once double the time of a small tick. A fraction of a millisecond does.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    for name, value in THREADS.items():
+        os.environ.setdefault(name, value)
     from service.serve import serve
 
     return serve(settings)

@@ -17,6 +17,7 @@ from service.app import create_app
 from service.engine import Engine
 from service.generation import Policy
 from service.metrics import Metrics
+from service.scheduler import FairScheduler, Scheduler
 from service.server import Server
 from service.settings import Settings
 from service.watch import PATIENCE, EngineHung, Patience
@@ -28,12 +29,14 @@ def serve(
     settings: Settings,
     load: Callable[[Settings], ModelRunner] | None = None,
     patience: Patience = PATIENCE,
+    make_scheduler: Callable[[int, int], Scheduler] = FairScheduler,
 ) -> int:
     """Run until a signal or the engine ends it; returns the process's exit code.
 
     Args:
         load: builds the runner in place of `load_runner`.
         patience: how long the engine may show no sign of life.
+        make_scheduler: the policy, as `Engine` takes it.
     """
     metrics = Metrics()
     queue = AdmissionQueue(settings.max_queue_row_steps)
@@ -43,6 +46,7 @@ def serve(
         metrics,
         drain_timeout_s=settings.drain_timeout_s,
         patience=patience,
+        make_scheduler=make_scheduler,
     )
     app = create_app(engine, metrics, policy_of(settings), max_body_bytes=settings.max_body_bytes)
     server = Server(app, engine, host=settings.host, port=settings.port)
