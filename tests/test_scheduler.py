@@ -31,7 +31,7 @@ def ends(scheduler: FairScheduler) -> list[str]:
     order = []
     while scheduler.jobs():
         jobs = list(scheduler.jobs())
-        step(scheduler)
+        assert step(scheduler), "somebody is in and nothing is done"
         order += [each.id for each in jobs if each not in scheduler.jobs()]
     return order
 
@@ -94,7 +94,7 @@ def test_small_requests_one_after_the_other_do_not_shut_out_a_large_one() -> Non
             scheduler.add(job("small", [2], admitted=ticks, client="small"))
         step(scheduler)
         ticks += 1
-    assert ticks <= 100  # half of them were its own
+        assert ticks <= 100  # half of them were its own
 
 
 def test_among_equals_the_earliest_deadline_goes_first_then_the_shortest_then_the_first() -> None:
@@ -120,6 +120,19 @@ def test_a_clients_many_requests_count_less_than_anothers_one() -> None:
 def test_what_a_client_has_had_is_not_held_against_it() -> None:
     scheduler = fair(2, job("a1", [2] * 20, client="a"), band=EXACT)
     ends(scheduler)
+    scheduler.add(job("a2", [2] * 20, client="a"))
+    scheduler.add(job("b", [2] * 21, client="b", admitted=1))
+    assert ends(scheduler) == ["a2", "b"]
+
+
+def test_sharing_that_was_cut_short_ends_with_the_last_request() -> None:
+    """Sharing gave the dropped request work that "a1" had in truth, and would owe "a1" still."""
+    gone = job("gone", [2] * 100, client="b")
+    scheduler = fair(2, job("a1", [2] * 20, client="a"), gone, band=EXACT)
+    for _ in range(19):
+        step(scheduler)
+    scheduler.drop(gone)
+    assert ends(scheduler) == ["a1"]
     scheduler.add(job("a2", [2] * 20, client="a"))
     scheduler.add(job("b", [2] * 21, client="b", admitted=1))
     assert ends(scheduler) == ["a2", "b"]
