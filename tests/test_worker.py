@@ -11,100 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from model.decoding import Decoding
-from model.runner import DeviceLost, Flight, ModelRunner, OutOfMemory, TickTimes
-from model.tick import Network
-from model.trajectory import plan_trajectory
-from service.admission import AdmissionQueue
+from model.runner import DeviceLost, Flight, OutOfMemory
 from service.errors import ClientGone, DeadlinePassed, ImageFailed, Unavailable
-from service.jobs import Job, Progress
-from service.metrics import Metrics
-from service.pace import Pace
-from service.scheduler import FairScheduler
-from service.worker import Worker
 from tests.harness import load_small_checkpoint
-
-BAD_SEED = 666
-
-
-class BrittleRunner(ModelRunner):
-    """Fails any tick or decode that a bad image has part in, as it is told to."""
-
-    fault: Exception | None = None
-    at_step = 0
-    in_decode = False
-    most_rows = 1_000
-
-    def tick(self, flights: Sequence[Flight]) -> int:
-        rows = sum(flight.rows for flight in flights)
-        if rows > self.most_rows:
-            raise OutOfMemory(f"{rows} rows")
-        self._check(flights, in_decode=False)
-        return super().tick(flights)
-
-    def start_decode(self, flights: Sequence[Flight]) -> Decoding:
-        self._check(flights, in_decode=True)
-        return super().start_decode(flights)
-
-    def _check(self, flights: Sequence[Flight], *, in_decode: bool) -> None:
-        for flight in flights:
-            due = self.in_decode == in_decode and (in_decode or flight.step == self.at_step)
-            if self.fault is not None and flight.trajectory.seed == BAD_SEED and due:
-                raise self.fault
-
-
-class Bench:
-    """A worker that the test steps by hand."""
-
-    def __init__(
-        self,
-        folder: Path,
-        kind: type[BrittleRunner] = BrittleRunner,
-        *,
-        max_rows: int = 32,
-        network: Network | None = None,
-    ) -> None:
-        self.runner = kind(load_small_checkpoint(folder), max_rows=max_rows, network=network)
-        self.queue = AdmissionQueue(100_000)
-        self.metrics = Metrics()
-        self.pace = Pace(TickTimes(1e-4, 1e-3), max_rows)
-        self.scheduler = FairScheduler(max_rows, self.runner.slots)
-        self.worker = Worker(
-            self.runner, self.queue, self.metrics, pace=self.pace, scheduler=self.scheduler
-        )
-
-    def submit(self, *seeds: int, steps: int = 4, timeout_s: float = 60.0) -> Job:
-        now = time.monotonic()
-        trajectories = tuple(
-            plan_trajectory(
-                self.runner.checkpoint.schedule,
-                class_label=seed % 5,
-                cfg_scale=2.0,
-                num_sampling_steps=steps,
-                sampler="ddpm",
-                seed=seed,
-            )
-            for seed in seeds
-        )
-        job = Job(id=str(seeds), deadline=now + timeout_s, admitted=now, trajectories=trajectories)
-        self.queue.offer(job, self.pace)
-        return job
-
-    def finish(self) -> None:
-        while self.worker.busy:
-            self.worker.step(0.0)
-
-    def metric(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+from tests.workbench import BAD_SEED, Bench, BrittleRunner, pixels
 
 
 @pytest.fixture
 def bench(pipeline_folder: Path) -> Bench:
     return Bench(pipeline_folder)
-
-
-def pixels(job: Job) -> list[np.ndarray]:
-    return job.future.result(timeout=0).pixels
 
 
 def alone(folder: Path, seed: int) -> np.ndarray:
@@ -168,6 +83,26 @@ def test_out_of_memory_by_sheer_size_fails_nobody(bench: Bench) -> None:
     assert bench.metric("dit_out_of_memory_total") > 0
 
 
+class OnceShortRunner(BrittleRunner):
+    """Has no memory for its second and third tick, whatever is in them."""
+
+    begun = 0
+
+    def tick(self, flights: Sequence[Flight]) -> int:
+        self.begun += 1
+        if self.begun in (2, 3):
+            raise OutOfMemory("taken by another program")
+        return super().tick(flights)
+
+
+def test_memory_that_was_short_for_a_moment_fails_nobody(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, OnceShortRunner)
+    jobs = [bench.submit(seed) for seed in (1, 2)]
+    bench.finish()
+    assert all(pixels(job) for job in jobs)
+    assert bench.metric("dit_out_of_memory_total") == 2
+
+
 class HungryRunner(BrittleRunner):
     """Has memory for five rows at a time, and takes it before it finds that out."""
 
@@ -229,27 +164,6 @@ def test_a_passed_deadline_ends_a_request_and_frees_its_rows(bench: Bench) -> No
         job.future.result(timeout=0)
     assert bench.metric("dit_images_total", outcome="timeout") == 1
     assert bench.queue.row_steps == 0
-
-
-def test_progress_tells_steps_queue_and_previews(bench: Bench) -> None:
-    told: list[Progress] = []
-    now = time.monotonic()
-    template = bench.submit(1, 2, steps=6)
-    watched = Job(
-        id="watched",
-        deadline=now + 60,
-        admitted=now,
-        trajectories=template.trajectories,
-        preview_every=4,
-        on_progress=told.append,
-    )
-    bench.queue.offer(watched, bench.pace)
-    bench.finish()
-    assert [each.steps_done for each in told] == [2, 4, 6, 8, 10]
-    assert {each.steps for each in told} == {12}
-    (shown,) = [each.previews for each in told if each.previews]
-    assert [index for index, _ in shown] == [0, 1]
-    assert shown[0][1].shape == (8, 8, 3)
 
 
 def test_stages_of_a_request_add_up_to_its_time(bench: Bench) -> None:
