@@ -28,6 +28,7 @@ class FaultyNetwork:
         fill: what it answers in that row.
         most_rows: with more, whatever their labels, it is out of memory.
         first: called before every pass that holds such a row.
+        spared: how many such passes it makes as if nothing were wrong.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class FaultyNetwork:
         fill: float | None = None,
         most_rows: int = 1_000_000,
         first: Callable[[], object] = lambda: None,
+        spared: int = 0,
     ) -> None:
         self._network = network
         self._fault = fault
         self._fill = fill
         self._first = first
         self.most_rows = most_rows
+        self._spared = spared
         self.faults = 0
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -54,6 +57,9 @@ class FaultyNetwork:
         if not bad.any():
             return self._network(x, t, y)
         self._first()
+        if self._spared > 0:
+            self._spared -= 1
+            return self._network(x, t, y)
         self.faults += 1
         if self._fault is not None:
             raise self._fault()
