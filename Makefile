@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := build/bench/site/.installed
 PIP := $(BIN)/python -m pip install -c constraints.txt
 
 # An index of torch builds, where the choice below is not yours: for a driver older than the CUDA
@@ -12,7 +13,7 @@ TORCH_INDEX ?=
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-gpu lint format contact-sheet clean distclean
+.PHONY: help install run test test-slow test-gpu lint format bench contact-sheet clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,13 +49,16 @@ format: install ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench: install $(PEERS) ## docs/benchmarks.md measured anew; a part of it through ARGS="alone --quick"
+	@$(BIN)/python -m bench $(ARGS)
+
 contact-sheet: install ## docs/contact-sheet.png: every class of DIT_MODEL, through the service
 	$(BIN)/python docs/contact_sheet.py docs/contact-sheet.png
 
 clean: ## remove caches and build leftovers
 	rm -rf build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache .grimp_cache
-	find model service tests -name __pycache__ -prune -exec rm -rf {} +
+	find model service tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## and the environment
 	rm -rf $(VENV)
@@ -67,6 +71,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) --quiet pip
 	@$(install-torch)
 	@$(PIP) --editable . --group dev
+	@touch $@
+
+# LitServe's packages lie beside the environment: uvloop and httptools in it would serve us too.
+$(PEERS): pyproject.toml constraints.txt
+	@$(PIP) --quiet --upgrade --target $(@D) --group bench
 	@touch $@
 
 # torch comes first and alone. On Linux, PyPI's build brings gigabytes of CUDA along: right where

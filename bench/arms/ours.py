@@ -1,0 +1,80 @@
+"""Ours: the runner as the service builds it, driven as its worker drives it."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from bench.arms.timing import mean_seconds
+from bench.protocol import Answer, ArmSpec, Draw, Forward, Task
+from model.diffusion import ddim_table
+from model.runner import ModelRunner
+from model.trajectory import Trajectory
+from service.serve import load_runner
+from service.settings import read_settings
+
+LONG = 1000
+"""Steps of an image whose single steps are timed: it never ends meanwhile."""
+
+
+class Ours:
+    def __init__(self, spec: ArmSpec) -> None:
+        flags = ["--model", spec.model, "--device", spec.device, "--dtype", spec.dtype]
+        if spec.max_rows is not None:
+            flags += ["--max-rows", str(spec.max_rows)]
+        self._runner: ModelRunner = load_runner(read_settings(flags))
+        self._runner.warm_up(lambda line: print(line, file=sys.stderr))
+
+    @property
+    def dtype(self) -> str:
+        return str(self._runner.checkpoint.dit.pos_embed.dtype).removeprefix("torch.")
+
+    def do(self, task: Task) -> Answer:
+        if isinstance(task, Draw):
+            return self._draw(task)
+        assert isinstance(task, Forward), "this is a bug: ours draws images and steps"
+        return self._forward(task)
+
+    def _draw(self, task: Draw) -> Answer:
+        """Together as far as the rows go, as in the service; then the next ones."""
+        plans = [
+            self._plan(label, seed, task.steps, task.cfg_scale)
+            for label, seed in zip(task.labels, task.seeds)
+        ]
+        together = self._runner.max_rows // plans[0].peak_rows
+        values: list[float] = []
+        began = time.perf_counter()
+        for start in range(0, len(plans), together):
+            flights = [self._runner.join(plan) for plan in plans[start : start + together]]
+            while not flights[0].done:
+                self._runner.tick(flights)
+            self._runner.decode(flights)
+            if task.latents:
+                values += self._runner.latents(flights).flatten().tolist()
+            for flight in flights:
+                self._runner.leave(flight)
+        return Answer(time.perf_counter() - began, values)
+
+    def _forward(self, task: Forward) -> Answer:
+        guided = task.rows % 2 == 0
+        plans = [
+            self._plan(i % self._classes, i, LONG, 2.0 if guided else 1.0)
+            for i in range(task.rows // 2 if guided else task.rows)
+        ]
+        flights = [self._runner.join(plan) for plan in plans]
+        seconds = mean_seconds(lambda: self._runner.tick(flights), self._runner.device)
+        for flight in flights:
+            self._runner.leave(flight)
+        return Answer(seconds)
+
+    @property
+    def _classes(self) -> int:
+        return self._runner.checkpoint.dit.num_classes
+
+    def _plan(self, label: int, seed: int, steps: int, cfg_scale: float) -> Trajectory:
+        """DDIM at the timesteps of diffusers' "leading", so that both arms draw the same picture."""
+        schedule = self._runner.checkpoint.schedule
+        stride = schedule.num_train_timesteps // steps
+        timesteps = range((steps - 1) * stride, -1, -stride)
+        rows = (1 if cfg_scale == 1.0 else 2,) * steps
+        return Trajectory(label, cfg_scale, seed, ddim_table(schedule, timesteps), rows)

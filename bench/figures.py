@@ -1,0 +1,107 @@
+"""Figures: what a suite measured, as it is written to and read from its JSON file."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One quantity as each round measured it."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
+
+    @property
+    def low(self) -> float:
+        return min(self.rounds)
+
+    @property
+    def high(self) -> float:
+        return max(self.rounds)
+
+
+Cell = Spread | float | str | None
+"""None is what was not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number that stands for the suite; ``name`` is what a target refers to."""
+
+    name: str
+    what: str
+    unit: str
+    spread: Spread
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a suite hands back; ``notes`` are sentences for its readers."""
+
+    figures: tuple[Figure, ...]
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Where, when and with what it was measured."""
+
+    date: str
+    command: str
+    commit: str
+    machine: str
+    cores: int
+    gpu: str | None
+    threads: str
+    versions: dict[str, str]
+    load_before: float
+    load_after: float
+    minutes: float
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteResult:
+    suite: str
+    device: str
+    plan: str
+    facts: Facts
+    measured: Measured
+
+
+_FILE = TypeAdapter(SuiteResult)
+
+
+def write_result(result: SuiteResult, folder: Path) -> Path:
+    """Write a suite's file, in place of an older one of the same device."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{result.suite}-{result.device}.json"
+    path.write_bytes(_FILE.dump_json(result, indent=1) + b"\n")
+    return path
+
+
+def read_results(folder: Path) -> list[SuiteResult]:
+    return [_FILE.validate_json(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least ``percent`` of all do not exceed."""
+    ordered = sorted(values)
+    rank = -(-len(ordered) * percent // 100)
+    return ordered[max(int(rank), 1) - 1]

@@ -1,0 +1,175 @@
+"""Load: HTTP clients that ask for images, in a closed loop or at the times of a schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+PATH = "/generate"
+SLACK_S = 30.0
+"""How much longer than its timeout a client waits: the server is the one to end it."""
+
+OPEN_LOOP_CLIENTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One request for one image."""
+
+    class_label: int
+    cfg_scale: float
+    steps: int
+    seed: int
+    sampler: str = "ddim"
+    timeout_s: float = 300.0
+
+    def body(self) -> dict[str, int | float | str]:
+        """As our service reads it; the peers know the same names."""
+        return {
+            "class_label": self.class_label,
+            "cfg_scale": self.cfg_scale,
+            "num_sampling_steps": self.steps,
+            "sampler": self.sampler,
+            "seed": self.seed,
+            "timeout_s": self.timeout_s,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one request ended: status 0 is no answer at all. ``stages`` are seconds, by name."""
+
+    order: Order
+    status: int
+    seconds: float
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """A picture, and in time."""
+        return self.status == 200 and self.seconds <= self.order.timeout_s
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRun:
+    """A run's requests, in the order in which they ended, and how long all of it took."""
+
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    @property
+    def good(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.good]
+
+    @property
+    def goodput(self) -> float:
+        """Pictures in time, a second."""
+        return len(self.good) / self.seconds
+
+    def latencies(self) -> list[float]:
+        """Of every request; one that failed counts as its timeout at least: no arm gains by refusing."""
+        return [
+            one.seconds if one.good else max(one.seconds, one.order.timeout_s)
+            for one in self.outcomes
+        ]
+
+
+class RequestsFailed(RuntimeError):
+    """Requests of a load under which none may fail."""
+
+
+def closed_loop(url: str, orders: Sequence[Order], clients: int) -> LoadRun:
+    """So many clients, each asking again as soon as it has its answer, until all is done.
+
+    Raises:
+        RequestsFailed: an answer was no picture.
+    """
+    run = asyncio.run(_closed_loop(url, orders, clients))
+    failed = [one.status for one in run.outcomes if one.status != 200]
+    if failed:
+        raise RequestsFailed(f"{len(failed)} of {len(orders)} requests failed: {set(failed)}")
+    return run
+
+
+def open_loop(url: str, orders: Sequence[tuple[float, Order]]) -> LoadRun:
+    """Each order at its time, whether or not those before it were answered.
+
+    Latency counts from the time the schedule says, so a late start is the server's burden too.
+    """
+    return asyncio.run(_open_loop(url, orders))
+
+
+async def _closed_loop(url: str, orders: Sequence[Order], clients: int) -> LoadRun:
+    outcomes: list[Outcome] = []
+    waiting = iter(orders)
+    async with _clients(url, clients) as each:
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for client in each:
+                group.create_task(_one_client(client, waiting, outcomes))
+        return LoadRun(tuple(outcomes), time.perf_counter() - began)
+
+
+async def _one_client(
+    client: httpx.AsyncClient, orders: Iterator[Order], outcomes: list[Outcome]
+) -> None:
+    for order in orders:
+        outcomes.append(await _ask(client, order, time.perf_counter()))
+
+
+async def _open_loop(url: str, orders: Sequence[tuple[float, Order]]) -> LoadRun:
+    outcomes: list[Outcome] = []
+    async with _clients(url, OPEN_LOOP_CLIENTS) as clients:
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for (at, order), client in zip(orders, itertools.cycle(clients)):
+                await asyncio.sleep(max(0.0, began + at - time.perf_counter()))
+                group.create_task(_record(client, order, began + at, outcomes))
+        return LoadRun(tuple(outcomes), time.perf_counter() - began)
+
+
+async def _record(
+    client: httpx.AsyncClient, order: Order, due: float, outcomes: list[Outcome]
+) -> None:
+    outcomes.append(await _ask(client, order, due))
+
+
+async def _ask(client: httpx.AsyncClient, order: Order, since: float) -> Outcome:
+    try:
+        answer = await client.post(PATH, json=order.body(), timeout=order.timeout_s + SLACK_S)
+    except httpx.HTTPError:
+        return Outcome(order, 0, time.perf_counter() - since)
+    seconds = time.perf_counter() - since
+    return Outcome(order, answer.status_code, seconds, stages_of(answer.headers))
+
+
+def stages_of(headers: httpx.Headers) -> dict[str, float]:
+    """Server-Timing's stages in seconds."""
+    parts = re.findall(r"([\w-]+);dur=([\d.]+)", headers.get("Server-Timing", ""))
+    return {name: float(milliseconds) / 1e3 for name, milliseconds in parts}
+
+
+@asynccontextmanager
+async def _clients(url: str, count: int) -> AsyncIterator[list[httpx.AsyncClient]]:
+    """So many clients, each with an address of its own: our service is fair between addresses."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(_client(url, i)) for i in range(count)]
+
+
+def _client(url: str, number: int) -> httpx.AsyncClient:
+    address = f"127.0.{1 + number // 250}.{1 + number % 250}"  # Linux has all of 127.0.0.0/8
+    transport = httpx.AsyncHTTPTransport(
+        verify=False,
+        limits=httpx.Limits(max_connections=None),
+        local_address=address if sys.platform == "linux" else None,
+    )
+    headers = {"Accept": "image/png"}
+    return httpx.AsyncClient(base_url=url, transport=transport, headers=headers, trust_env=False)

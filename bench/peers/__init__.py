@@ -1,0 +1,1 @@
+"""Servers that are measured through HTTP: what a user would write around diffusers' pipeline."""
