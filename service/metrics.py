@@ -53,7 +53,7 @@ class Metrics:
             "queue_wait_seconds", "From a request's admission to its first image's first tick."
         )
         self.tick_duration = histogram(
-            "tick_duration_seconds", "One denoising step of all images in flight."
+            "tick_duration_seconds", "One denoising step of the images picked for it."
         )
         self.tick_rows = histogram(
             "tick_rows", "Rows of a tick's forward pass, padding included.", buckets=COUNTS

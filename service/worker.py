@@ -22,7 +22,7 @@ from service.pace import Pace
 from service.scheduler import Scheduler
 from service.wanted import why_unwanted
 
-LOOKED_AFTER = 64
+LOOKED_AFTER = 32
 """Jobs looked after at every step beside those that are picked: a few among thousands, so that a step
 costs the same however many wait."""
 
