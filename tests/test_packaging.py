@@ -190,6 +190,7 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
     declared = [
         *_strings(tree["project"]["dependencies"]),
         *_strings(tree["dependency-groups"]["dev"]),
+        *_strings(tree["dependency-groups"]["bench"]),
     ]
     lines = text_of("constraints.txt").splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]
