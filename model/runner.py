@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.attention import sdpa_kernel
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from model.attention import fastest_backend
+from model.attention import BACKENDS, fastest_backend
 from model.checkpoint import Checkpoint
 from model.compiled import compiled
 from model.decoding import Decoder, Decoding, Pixels
@@ -73,6 +73,7 @@ class ModelRunner:
         self.max_rows = max_rows
         self.slots = SLOTS_PER_ROW * max_rows
         self.device = dit.pos_embed.device
+        self._reproducible = reproducible
         self._pads_fully = reproducible and not rows_are_independent(dit)
         self._records = self.device.type == "cuda" and network is None
         self._shape = (dit.in_channels, dit.input_size, dit.input_size)
@@ -213,16 +214,22 @@ class ModelRunner:
     @device_faults()
     @torch.inference_mode()
     def _record(self, counts: Sequence[int], report: Callable[[str], None]) -> None:
-        """Record the tick of each row count, under the attention that is fastest here."""
-        dit = self.checkpoint.dit
-        heads, (_, tokens, width) = dit.num_heads, dit.pos_embed.shape
-        shape = (self.max_rows, heads, tokens, width // heads)
-        backend = fastest_backend(shape, dtype=dit.pos_embed.dtype, device=self.device)
-        report(f"attention by {backend.name}")
-        with sdpa_kernel(backend):
+        """Record the tick of each row count, under the attention that is fastest here.
+
+        In reproducible mode torch chooses, who always chooses the same: two starts may well time
+        two kernels differently.
+        """
+        backends = list(BACKENDS) if self._reproducible else [self._fastest_backend()]
+        with sdpa_kernel(backends):
             for rows in sorted(counts, reverse=True):  # the largest takes the memory for all
                 report(f"recording the tick of {rows} rows")
                 self._tick.record(rows)
+
+    def _fastest_backend(self) -> SDPBackend:
+        dit = self.checkpoint.dit
+        heads, (_, tokens, width) = dit.num_heads, dit.pos_embed.shape
+        shape = (self.max_rows, heads, tokens, width // heads)
+        return fastest_backend(shape, dtype=dit.pos_embed.dtype, device=self.device)
 
     def _staged(self, tensor: Tensor) -> Tensor:
         """The tensor where a copy to the device need not block: in pinned memory, for CUDA."""

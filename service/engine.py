@@ -23,6 +23,7 @@ from service.worker import Worker
 
 IDLE_BEAT_S = 1.0
 STOPPING = "the service is stopping"
+FAILED = "the device or the engine has failed"
 
 log = structlog.get_logger()
 
@@ -185,14 +186,16 @@ class Engine:
 
     def _work(self, worker: Worker) -> None:
         """Step until drained; whoever is in when this ends is answered, whatever ended it."""
+        why = FAILED
         try:
             while not self._over(worker):
                 idle = self.state is State.READY and not worker.busy
                 worker.step(wait_s=IDLE_BEAT_S if idle else 0.0)
                 self._beat()
             self._stop()
+            why = STOPPING
         finally:
-            reason = Unavailable(STOPPING, retry_after_s=5)
+            reason = Unavailable(why, retry_after_s=5)
             self._queue.close(reason)
             worker.abandon(reason)
 
