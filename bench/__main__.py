@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from bench.suites.suite import plan_of
 
 def main(arguments: list[str]) -> int:
     """Run the suites; returns the process's exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whatever was started ends too
     given = _parser().parse_args(arguments)
     options = _options(given)
     for name in given.suites or default_suites():
@@ -53,7 +55,9 @@ def measure(name: str, options: Options, arguments: list[str]) -> SuiteResult:
         load_after=machine.load_average(),
         minutes=(time.monotonic() - began) / 60,
     )
-    return SuiteResult(name, options.device, plan_of(suite), facts, measured)
+    return SuiteResult(
+        name, options.device, plan_of(suite), facts, measured, model=options.model or ""
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder of the results")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of random weights and logs")
     parser.add_argument("--threads", type=int, help="OpenMP threads of every arm")
-    parser.add_argument("--compile", action="store_true", help="also diffusers under torch.compile")
+    parser.add_argument("--compile", action="store_true", help="also arms under torch.compile")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and end")
     return parser
 
@@ -76,14 +80,14 @@ def _parser() -> argparse.ArgumentParser:
 def _options(given: argparse.Namespace) -> Options:
     """What is no full measurement does not take a full one's place, unless it is told to."""
     device, work = given.device, given.work.resolve()
-    partial = given.quick or given.model or given.threads
+    partial = given.quick or given.threads
     results = given.out or (work / "results" if partial else RESULTS)
     if device == "auto":
         device = "cpu" if machine.gpu_name() is None else "cuda"
     return Options(
         device=device,
         quick=given.quick,
-        compile_peer=given.compile,
+        compiled=given.compile,
         model=given.model,
         threads=given.threads,
         results=results,

@@ -78,20 +78,24 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class SuiteResult:
+    """``model`` is empty where the suite chose its own."""
+
     suite: str
     device: str
     plan: str
     facts: Facts
     measured: Measured
+    model: str = ""
 
 
 _FILE = TypeAdapter(SuiteResult)
 
 
 def write_result(result: SuiteResult, folder: Path) -> Path:
-    """Write a suite's file, in place of an older one of the same device."""
+    """Write a suite's file, in place of an older one of the same device and model."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{result.suite}-{result.device}.json"
+    name = "-".join(part for part in (result.suite, result.device, result.model) if part)
+    path = folder / f"{name}.json"
     path.write_bytes(_FILE.dump_json(result, indent=1) + b"\n")
     return path
 

@@ -21,7 +21,7 @@ class Options:
 
     device: str = "cpu"
     quick: bool = False
-    compile_peer: bool = False
+    compiled: bool = False
     model: str | None = None
     threads: int | None = None
     results: Path = RESULTS

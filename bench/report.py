@@ -38,9 +38,9 @@ def render(results: Sequence[SuiteResult]) -> str:
     parts = [INTRODUCTION, "## Targets\n", _targets(results)]
     for device, title in DEVICES.items():
         parts.append(f"\n## {title}")
-        of_device = {one.suite: one for one in results if one.device == device}
-        missing = [name for name in SUITES if name not in of_device]
-        parts += [_suite(of_device[name]) for name in SUITES if name in of_device]
+        here = [one for one in results if one.device == device]
+        parts += [_suite(one) for name in SUITES for one in here if one.suite == name]
+        missing = [name for name in SUITES if name not in {one.suite for one in here}]
         if missing:
             parts.append(f"\nNot measured: {', '.join(missing)}.")
     return "\n".join(parts) + "\n"
@@ -65,7 +65,8 @@ def _target_row(target: Target, found: Spread | None) -> tuple[str, ...]:
 
 
 def _suite(result: SuiteResult) -> str:
-    parts = [f"\n### {result.suite}\n", _about(result.suite), _facts(result.facts, result.plan), ""]
+    title = f"{result.suite}: {result.model}" if result.model else result.suite
+    parts = [f"\n### {title}\n", _about(result.suite), _facts(result.facts, result.plan), ""]
     parts += [f"{markdown.of_table(table)}\n" for table in result.measured.tables]
     return "\n".join([*parts, *result.measured.notes])
 

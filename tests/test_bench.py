@@ -108,10 +108,12 @@ class FakeArm:
         return Answer(1.0, self._latents)
 
 
-def result(suite: str, *figures: Figure) -> SuiteResult:
+def result(suite: str, *figures: Figure, model: str = "") -> SuiteResult:
     facts = Facts("today", "cmd", "abc", "box", 2, None, "own", {"torch": "2"}, 0.5, 1.5, 0.1)
     table = Table("a title", ("arm", "s"), (("ours", Spread((1.0, 3.0, 2.0))), ("theirs", None)))
-    return SuiteResult(suite, "cpu", "rounds 3", facts, Measured(figures, (table,), ("A note.",)))
+    return SuiteResult(
+        suite, "cpu", "rounds 3", facts, Measured(figures, (table,), ("A note.",)), model
+    )
 
 
 def test_arms_take_turns_and_warm_up_rounds_do_not_count() -> None:
@@ -274,6 +276,16 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     written = result("alone", Figure("bundled.over_fp32", "ratio", "times", Spread((5.5, 6.5))))
     write_result(written, tmp_path)
     assert read_results(tmp_path) == [written]
+
+
+def test_a_model_asked_for_has_results_of_its_own(tmp_path: Path) -> None:
+    figure = Figure("bundled.over_fp32", "ratio", "times", Spread((5.5,)))
+    for one in (result("alone", figure), result("alone", model="xl-256")):
+        write_result(one, tmp_path)
+    report = render(read_results(tmp_path))
+    assert "### alone\n" in report
+    assert "### alone: xl-256\n" in report
+    assert "| 5.50x |" in report
 
 
 def test_the_report_says_what_was_reached_and_what_was_not_measured() -> None:

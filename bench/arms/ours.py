@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+import torch
+
 from bench.arms.timing import mean_seconds
 from bench.protocol import Answer, ArmSpec, Draw, Forward, Task
 from model.diffusion import ddim_table
@@ -22,6 +24,10 @@ class Ours:
         flags = ["--model", spec.model, "--device", spec.device, "--dtype", spec.dtype]
         if spec.max_rows is not None:
             flags += ["--max-rows", str(spec.max_rows)]
+        if spec.compiled:
+            flags.append("--compile")
+        if spec.dtype == "float32":  # means fp32 also in a GPU's convolutions: arms are compared
+            torch.backends.cudnn.allow_tf32 = False
         self._runner: ModelRunner = load_runner(read_settings(flags))
         self._runner.warm_up(lambda line: print(line, file=sys.stderr))
 

@@ -89,8 +89,9 @@ class PipelineLoop:
 
 class PipelineArm:
     def __init__(self, spec: ArmSpec) -> None:
-        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: the arms are compared
         dtype: torch.dtype = getattr(torch, spec.dtype)
+        if dtype == torch.float32:  # means fp32 also in a GPU's convolutions: arms are compared
+            torch.backends.cudnn.allow_tf32 = False
         self._loop = PipelineLoop(spec.model, spec.device, dtype, compiled=spec.compiled)
 
     @property

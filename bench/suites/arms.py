@@ -6,7 +6,7 @@ from bench.models import model_folder
 from bench.options import Options
 from bench.protocol import ArmSpec, Draw
 
-OURS, OURS_FP32 = "ours", "ours fp32"
+OURS, OURS_FP32, OURS_COMPILED = "ours", "ours fp32", "ours compiled"
 PEER_FP32, PEER_BF16, PEER_COMPILED = "diffusers fp32", "diffusers bf16", "diffusers bf16 compiled"
 
 CFG_SCALE = 2.0
@@ -25,9 +25,12 @@ def arms_of(model: str, options: Options, *, max_rows: int | None = None) -> dic
         PEER_FP32: ArmSpec("pipeline", folder, device, "float32"),
         PEER_BF16: ArmSpec("pipeline", folder, device, "bfloat16"),
     }
-    if options.compile_peer:
-        compiled = ArmSpec("pipeline", folder, device, "bfloat16", compiled=True)
-        specs |= {PEER_COMPILED: compiled}
+    if options.compiled:
+        peer = ArmSpec("pipeline", folder, device, "bfloat16", compiled=True)
+        specs |= {PEER_COMPILED: peer}
+    if options.compiled and options.on_gpu:
+        ours = ArmSpec("ours", folder, device, "auto", max_rows, compiled=True)
+        specs |= {OURS_COMPILED: ours}
     return specs
 
 

@@ -51,11 +51,11 @@ class Mixed:
     @classmethod
     def planned(cls, options: Options) -> Mixed:
         (model,) = options.models(options.by_device(BUNDLED, XL_256))
-        others = [Point("uniform", share, 1, 25.0) for share in (0.2, 0.4, 0.6, 1.0, 1.2)]
+        others = [Point("uniform", share, 1, 20.0) for share in (0.2, 0.5, 1.0, 1.2)]
         full = (
-            Point("uniform", TARGET_SHARE, 3, 60.0),
+            Point("uniform", TARGET_SHARE, 3, 45.0),
             *others,
-            Point("log-uniform", TARGET_SHARE, 1, 25.0),
+            Point("log-uniform", TARGET_SHARE, 1, 20.0),
         )
         quick = (Point("uniform", TARGET_SHARE, 1, 3.0),)
         return cls(

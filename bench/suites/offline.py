@@ -35,7 +35,7 @@ class Offline:
             options.pick(images, (1, 2)),
             options.pick((10, 20, 50), (4,)),
             options.by_device(2048, 8192),
-            options.pick(3, 2),
+            options.pick(options.by_device(3, 2), 2),
         )
 
     def run(self, options: Options) -> Measured:

@@ -53,7 +53,7 @@ class Serving:
             lit_images=options.pick(2, 1) * clients,
             naive_images=options.pick(8, 2),
             lit_batches=options.pick(options.by_device((8, 16, 32), (16, 32, 64)), (4,)),
-            lit_waits=options.pick((0.01, 0.05, 0.25), (0.05,)),
+            lit_waits=options.pick((0.01, 0.05, 0.2), (0.05,)),
             dtypes=options.by_device(("float32", "bfloat16"), ("bfloat16",)),
             matmul_size=options.by_device(2048, 8192),
             rounds=options.pick(3, 2),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.figures import Cell, Figure, Measured, Spread, Table
 from bench.limits import Work
@@ -22,29 +22,34 @@ class Grid:
     model: str
     dtypes: tuple[str, ...]
     rows: tuple[int, ...]
+    rounds: int
 
     def __str__(self) -> str:
-        return f"{self.model} in {'+'.join(self.dtypes)} at {','.join(map(str, self.rows))} rows"
+        rows = ",".join(map(str, self.rows))
+        return f"{self.model} in {'+'.join(self.dtypes)} at {rows} rows, {self.rounds} rounds"
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
     grids: tuple[Grid, ...]
     matmul_sizes: tuple[int, ...]
-    rounds: int
 
     @classmethod
     def planned(cls, options: Options) -> Tick:
-        both = ("float32", "bfloat16")
+        both, rounds = ("float32", "bfloat16"), options.pick(5, 2)
         small = options.pick((1, 2, 4, 8, 16, 32, 64, 128), (1, 2))
-        grids: tuple[Grid, ...] = (Grid(BUNDLED, both, small), Grid(XL_TICK, ("bfloat16",), (2,)))
+        few = Grid(BUNDLED, both, small, options.pick(3, 2))
+        grids: tuple[Grid, ...] = (few, Grid(XL_TICK, ("bfloat16",), (2,), rounds))
         if options.on_gpu:
             rows = options.pick((1, 2, 8, 32, 64, 128), (2, 128))
-            grids = (Grid(XL_256, ("bfloat16",), rows), Grid(XL_512, ("bfloat16",), rows[:-1]))
+            large = {XL_256: rows, XL_512: rows[:-1]}
+            grids = tuple(Grid(name, ("bfloat16",), large[name], rounds) for name in large)
         if options.model is not None:
-            grids = (Grid(options.model, both, small),)
-        full = options.by_device((1024, 2048, 4096), (4096, 8192, 16384))
-        return cls(grids, options.pick(full, full[:1]), options.pick(5, 2))
+            grids = tuple(one for one in grids if one.model == options.model) or (
+                replace(few, model=options.model),
+            )
+        sizes = options.by_device((1024, 2048, 4096), (4096, 8192, 16384))
+        return cls(grids, options.pick(sizes, sizes[:1]))
 
     def run(self, options: Options) -> Measured:
         figures: list[Figure] = []
@@ -63,8 +68,9 @@ class Tick:
         for dtype in grid.dtypes:
             with ExitStack() as stack:
                 arms = self._arms(stack, folder, dtype, grid, options)
+                size = max(self.matmul_sizes, key=lambda size: arms["matmul"].peak((size,)))
                 for count in grid.rows:
-                    line = self._measure(arms, count, work)
+                    line = self._measure(arms, count, work, Rounds(grid.rounds, size))
                     rows.append((dtype, str(count), *line.cells()))
                     figures.append(_figure(grid.model, dtype, count, line.ours_share))
         header = ("dtype", "rows", "rows/s", "GFLOP/s", "plain GFLOP/s", "matmul GFLOP/s")
@@ -86,15 +92,23 @@ class Tick:
             for name, spec in specs.items()
         }
 
-    def _measure(self, arms: Mapping[str, Worker], rows: int, work: Work) -> Line:
+    def _measure(self, arms: Mapping[str, Worker], rows: int, work: Work, how: Rounds) -> Line:
         flops = work.row_flops(rows)
         measures: dict[str, Measure] = {
             "ours": lambda: flops / arms["ours"].forward(rows),
             "plain": lambda: flops / arms["plain"].forward(rows),
-            "peak": lambda: arms["matmul"].peak(self.matmul_sizes),
+            "peak": lambda: arms["matmul"].peak((how.matmul_size,)),
         }
-        speeds = interleaved(measures, self.rounds)
+        speeds = interleaved(measures, how.count)
         return Line(speeds["ours"], speeds["plain"], speeds["peak"], flops / rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How many, and the size of the matrices whose product was the fastest before the first."""
+
+    count: int
+    matmul_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +134,8 @@ class Line:
 NOTE = (
     "A tick is a whole denoising step of ours, guidance and sampler update included, but only the"
     " forward pass's FLOP are counted. Plain is model/dit.py called as published code is, eager, layer"
-    " by layer, the forward pass alone. The peak is the best of square products of several sizes,"
-    " taken in every round beside the two."
+    " by layer, the forward pass alone. The peak is a square product of the size that was the"
+    " fastest of several before the first round, taken in every round beside the two."
 )
 
 
