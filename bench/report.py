@@ -29,7 +29,7 @@ error is told. Loading, compiling and warming up stand apart.
 "diffusers" is DiTPipeline's own loop around its transformer, DDIMScheduler and autoencoder, eager, on
 the same folder. The loop is ours because the pipeline takes class 1000 for the null class of every
 model. "ours" is the service, or without HTTP its runner, as `python -m service` sets itself up:
-on a CPU with bf16 products that is bf16, with the autoencoder in fp32.
+on a CPU with bf16 products that is bf16, the autoencoder too.
 """
 
 
