@@ -39,13 +39,13 @@ def main(arguments: list[str]) -> int:
 def measure(name: str, options: Options, arguments: list[str]) -> SuiteResult:
     """Run one suite and put the facts around what it found."""
     suite = SUITES[name](options)
-    load_before, began = machine.load_average(), time.monotonic()
+    load_before, commit, began = machine.load_average(), machine.commit(), time.monotonic()
     measured = suite.run(options)
     threads = "each arm's own choice" if options.threads is None else f"{options.threads}, all arms"
     facts = Facts(
         date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         command=shlex.join(["python", "-m", "bench", *(arguments or [name])]),
-        commit=machine.commit(),
+        commit=commit,
         machine=machine.cpu_name(),
         cores=machine.cores(),
         gpu=machine.gpu_name() if options.on_gpu else None,
