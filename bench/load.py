@@ -57,6 +57,11 @@ class Outcome:
         """A picture, and in time."""
         return self.status == 200 and self.seconds <= self.order.timeout_s
 
+    @property
+    def latency(self) -> float:
+        """A failure counts as the timeout at least: no arm gains by refusing."""
+        return self.seconds if self.good else max(self.seconds, self.order.timeout_s)
+
 
 @dataclass(frozen=True, slots=True)
 class LoadRun:
@@ -75,11 +80,11 @@ class LoadRun:
         return len(self.good) / self.seconds
 
     def latencies(self) -> list[float]:
-        """Of every request; one that failed counts as its timeout at least: no arm gains by refusing."""
-        return [
-            one.seconds if one.good else max(one.seconds, one.order.timeout_s)
-            for one in self.outcomes
-        ]
+        return [one.latency for one in self.outcomes]
+
+    def latencies_by_step(self) -> list[float]:
+        """Each request's latency over its steps: a short one is to wait less than a long one."""
+        return [one.latency / one.order.steps for one in self.outcomes]
 
 
 class RequestsFailed(RuntimeError):

@@ -166,6 +166,7 @@ def test_a_refused_request_counts_as_its_timeout() -> None:
     with slow_server() as url:
         run = open_loop(url, [(0.0, order()), (0.0, order(9))])
     assert max(run.latencies()) == 60.0
+    assert max(run.latencies_by_step()) == 60.0 / order().steps
     assert len(run.good) == 1
 
 
