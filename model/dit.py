@@ -139,6 +139,8 @@ class DiT(nn.Module):
     matrix, so that inference takes them in one product before the first block. Change parameters
     in place (or by load_state_dict) there: a parameter whose ``.data`` is replaced leaves the matrix.
 
+    Where ``stand_in`` is set, it answers in place of `forward`, and the weights may be gone.
+
     Raises:
         ValueError: sizes that do not divide: the image into patches, the width into heads.
     """
@@ -180,7 +182,7 @@ class DiT(nn.Module):
         )
         self.final_layer = FinalLayer(hidden_size, patch_size, self.out_channels)
         self._modulations: Callable[[Tensor], Tensor] | None = None
-        self._replaced = False
+        self.stand_in: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         self.register_load_state_dict_post_hook(_share_after_load)  # type: ignore[no-untyped-call]
         self.initialize_weights()
 
@@ -214,16 +216,18 @@ class DiT(nn.Module):
         """Patches (N, T, p * p * C) -> latents (N, C, S, S)."""
         p, c, side = self.patch_size, self.out_channels, self.input_size // self.patch_size
         x = x.reshape(x.shape[0], side, side, p, p, c)
-        return torch.einsum("nhwpqc->nchpwq", x).reshape(x.shape[0], c, side * p, side * p)
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], c, side * p, side * p)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Latents (N, C, S, S), timesteps (N,), labels (N,) -> (N, out_channels, S, S).
 
         The network computes in its weights' dtype; the answer has the dtype of ``x``.
         """
+        if self.stand_in is not None:
+            return self.stand_in(x, t, y)
         tokens = self.x_embedder(x.to(self.pos_embed.dtype)) + self.pos_embed  # (N, T, D)
         c = self.t_embedder(t) + self.y_embedder(y)  # (N, D)
-        if self._modulations is not None and (self._replaced or not torch.is_grad_enabled()):
+        if self._modulations is not None and not torch.is_grad_enabled():
             patches = self._forward_shared(tokens, self._modulations(F.silu(c)))
         else:
             for block in self.blocks:
@@ -279,14 +283,12 @@ class DiT(nn.Module):
     @torch.no_grad()
     def _share_modulation(self) -> None:
         """Make all adaLN parameters views into one weight and one bias, in eval mode only."""
-        if self._replaced:
-            return
         self._modulations = None
         linears = self._modulation_linears()
-        weights, biases = zip(*[(linear.weight, linear.bias) for linear in linears])
-        if self.training or any(parameter.is_meta for parameter in weights + biases):
+        metas = [linear.weight.is_meta or linear.bias.is_meta for linear in linears]
+        if self.training or any(metas):
             return
-        weight, bias = torch.cat(weights), torch.cat(biases)
+        weight, bias = self.modulation_weights()
         sizes = [linear.out_features for linear in linears]
         for linear, rows, values in zip(
             linears, torch.split(weight, sizes), torch.split(bias, sizes)
@@ -294,15 +296,11 @@ class DiT(nn.Module):
             linear.weight.data, linear.bias.data = rows, values
         self._modulations = partial(F.linear, weight=weight, bias=bias)
 
-    def replace_modulations(self, make: Callable[[Tensor, Tensor], nn.Module]) -> None:
-        """Give up the adaLN parameters for a product made of their one weight and bias, for good."""
-        assert self._modulations is not None, "this is a bug: not in eval mode"
+    def modulation_weights(self) -> tuple[Tensor, Tensor]:
+        """The one weight (M, D) and bias (M,) of all adaLN products, in the order of the layers."""
         linears = self._modulation_linears()
-        weight = torch.cat([linear.weight for linear in linears])
-        bias = torch.cat([linear.bias for linear in linears])
-        self._modulations, self._replaced = make(weight, bias), True
-        for layer in self._conditioned_layers():
-            layer.adaLN_modulation = nn.Identity()  # type: ignore[assignment]
+        weights, biases = zip(*[(linear.weight, linear.bias) for linear in linears])
+        return torch.cat(weights), torch.cat(biases)
 
     def _forward_shared(self, tokens: Tensor, product: Tensor) -> Tensor:
         """All blocks and the final layer, given every modulation vector as one (N, M) tensor."""

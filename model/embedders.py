@@ -52,6 +52,22 @@ class TimestepEmbedder(nn.Module):
         return vectors
 
 
+class TabulatedTimesteps(nn.Module):
+    """The vectors of every timestep 0 .. count - 1, computed once: whole (N,) -> (N, D)."""
+
+    table: Tensor
+
+    @torch.no_grad()
+    def __init__(self, embedder: TimestepEmbedder, count: int) -> None:
+        super().__init__()
+        device = next(embedder.parameters()).device
+        timesteps = torch.arange(count, dtype=torch.float32, device=device)
+        self.register_buffer("table", embedder(timesteps))
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.table.index_select(0, t.long())
+
+
 class LabelEmbedder(nn.Module):
     """Class labels (N,) -> vectors (N, D).
 

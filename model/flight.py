@@ -34,6 +34,14 @@ class Flight:
         """Rows of the next tick's forward pass."""
         return self.trajectory.rows[self.step]
 
+    def coming(self, steps: int, null_class: int) -> list[tuple[float, int]]:
+        """(timestep, label) of the rows that it takes at its next ``steps`` steps."""
+        here = slice(self.step, self.step + steps)
+        pairs: list[tuple[float, int]] = []
+        for rows, (t, *_) in zip(self.trajectory.rows[here], self.trajectory.table.lines[here]):
+            pairs += [(t, self.trajectory.class_label), (t, null_class)][:rows]
+        return pairs
+
     @property
     def draws(self) -> bool:
         """Whether the next step takes fresh noise."""

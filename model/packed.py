@@ -1,107 +1,36 @@
-"""Packed: a DiT made ready for sampling, its products in oneDNN's own order on a CPU.
+"""Packed: a DiT's forward pass on a CPU, its products in oneDNN's own order.
 
 A plain linear layer reorders its weight for the CPU's kernels at every call, which at a few rows
 takes as long as the product. Packed once, the same products take 0.4 to 0.7 of the time, the GELU
 is part of the product before it, and every row comes out the same, bit by bit, whatever the rows
-beside it.
+beside it. At a few rows a call into torch costs as much as what it computes, so these are plain
+objects that call its operators directly.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.dit import DiT, DiTBlock
-from model.embedders import PatchEmbed, TimestepEmbedder
+from model.conditioning import Conditioning
+from model.dit import DiT, DiTBlock, split_modulation
+from model.embedders import PatchEmbed, TabulatedTimesteps
 
 ROWS_HINT = 64
 """Rows of the products that the weights' order is chosen for; it made no difference from 1 to 512."""
 
+FORESEEN_STEPS = 8
+"""Steps of an image whose conditioning is computed at once; at two rows more gained nothing."""
 
-class PackedLinear(nn.Module):
-    """A linear layer in oneDNN's order, for inference alone; ``gelu`` adds the tanh GELU."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
-        super().__init__()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS_HINT)
-        self._bias = None if bias is None else bias.detach().clone()
-        self._activation, self._algorithm = ("gelu", "tanh") if gelu else ("none", "")
-
-    def forward(self, x: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x, self._weight, self._bias, self._activation, [], self._algorithm
-        )
-        return product
+_linear: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
 
 
-class PackedMlp(nn.Module):
-    """Linear with tanh-GELU, Linear."""
-
-    def __init__(self, fc1: nn.Linear, fc2: nn.Linear) -> None:
-        super().__init__()
-        self.fc1 = PackedLinear(fc1.weight, fc1.bias, gelu=True)
-        self.fc2 = PackedLinear(fc2.weight, fc2.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        transformed: Tensor = self.fc2(self.fc1(x))
-        return transformed
-
-
-class PackedPatchEmbed(nn.Module):
-    """Latents (N, C, S, S) -> tokens (N, T, D), as one product."""
-
-    def __init__(self, embed: PatchEmbed) -> None:
-        super().__init__()
-        self.patch_size = int(embed.proj.stride[0])
-        self.proj = PackedLinear(embed.proj.weight.flatten(1), embed.proj.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        p = self.patch_size
-        N, C, height, width = x.shape
-        patches = x.view(N, C, height // p, p, width // p, p).permute(0, 2, 4, 1, 3, 5)
-        tokens: Tensor = self.proj(patches.reshape(N, -1, C * p * p))
-        return tokens
-
-
-class TabulatedTimesteps(nn.Module):
-    """The vectors of every timestep 0 .. count - 1, computed once: whole (N,) -> (N, D)."""
-
-    table: Tensor
-
-    @torch.no_grad()
-    def __init__(self, embedder: TimestepEmbedder, count: int) -> None:
-        super().__init__()
-        device = next(embedder.parameters()).device
-        timesteps = torch.arange(count, dtype=torch.float32, device=device)
-        self.register_buffer("table", embedder(timesteps))
-
-    def forward(self, t: Tensor) -> Tensor:
-        return self.table.index_select(0, t.long())
-
-
-@torch.no_grad()
-def prepare_for_sampling(dit: DiT, num_train_timesteps: int) -> None:
-    """Change ``dit`` in place, for good, into the form that samples fastest on its device.
-
-    Its timesteps must be whole from then on, and its weights are no longer there to be read, moved
-    or trained. Doing it again changes nothing.
-    """
-    if isinstance(dit.t_embedder, TabulatedTimesteps):
-        return
-    dit.t_embedder = TabulatedTimesteps(dit.t_embedder, num_train_timesteps)  # type: ignore[assignment]
-    if _packable(dit):
-        _pack(dit)
-
-
-def rows_are_independent(dit: DiT) -> bool:
-    """Whether a prepared network gives a row the same bits whatever the rows beside it."""
-    return isinstance(dit.x_embedder, PackedPatchEmbed)
-
-
-def _packable(dit: DiT) -> bool:
-    """Whether oneDNN has these products on this device and in this dtype."""
+def packable(dit: DiT) -> bool:
+    """Whether oneDNN has these products on the network's device and in its dtype."""
     weights = dit.pos_embed
     if weights.device.type != "cpu" or not torch._C._has_mkldnn:
         return False
@@ -110,18 +39,108 @@ def _packable(dit: DiT) -> bool:
     return weights.dtype == torch.float32
 
 
-def _pack(dit: DiT) -> None:
-    """Replace the layers one by one, so that each weight is there twice for a moment only."""
-    dit.x_embedder = PackedPatchEmbed(dit.x_embedder)  # type: ignore[assignment]
-    dit.replace_modulations(PackedLinear)
-    for block in cast("list[DiTBlock]", list(dit.blocks)):
-        attn = block.attn
-        attn.qkv = _packed(attn.qkv)
-        attn.proj = _packed(attn.proj)
-        block.mlp = PackedMlp(block.mlp.fc1, block.mlp.fc2)  # type: ignore[assignment]
-    dit.final_layer.linear = _packed(dit.final_layer.linear)
+class PackedLinear:
+    """A linear layer in oneDNN's order, for inference alone; ``gelu`` adds the tanh GELU."""
+
+    __slots__ = ("_activation", "_algorithm", "_bias", "_weight")
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS_HINT)
+        self._bias = None if bias is None else bias.detach().clone()
+        self._activation, self._algorithm = ("gelu", "tanh") if gelu else ("none", "")
+
+    @classmethod
+    def of(cls, linear: nn.Linear, *, gelu: bool = False) -> PackedLinear:
+        return cls(linear.weight, linear.bias, gelu=gelu)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _linear(x, self._weight, self._bias, self._activation, [], self._algorithm)
 
 
-def _packed(linear: nn.Linear) -> nn.Linear:
-    """The packed layer, called a linear one: it takes that one's place."""
-    return cast(nn.Linear, PackedLinear(linear.weight, linear.bias))
+class PackedPatchEmbed:
+    """Latents (N, C, S, S) -> tokens (N, T, D), as one product."""
+
+    def __init__(self, embed: PatchEmbed) -> None:
+        self._patch_size = int(embed.proj.stride[0])
+        self._proj = PackedLinear(embed.proj.weight.flatten(1), embed.proj.bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        p = self._patch_size
+        N, C, height, width = x.shape
+        patches = x.view(N, C, height // p, p, width // p, p).permute(0, 2, 4, 1, 3, 5)
+        return self._proj(patches.reshape(N, -1, C * p * p))
+
+
+class PackedBlock:
+    """`DiTBlock.transform` on packed products."""
+
+    __slots__ = ("_fc1", "_fc2", "_heads", "_proj", "_qkv", "_shape")
+
+    def __init__(self, block: DiTBlock) -> None:
+        attn, mlp = block.attn, block.mlp
+        self._qkv, self._proj = PackedLinear.of(attn.qkv), PackedLinear.of(attn.proj)
+        self._fc1, self._fc2 = PackedLinear.of(mlp.fc1, gelu=True), PackedLinear.of(mlp.fc2)
+        self._heads = attn.num_heads
+        self._shape = (attn.proj.in_features,)
+
+    def __call__(self, x: Tensor, modulation: Sequence[Tensor]) -> Tensor:
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation
+        attended = self._attend(_modulated(x, self._shape, shift_attn, scale_attn))
+        x = torch.addcmul(x, gate_attn, attended)
+        inner = self._fc1(_modulated(x, self._shape, shift_mlp, scale_mlp))
+        return torch.addcmul(x, gate_mlp, self._fc2(inner))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        N, T, D = x.shape
+        qkv = self._qkv(x).view(N, T, 3, self._heads, D // self._heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (N, heads, T, head_dim) each
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self._proj(mixed.transpose(1, 2).reshape(N, T, D))
+
+
+class PackedDiT:
+    """`DiT.forward` for whole timesteps below ``timesteps``, from the network's weights.
+
+    The weights of the network are given up on the way, layer by layer, so that each is there twice
+    for a moment only. ``kept`` is the number of (timestep, label) pairs whose conditioning is kept.
+    """
+
+    def __init__(self, dit: DiT, timesteps: int, *, kept: int) -> None:
+        self._hidden_size = dit.pos_embed.shape[-1]
+        self._pos_embed = dit.pos_embed.detach()
+        self._embed_patches = PackedPatchEmbed(dit.x_embedder)
+        self._unpatchify = dit.unpatchify
+        self.conditioning = _conditioning(dit, timesteps, kept)
+        self._blocks = [_taken(block) for block in cast("list[DiTBlock]", list(dit.blocks))]
+        self._linear = PackedLinear.of(dit.final_layer.linear)
+
+    def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        tokens = self._embed_patches(x.to(self._pos_embed.dtype)) + self._pos_embed  # (N, T, D)
+        vectors = self.conditioning(t, y)
+        for i, block in enumerate(self._blocks):
+            tokens = block(tokens, vectors[6 * i : 6 * i + 6])
+        shift, scale = vectors[-2:]
+        patches = self._linear(_modulated(tokens, (self._hidden_size,), shift, scale))
+        return self._unpatchify(patches).to(x.dtype)
+
+
+def _modulated(x: Tensor, shape: tuple[int], shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, torch.layer_norm(x, shape, None, None, 1e-6), scale)
+
+
+def _taken(block: DiTBlock) -> PackedBlock:
+    packed = PackedBlock(block)
+    block.to("meta")
+    return packed
+
+
+def _conditioning(dit: DiT, timesteps: int, kept: int) -> Conditioning:
+    hidden_size = dit.pos_embed.shape[-1]
+    embed_timesteps = TabulatedTimesteps(dit.t_embedder, timesteps)
+    weight, bias = dit.modulation_weights()
+    product = PackedLinear(weight, bias)
+    return Conditioning(
+        embed=lambda t, y: embed_timesteps(t) + dit.y_embedder(y),
+        vectors=lambda c: split_modulation(product(F.silu(c)), hidden_size),
+        kept=kept,
+    )

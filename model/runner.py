@@ -22,7 +22,8 @@ from model.compiled import compiled
 from model.decoding import Decoder, Decoding, Pixels
 from model.faults import DeviceLost, OutOfMemory, device_faults
 from model.flight import Flight, plan_tick
-from model.packed import prepare_for_sampling, rows_are_independent
+from model.packed import FORESEEN_STEPS
+from model.sampling import prepare_for_sampling
 from model.tick import Network, Tick
 from model.trajectory import ImageNoise, Trajectory, plan_trajectory
 
@@ -68,13 +69,14 @@ class ModelRunner:
         network: Network | None = None,
     ) -> None:
         dit = checkpoint.dit
-        prepare_for_sampling(dit, checkpoint.schedule.num_train_timesteps)
+        timesteps = checkpoint.schedule.num_train_timesteps
+        self._packed = prepare_for_sampling(dit, timesteps, rows=max_rows)
         self.checkpoint = checkpoint
         self.max_rows = max_rows
         self.slots = SLOTS_PER_ROW * max_rows
         self.device = dit.pos_embed.device
         self._reproducible = reproducible
-        self._pads_fully = reproducible and not rows_are_independent(dit)
+        self._pads_fully = reproducible and self._packed is None  # packed rows are independent
         self._records = self.device.type == "cuda" and network is None
         self._shape = (dit.in_channels, dit.input_size, dit.input_size)
         compiles = compile and self.device.type == "cuda"
@@ -118,6 +120,7 @@ class ModelRunner:
             null_class=self.checkpoint.dit.num_classes,
             spare_slot=self._tick.spare_slot,
         )
+        self._foresee(flights)
         self._tick.run(self._staged(plan), self._noise(flights))
         for flight in flights:
             flight.step += 1
@@ -190,6 +193,15 @@ class ModelRunner:
                 flight.drawn = flight.noise.draw() if flight.drawn is None else flight.drawn
                 noise[i] = flight.drawn
         return self._staged(noise)
+
+    def _foresee(self, flights: Sequence[Flight]) -> None:
+        """Compute the conditioning of some steps at once, for the images that have come so far."""
+        if self._packed is None:
+            return
+        due = [flight for flight in flights if flight.step % FORESEEN_STEPS == 0]
+        null_class = self.checkpoint.dit.num_classes
+        pairs = [pair for flight in due for pair in flight.coming(FORESEEN_STEPS, null_class)]
+        self._packed.conditioning.foresee(pairs)
 
     def _of(self, source: Tensor, flights: Sequence[Flight]) -> Tensor:
         """These images' part of a buffer, as a copy (n, C, S, S)."""

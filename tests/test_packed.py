@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.dit import DiT
-from model.packed import prepare_for_sampling
+from model.sampling import prepare_for_sampling
 from tests.networks import randomise, relative_error, tiny
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -27,7 +27,7 @@ def rows_for(model: DiT, rows: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def packed(model: DiT) -> DiT:
     prepared = copy.deepcopy(model).eval()
-    prepare_for_sampling(prepared, 1000)
+    prepare_for_sampling(prepared, 1000, rows=8)
     return prepared
 
 
@@ -78,7 +78,7 @@ def test_preparing_twice_changes_nothing() -> None:
     ready = packed(tiny())
     rows = rows_for(ready, 3)
     before = ready(*rows)
-    prepare_for_sampling(ready, 1000)
+    prepare_for_sampling(ready, 1000, rows=8)
     assert torch.equal(ready(*rows), before)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.diffusion import NoiseSchedule, advance
-from model.packed import rows_are_independent
+from model.packed import PackedDiT
 from model.runner import ModelRunner
 from model.trajectory import ImageNoise, Trajectory, plan_trajectory, seed_of_image
 from model.vae import Vae
@@ -136,7 +136,7 @@ def test_reproducible_ticks_are_padded_where_rows_depend_on_each_other(
 ) -> None:
     runner = load_small_runner(pipeline_folder, max_rows=16, reproducible=True)
     flight = runner.join(plan())
-    independent = rows_are_independent(runner.checkpoint.dit)
+    independent = isinstance(runner.checkpoint.dit.stand_in, PackedDiT)
     assert runner.tick([flight]) == (2 if independent else 16)
 
 
@@ -170,6 +170,14 @@ def test_guidance_costs_a_row_only_where_it_applies() -> None:
     partial = plan(steps=11, interval=(0.3, 0.7))
     assert [rows == 2 for rows in partial.rows] == [0.3 <= t <= 0.7 for t in timesteps.tolist()]
     assert 0 < partial.row_steps - 11 < 11
+
+
+def test_a_flight_tells_the_rows_that_are_coming(runner: ModelRunner) -> None:
+    flight = runner.join(plan(1, steps=11, interval=(0.0, 0.15)))
+    assert flight.coming(2, null_class=9) == [(999.0, 1), (899.0, 1)]
+    flight.step = 9
+    assert flight.coming(8, null_class=9) == [(100.0, 1), (100.0, 9), (0.0, 1), (0.0, 9)]
+    runner.leave(flight)
 
 
 def test_a_tick_counts_the_rows_it_ran(runner: ModelRunner) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from bench.agreement import agreement
 from bench.figures import Figure, Measured, Spread, Table
@@ -47,10 +47,13 @@ class Alone:
         return Measured(tuple(figures), tuple(tables), (NOTE,))
 
     def _seconds(self, workers: Mapping[str, Worker]) -> dict[str, Spread]:
-        one = draw_of(1, self.steps)
-        return interleaved(
-            {name: partial(worker.draw, one) for name, worker in workers.items()}, self.rounds
-        )
+        arms = {name: self._another(worker) for name, worker in workers.items()}
+        return interleaved(arms, self.rounds)
+
+    def _another(self, worker: Worker) -> Callable[[], float]:
+        """Draws one image, of another class and seed each time: ours keeps what it has computed."""
+        numbers = itertools.count()
+        return lambda: worker.draw(draw_of(1, self.steps, first=next(numbers)))
 
     def _table(
         self, model: str, workers: Mapping[str, Worker], seconds: Mapping[str, Spread]

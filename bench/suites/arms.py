@@ -34,7 +34,7 @@ def arms_of(model: str, options: Options, *, max_rows: int | None = None) -> dic
     return specs
 
 
-def draw_of(images: int, steps: int) -> Draw:
-    """So many images of several classes, under guidance."""
-    numbers = range(images)
+def draw_of(images: int, steps: int, *, first: int = 0) -> Draw:
+    """So many images of several classes, under guidance; the numbers from ``first`` on."""
+    numbers = range(first, first + images)
     return Draw(tuple(i % CLASSES for i in numbers), tuple(numbers), steps, CFG_SCALE)
