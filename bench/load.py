@@ -45,11 +45,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one request ended: status 0 is no answer at all. ``stages`` are seconds, by name."""
+    """How one request ended: status 0 is no answer at all. ``stages`` are seconds, by name.
+
+    ``seconds`` is its latency, ``ended`` the clock's time at its end.
+    """
 
     order: Order
     status: int
     seconds: float
+    ended: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -65,10 +69,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class LoadRun:
-    """A run's requests, in the order in which they ended, and how long all of it took."""
+    """A run's requests, in the order in which they ended, and how long all of it took.
+
+    ``last_sent`` is the clock's time at which the last one was sent.
+    """
 
     outcomes: tuple[Outcome, ...]
     seconds: float
+    last_sent: float = 0.0
 
     @property
     def good(self) -> list[Outcome]:
@@ -78,6 +86,17 @@ class LoadRun:
     def goodput(self) -> float:
         """Pictures in time, a second."""
         return len(self.good) / self.seconds
+
+    def steady_rate(self, clients: int) -> float:
+        """Answers a second of a closed loop while all its clients were busy, and the first were served.
+
+        A loop of no more than twice as many requests as clients has no such time: all of it counts.
+        """
+        if len(self.outcomes) <= 2 * clients:
+            return len(self.outcomes) / self.seconds
+        began = self.outcomes[clients - 1].ended
+        counted = [one for one in self.outcomes if began < one.ended <= self.last_sent]
+        return len(counted) / (self.last_sent - began)
 
     def latencies(self) -> list[float]:
         return [one.latency for one in self.outcomes]
@@ -114,20 +133,25 @@ def open_loop(url: str, orders: Sequence[tuple[float, Order]]) -> LoadRun:
 
 async def _closed_loop(url: str, orders: Sequence[Order], clients: int) -> LoadRun:
     outcomes: list[Outcome] = []
+    sent: list[float] = []
     waiting = iter(orders)
     async with _clients(url, clients) as each:
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for client in each:
-                group.create_task(_one_client(client, waiting, outcomes))
-        return LoadRun(tuple(outcomes), time.perf_counter() - began)
+                group.create_task(_one_client(client, waiting, outcomes, sent))
+        return LoadRun(tuple(outcomes), time.perf_counter() - began, max(sent, default=began))
 
 
 async def _one_client(
-    client: httpx.AsyncClient, orders: Iterator[Order], outcomes: list[Outcome]
+    client: httpx.AsyncClient,
+    orders: Iterator[Order],
+    outcomes: list[Outcome],
+    sent: list[float],
 ) -> None:
     for order in orders:
-        outcomes.append(await _ask(client, order, time.perf_counter()))
+        sent.append(time.perf_counter())
+        outcomes.append(await _ask(client, order, sent[-1]))
 
 
 async def _open_loop(url: str, orders: Sequence[tuple[float, Order]]) -> LoadRun:
@@ -151,9 +175,10 @@ async def _ask(client: httpx.AsyncClient, order: Order, since: float) -> Outcome
     try:
         answer = await client.post(PATH, json=order.body(), timeout=order.timeout_s + SLACK_S)
     except httpx.HTTPError:
-        return Outcome(order, 0, time.perf_counter() - since)
-    seconds = time.perf_counter() - since
-    return Outcome(order, answer.status_code, seconds, stages_of(answer.headers))
+        ended = time.perf_counter()
+        return Outcome(order, 0, ended - since, ended)
+    ended = time.perf_counter()
+    return Outcome(order, answer.status_code, ended - since, ended, stages_of(answer.headers))
 
 
 def stages_of(headers: httpx.Headers) -> dict[str, float]:

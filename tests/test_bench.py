@@ -30,7 +30,7 @@ from bench.figures import (
     write_result,
 )
 from bench.limits import Work, images_per_second
-from bench.load import Order, RequestsFailed, closed_loop, open_loop
+from bench.load import LoadRun, Order, Outcome, RequestsFailed, closed_loop, open_loop
 from bench.markdown import number
 from bench.metrics import counts_in, parse_metrics
 from bench.models import BUNDLED, XL_TICK
@@ -168,6 +168,13 @@ def test_a_refused_request_counts_as_its_timeout() -> None:
     assert max(run.latencies()) == 60.0
     assert max(run.latencies_by_step()) == 60.0 / order().steps
     assert len(run.good) == 1
+
+
+def test_the_steady_rate_leaves_out_the_start_and_the_end() -> None:
+    ends = [9.0, 10.0, *[10.0 + 0.5 * i for i in range(1, 9)], 15.0, 20.0]
+    run = LoadRun(tuple(Outcome(order(), 200, 1.0, end) for end in ends), 12.0, last_sent=14.0)
+    assert run.steady_rate(clients=2) == pytest.approx(8 / 4)
+    assert run.steady_rate(clients=6) == pytest.approx(12 / 12), "too few requests for so many"
 
 
 def test_a_closed_loop_asks_for_everything_and_stands_no_failure() -> None:

@@ -60,7 +60,7 @@ class Mixed:
         quick = (Point("uniform", TARGET_SHARE, 1, 3.0),)
         return cls(
             model=model,
-            capacity_requests=options.pick(128, 8),
+            capacity_requests=options.pick(192, 8),
             clients=options.by_device(32, 128),
             timeout_s=60.0,
             points=options.pick(full, quick),
@@ -90,7 +90,7 @@ class Mixed:
     def _capacity(self, server: Server, steps: str, requests: int) -> float:
         """Requests a second with so many always in."""
         orders = mixed(requests, classes=CLASSES, seed=99, timeout_s=3000.0, steps=STEPS[steps])
-        return requests / closed_loop(server.url, orders, self.clients).seconds
+        return closed_loop(server.url, orders, self.clients).steady_rate(self.clients)
 
     def _rounds(
         self, point: Point, servers: Mapping[str, Server], capacity: float
@@ -161,8 +161,9 @@ HEADER = (
 
 NOTE = (
     "Latency counts from the time at which the schedule has a request arrive; one that failed counts"
-    " as its timeout. Capacity is what a closed loop gets through. Waste is padding and row-steps of"
-    " images that nobody got, as a share of all. The static batcher is our own engine with joining"
+    " as its timeout. Capacity is what a closed loop gets through while all of its clients are busy."
+    " Waste is padding and row-steps of images that nobody got, as a share of all. The static batcher"
+    " is our own engine with joining"
     " switched off: a batch runs to its end, then all that wait go in, up to the rows of a tick; what"
     " it has finished it hands out at once, and its rows are computed no longer. p95 is made by the"
     " longest requests, which both arms serve late; latency over steps tells what a short one waits"
