@@ -13,7 +13,7 @@ TORCH_INDEX ?=
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-gpu lint format bench contact-sheet clean distclean
+.PHONY: help install run test test-slow test-gpu lint format bench train contact-sheet clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ format: install ## rewrite the code in the project's style
 
 bench: install $(PEERS) ## docs/benchmarks.md measured anew; a part of it through ARGS="alone --quick"
 	@$(BIN)/python -m bench $(ARGS)
+
+train: install ## a model of your own: ARGS="--data PHOTOGRAPHS --out FOLDER"
+	@$(BIN)/python -m model.train $(ARGS)
 
 contact-sheet: install ## docs/contact-sheet.png: every class of DIT_MODEL, through the service
 	$(BIN)/python docs/contact_sheet.py docs/contact-sheet.png

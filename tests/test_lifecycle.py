@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -29,6 +26,7 @@ from tests.harness import (
     running_service,
     wait_until,
 )
+from tests.processes import answers, free_port, process
 
 ONE = {"class_label": 1, "seed": 1}
 
@@ -175,39 +173,6 @@ def test_deadlines_are_kept(pipeline_folder: Path) -> None:
         impossible = ONE | {"num_sampling_steps": 1000, "timeout_s": 1e-4}
         assert running.client.post("/generate", json=impossible).status_code == 504
         runner.open()
-
-
-@contextmanager
-def process(
-    *arguments: str, module: str = "service", **environment: str
-) -> Iterator[subprocess.Popen[str]]:
-    """`python -m service` with these flags and DIT_* variables."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("DIT_")}
-    started = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        env=clean | environment | {"OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def answers(url: str, status: int) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).status_code == status
-    except httpx.TransportError:
-        return False
 
 
 def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder: Path) -> None:

@@ -27,7 +27,7 @@ from tests.harness import (
     running_service,
     wait_until,
 )
-from tests.test_lifecycle import answers, free_port, process
+from tests.processes import answers, free_port, process
 
 POLICY_HERE = replace(POLICY, reproducible=True)
 MOST_COMPANY = 32

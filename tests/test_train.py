@@ -16,22 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.checkpoint import load_checkpoint
-from model.train import autoencoder, classifier, evaluate, export, transformer
+from model.train import autoencoder, classifier, evaluate, export, measures, report, transformer
 from model.train.photographs import load_photographs
 from model.train.trainer import Loss, Schedule, Trainer
+from tests.pictures import paint
 
 CPU = torch.device("cpu")
-
-
-def paint(path: Path, level: int, size: tuple[int, int] = (32, 32)) -> None:
-    """A disc of one grey level on white, with a little texture."""
-    width, height = size
-    rows, columns = np.mgrid[:height, :width]
-    disc = np.hypot(rows - height / 2, columns - width / 2) < min(size) / 3
-    grey = np.where(disc, level + (rows * columns) % 7, 255)
-    pixels = np.stack([grey, grey, grey], axis=2).astype(np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
 
 
 def random_images(count: int, size: int = 32) -> Tensor:
@@ -164,29 +154,58 @@ def test_standardised_latents_decode_to_the_same_pictures() -> None:
     spread_before = vae.encode(autoencoder.to_unit_range(images)).latent_dist
     autoencoder.standardise_latents(vae, images)
     spread = vae.encode(autoencoder.to_unit_range(images)).latent_dist
-    torch.testing.assert_close(spread.mean.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
-    torch.testing.assert_close(spread.mean.std((0, 2, 3)), torch.ones(4), atol=1e-4, rtol=0)
-    scale = spread_before.mean.std((0, 2, 3)).view(1, 4, 1, 1)
+    channels = vae.config.latent_channels
+    zeros, ones = torch.zeros(channels), torch.ones(channels)
+    torch.testing.assert_close(spread.mean.mean((0, 2, 3)), zeros, atol=1e-4, rtol=0)
+    torch.testing.assert_close(spread.mean.std((0, 2, 3)), ones, atol=1e-4, rtol=0)
+    scale = spread_before.mean.std((0, 2, 3)).view(1, channels, 1, 1)
     torch.testing.assert_close(spread.std * scale, spread_before.std, rtol=1e-3, atol=1e-6)
     after = autoencoder.reconstruct(vae, images)
     assert int((after.int() - before.int()).abs().max()) <= 1
 
 
+# measures
+
+
 def test_psnr_is_that_of_its_definition() -> None:
     images = random_images(3).clamp(max=250)
-    assert autoencoder.psnr(images + 5, images) == pytest.approx(20 * math.log10(255 / 5), abs=1e-3)
+    assert measures.psnr(images + 5, images) == pytest.approx(20 * math.log10(255 / 5), abs=1e-3)
 
 
-# evaluation
+def test_ssim_is_that_of_its_definition() -> None:
+    images = random_images(4)
+    assert measures.ssim(images, images) == pytest.approx(1.0)
+    flat, lighter = torch.full((1, 3, 16, 16), 100), torch.full((1, 3, 16, 16), 120)
+    c1 = (0.01 * 255) ** 2  # two flat pictures differ in their means alone
+    means = (2 * 100 * 120 + c1) / (100**2 + 120**2 + c1)
+    both = measures.ssim(flat.to(torch.uint8), lighter.to(torch.uint8))
+    assert both == pytest.approx(means)
+    noise = torch.randint(-40, 41, images.shape, generator=torch.Generator().manual_seed(1))
+    noisy = (images.int() + noise).clamp(0, 255).to(torch.uint8)
+    assert 0 < measures.ssim(noisy, images) < 0.7
 
 
 def test_frechet_distance_of_known_gaussians() -> None:
     generator = torch.Generator().manual_seed(3)
     a = torch.randn(200_000, 3, generator=generator)
     b = torch.randn(200_000, 3, generator=generator) * 2 + 1
-    assert evaluate.frechet_distance(a, a) == pytest.approx(0, abs=1e-5)
+    assert measures.frechet_distance(a, a) == pytest.approx(0, abs=1e-5)
     # |mean difference|^2 + sum (2 - 1)^2 over three dimensions
-    assert evaluate.frechet_distance(a, b) == pytest.approx(3 + 3, rel=0.02)
+    assert measures.frechet_distance(a, b) == pytest.approx(3 + 3, rel=0.02)
+
+
+def test_a_mirrored_photograph_is_seen_as_a_copy() -> None:
+    photographs = random_images(5)
+    pictures = torch.stack([photographs[3].flip(2), (photographs[1].int() + 6).clamp(max=255)])
+    away = measures.nearest(pictures.to(torch.uint8), photographs)
+    assert away[0] == pytest.approx(0, abs=1e-4)
+    assert 4 < away[1] <= 6
+
+
+def test_spread_is_the_mean_distance_of_two_pictures() -> None:
+    flat = [torch.full((3, 8, 8), level, dtype=torch.uint8) for level in (10, 20, 40)]
+    assert measures.spread(torch.stack(flat)) == pytest.approx((10 + 20 + 30) / 3)
+    assert measures.spread(torch.stack([flat[0]] * 4)) == pytest.approx(0, abs=1e-4)
 
 
 # the whole recipe
@@ -200,6 +219,7 @@ def run(monkeypatch: pytest.MonkeyPatch, module: str, *arguments: object) -> Non
         "classifier": classifier.main,
         "export": export.main,
         "evaluate": evaluate.main,
+        "report": report.main,
     }
     monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
     mains[module]()
@@ -212,7 +232,19 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
     for name, level in (("Fig", 30), ("Lime", 90), ("Plum", 150)):
         for frame in range(10):
             paint(data / name / f"{frame}.png", level + frame)
-    common = ("--data", data, "--out", out, "--image-size", 32, "--steps", 3, "--batch-size", 4)
+    common = (
+        "--data",
+        data,
+        "--out",
+        out,
+        "--image-size",
+        32,
+        "--steps",
+        3,
+        "--batch-size",
+        4,
+        "--cpu",
+    )
     run(monkeypatch, "autoencoder", *common)
     run(monkeypatch, "transformer", *common, "--vae", out / "vae")
     run(monkeypatch, "classifier", *common)
@@ -234,11 +266,16 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
     check_networks_agree(checkpoint.dit, pipeline.transformer)
 
     judged = ("--classifier", out / "classifier.safetensors", "--json", tmp_path / "figures.json")
-    model = ("--model", folder, "--vae", folder / "vae", "--each", 1)
+    model = ("--model", folder, "--vae", folder / "vae", "--each", 2, "--device", "cpu")
     run(monkeypatch, "evaluate", "--data", data, *judged, *model, "ddpm:2:1.5", "ddim:2:1")
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert [row["name"] for row in figures["rows"][-2:]] == ["ddpm 2 cfg 1.5", "ddim 2 cfg 1"]
     assert all(0 <= row["agreement"] <= 1 for row in figures["rows"])
+    assert figures["rows"][1]["nearest"] == 0, "photographs trained on are among themselves"
+    run(monkeypatch, "report", tmp_path / "figures.json", "--page", tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "| ddpm 2 cfg 1.5 | 6 |" in page
+    assert (tmp_path / "page.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
 @torch.no_grad()
@@ -247,7 +284,7 @@ def check_networks_agree(dit: nn.Module, transformer_: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     for parameter in dit.parameters():
         assert not parameter.requires_grad
-    x = torch.randn(4, 4, 4, 4, generator=generator)
+    x = torch.randn(4, autoencoder.LATENT_CHANNELS, 4, 4, generator=generator)
     t, y = torch.tensor([0, 3, 500, 999]), torch.tensor([0, 1, 2, 3])
     ours, theirs = dit(x, t, y), transformer_(x, timestep=t, class_labels=y).sample
     assert float(ours.abs().max()) > 0
@@ -256,7 +293,7 @@ def check_networks_agree(dit: nn.Module, transformer_: nn.Module) -> None:
 
 def test_exported_weights_compute_what_the_averaged_dit_does(tmp_path: Path) -> None:
     torch.manual_seed(2)
-    dit = transformer.small_dit(4, 3)
+    dit = transformer.new_dit("small", (autoencoder.LATENT_CHANNELS, 4, 4), 3)
     for parameter in dit.parameters():
         if parameter.requires_grad:
             nn.init.normal_(parameter, std=0.05)

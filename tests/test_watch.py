@@ -24,7 +24,7 @@ from service.watch import EngineHung, Patience, Watch
 from tests.dying_service import dying_runner
 from tests.faulty import BAD_LABEL, FaultyNetwork, FaultyVae, Gate, with_faulty_vae
 from tests.harness import PATIENCE_S, Running, load_small_checkpoint, running_service, wait_until
-from tests.test_lifecycle import answers, free_port, process
+from tests.processes import answers, free_port, process
 from tests.wire import PICTURE, generate, read_events
 from tests.work import job
 

@@ -12,19 +12,24 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.train.options import training_parser
+from model.train.measures import psnr
+from model.train.options import accelerator_of, training_parser
 from model.train.photographs import Photographs, load_photographs
 from model.train.trainer import Schedule, Trainer
 
+LATENT_CHANNELS = 8
 GRADIENT_WEIGHT = 1.0
 KL_WEIGHT = 1e-6
 
+STEPS, BATCH_SIZE, LEARNING_RATE = 9000, 16, 1.5e-3
+
 
 def small_autoencoder(image_size: int) -> AutoencoderKL:
-    """Return an untrained 0.94 M parameter AutoencoderKL: 8x smaller, 4 latent channels."""
+    """Return an untrained 0.95 M parameter AutoencoderKL: 8x smaller, 8 latent channels."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -32,7 +37,7 @@ def small_autoencoder(image_size: int) -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 64, 64),
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=LATENT_CHANNELS,
         norm_num_groups=8,
         sample_size=image_size,
         scaling_factor=1.0,
@@ -45,18 +50,24 @@ def to_unit_range(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1.0
 
 
-def reconstruction_loss(vae: AutoencoderKL, pixels: Tensor) -> dict[str, Tensor]:
-    """Return the loss on a batch of (N, 3, S, S) pixels in -1 .. 1, whole and in its terms."""
-    with torch.autocast(pixels.device.type, torch.bfloat16):
-        posterior = vae.encode(pixels).latent_dist
-        rebuilt = vae.decode(posterior.sample()).sample
-    rebuilt = rebuilt.float()
-    pixel = F.l1_loss(rebuilt, pixels)
-    across = F.l1_loss(rebuilt.diff(dim=3), pixels.diff(dim=3))
-    down = F.l1_loss(rebuilt.diff(dim=2), pixels.diff(dim=2))
-    kl = posterior.kl().mean()
-    loss = pixel + GRADIENT_WEIGHT * (across + down) + KL_WEIGHT * kl
-    return {"loss": loss, "l1": pixel, "gradient": across + down, "kl": kl}
+class Reconstruction(nn.Module):
+    """An autoencoder and its loss: pixels (N, 3, S, S) in -1 .. 1 -> the loss, whole and in terms."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            posterior = self.vae.encode(pixels).latent_dist
+            rebuilt = self.vae.decode(posterior.sample()).sample
+        rebuilt = rebuilt.float()
+        pixel = F.l1_loss(rebuilt, pixels)
+        across = F.l1_loss(rebuilt.diff(dim=3), pixels.diff(dim=3))
+        down = F.l1_loss(rebuilt.diff(dim=2), pixels.diff(dim=2))
+        kl = posterior.kl().mean()
+        loss = pixel + GRADIENT_WEIGHT * (across + down) + KL_WEIGHT * kl
+        return {"loss": loss, "l1": pixel, "gradient": across + down, "kl": kl}
 
 
 @torch.no_grad()
@@ -89,44 +100,51 @@ def reconstruct(vae: AutoencoderKL, images: Tensor) -> Tensor:
     return torch.cat(rebuilt)
 
 
-def psnr(rebuilt: Tensor, images: Tensor) -> float:
-    """Mean PSNR in dB of uint8 pictures (N, 3, S, S) beside those they should be."""
-    error = (rebuilt.float() - images.float()).square().mean((1, 2, 3))
-    return float((10 * torch.log10(255.0**2 / error.clamp_min(1e-4))).mean())
-
-
 def train(
-    photographs: Photographs, schedule: Schedule, batch_size: int, out: Path
+    photographs: Photographs,
+    schedule: Schedule,
+    batch_size: int,
+    out: Path,
+    accelerator: Accelerator | None = None,
 ) -> AutoencoderKL:
-    """Train, or go on training, and return the averaged autoencoder with standardised latents."""
+    """Train, or go on training; the averaged autoencoder, its latents standardised, in ``out/vae``."""
     images, _ = photographs.part(held_out=False)
     torch.manual_seed(schedule.seed)
-    trainer = Trainer(small_autoencoder(images.shape[-1]), schedule, out / "autoencoder.state.pt")
+    network = Reconstruction(small_autoencoder(images.shape[-1]))
+    trainer = Trainer(network, schedule, out / "autoencoder.state.pt", accelerator)
     trainer.resume()
+    here, part = images.to(trainer.device), trainer.share(batch_size)
 
-    def loss(vae: AutoencoderKL, generator: torch.Generator) -> dict[str, Tensor]:
-        chosen = torch.randint(len(images), (batch_size,), generator=generator)
-        pixels = to_unit_range(images[chosen])
-        flipped = torch.rand(batch_size, generator=generator) < 0.5
-        pixels[flipped] = pixels[flipped].flip(3)
-        return reconstruction_loss(vae, pixels)
+    def loss(reconstruction: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        device = generator.device
+        chosen = torch.randint(len(here), (part,), generator=generator, device=device)
+        pixels = to_unit_range(here[chosen])
+        flipped = torch.rand(part, generator=generator, device=device) < 0.5
+        pixels = torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
+        losses: dict[str, Tensor] = reconstruction(pixels)
+        return losses
 
-    trainer.run(loss)
-    standardise_latents(trainer.ema, images[:: max(1, len(images) // 4096)])
-    return trainer.ema
+    vae = trainer.run(loss).vae
+    standardise_latents(vae, images[:: max(1, len(images) // 4096)])
+    if trainer.accelerator.is_main_process:
+        vae.save_pretrained(out / "vae")
+    trainer.accelerator.wait_for_everyone()
+    return vae
 
 
 def main() -> None:
-    parser = training_parser(__doc__, steps=9000, batch_size=16, learning_rate=1.5e-3)
+    parser = training_parser(
+        __doc__, steps=STEPS, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE
+    )
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    accelerator = accelerator_of(options)
     photographs = load_photographs(options.data, options.image_size)
     schedule = Schedule(options.steps, options.learning_rate, seed=options.seed)
-    vae = train(photographs, schedule, options.batch_size, options.out)
-    vae.save_pretrained(options.out / "vae")
+    vae = train(photographs, schedule, options.batch_size, options.out, accelerator)
     held_out, _ = photographs.part(held_out=True)
-    decibels = psnr(reconstruct(vae, held_out), held_out)
-    print(f"held-out PSNR {decibels:.2f} dB on {len(held_out)} photographs")
+    if accelerator.is_main_process:
+        decibels = psnr(reconstruct(vae, held_out), held_out)
+        print(f"held-out PSNR {decibels:.2f} dB on {len(held_out)} photographs")
 
 
 if __name__ == "__main__":

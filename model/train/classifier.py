@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.train.autoencoder import to_unit_range
-from model.train.options import training_parser
+from model.train.options import accelerator_of, training_parser
 from model.train.photographs import Photographs, load_photographs
 from model.train.trainer import Loss, Schedule, Trainer
 
@@ -62,10 +63,11 @@ def classification_loss(images: Tensor, labels: Tensor, batch_size: int) -> Loss
     """Return the trainer's loss: cross-entropy on mirrored and shifted photographs."""
 
     def loss(classifier: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-        chosen = torch.randint(len(images), (batch_size,), generator=generator)
+        device = generator.device
+        chosen = torch.randint(len(images), (batch_size,), generator=generator, device=device)
         pixels = _shifted(to_unit_range(images[chosen]), generator)
-        flipped = torch.rand(batch_size, generator=generator) < 0.5
-        pixels[flipped] = pixels[flipped].flip(3)
+        flipped = torch.rand(batch_size, generator=generator, device=device) < 0.5
+        pixels = torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast(pixels.device.type, torch.bfloat16):
             logits = classifier(pixels)
@@ -78,7 +80,10 @@ def classification_loss(images: Tensor, labels: Tensor, batch_size: int) -> Loss
 
 def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """The whole batch moved by a few pixels, white coming in at the edges."""
-    across, down = torch.randint(2 * LARGEST_SHIFT + 1, (2,), generator=generator).tolist()
+    shifts = torch.randint(
+        2 * LARGEST_SHIFT + 1, (2,), generator=generator, device=generator.device
+    )
+    across, down = shifts.tolist()
     padded = F.pad(pixels, (LARGEST_SHIFT,) * 4, value=1.0)
     height, width = pixels.shape[2:]
     return padded[:, :, down : down + height, across : across + width].clone()
@@ -98,15 +103,21 @@ def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     return float((taken_for == labels).float().mean())
 
 
-def train(photographs: Photographs, schedule: Schedule, batch_size: int, out: Path) -> Classifier:
+def train(
+    photographs: Photographs,
+    schedule: Schedule,
+    batch_size: int,
+    out: Path,
+    accelerator: Accelerator | None = None,
+) -> Classifier:
     """Train, or go on training, and return the averaged classifier."""
     images, labels = photographs.part(held_out=False)
     torch.manual_seed(schedule.seed)
     classifier = Classifier(len(photographs.class_names))
-    trainer = Trainer(classifier, schedule, out / "classifier.state.pt")
+    trainer = Trainer(classifier, schedule, out / "classifier.state.pt", accelerator)
     trainer.resume()
-    trainer.run(classification_loss(images, labels, batch_size))
-    return trainer.ema
+    here, of_here = images.to(trainer.device), labels.to(trainer.device)
+    return trainer.run(classification_loss(here, of_here, trainer.share(batch_size)))
 
 
 def load_classifier(path: Path) -> Classifier:
@@ -120,12 +131,14 @@ def load_classifier(path: Path) -> Classifier:
 def main() -> None:
     parser = training_parser(__doc__, steps=2000, batch_size=64, learning_rate=2e-3)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    accelerator = accelerator_of(options)
     photographs = load_photographs(options.data, options.image_size)
     schedule = Schedule(
         options.steps, options.learning_rate, weight_decay=0.05, warmup_steps=100, seed=options.seed
     )
-    classifier = train(photographs, schedule, options.batch_size, options.out)
+    classifier = train(photographs, schedule, options.batch_size, options.out, accelerator)
+    if not accelerator.is_main_process:
+        return
     state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
     right = accuracy(classifier, *photographs.part(held_out=True))
     facts = {"held_out_accuracy": f"{right:.4f}", "classes": json.dumps(photographs.class_names)}

@@ -8,10 +8,9 @@ folders; further names for them may stand in a JSON map from name to names.
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
@@ -21,8 +20,9 @@ from torch import Tensor
 from model.diffusion import NoiseSchedule
 from model.dit import DiT
 from model.naming import to_diffusers
+from model.train.options import command_parser
 from model.train.photographs import class_names
-from model.train.transformer import DOWNSCALE_FREQ_SHIFT, small_dit
+from model.train.transformer import DOWNSCALE_FREQ_SHIFT
 
 CARD = """---
 license: {licence}
@@ -36,17 +36,17 @@ timestep frequencies are those of diffusers, not of the official DiT code.
 """
 
 
-def averaged_dit(state_file: Path) -> DiT:
+def averaged_dit(run: Path) -> DiT:
     """The averaged weights in the trainer's state, at any point of the run.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
+    state_file = run / "transformer.state.pt"
     state: dict[str, Tensor] = torch.load(state_file, weights_only=True, map_location="cpu")["ema"]
-    _, tokens, _ = state["pos_embed"].shape
-    patch_size = state["x_embedder.proj.weight"].shape[2]
-    rows = state["y_embedder.embedding_table.weight"].shape[0]
-    dit = small_dit(math.isqrt(tokens) * patch_size, rows - 1)
+    facts: dict[str, Any] = json.loads((run / "transformer.json").read_text())
+    rows = len(state["y_embedder.embedding_table.weight"])
+    dit = DiT(num_classes=rows - 1, downscale_freq_shift=DOWNSCALE_FREQ_SHIFT, **facts)
     dit.load_state_dict(state)
     return dit.eval().requires_grad_(False)
 
@@ -123,9 +123,7 @@ def export(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
@@ -135,7 +133,7 @@ def main() -> None:
     options = parser.parse_args()
     synonyms = json.loads(options.synonyms.read_text()) if options.synonyms else {}
     names = {name: synonyms.get(name, []) for name in class_names(options.data)}
-    dit = averaged_dit(options.run / "transformer.state.pt")
+    dit = averaged_dit(options.run)
     vae = trained_autoencoder(options.run / "vae")
     export(
         dit,

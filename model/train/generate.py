@@ -35,7 +35,7 @@ def generate(checkpoint: Checkpoint, labels: Tensor, sampling: Sampling, seed: i
         part = labels[begin : begin + BATCH]
         latents = _denoise(checkpoint.dit, part, table, sampling.cfg_scale, seed + begin)
         decoded, _ = checkpoint.vae.decode(latents)  # (n, S, S, 3)
-        pictures.append(decoded.permute(0, 3, 1, 2).contiguous())
+        pictures.append(decoded.permute(0, 3, 1, 2).contiguous().cpu())
     return torch.cat(pictures)
 
 
@@ -43,12 +43,15 @@ def generate(checkpoint: Checkpoint, labels: Tensor, sampling: Sampling, seed: i
 def _denoise(dit: DiT, labels: Tensor, table: SamplerTable, cfg_scale: float, seed: int) -> Tensor:
     shape = (dit.in_channels, dit.input_size, dit.input_size)
     noises = [ImageNoise(seed + i, shape) for i in range(len(labels))]
-    x = torch.stack([noise.draw() for noise in noises])  # (n, C, s, s)
+    device = dit.pos_embed.device
+    x = torch.stack([noise.draw() for noise in noises]).to(device)  # (n, C, s, s)
     x0 = fresh = torch.zeros_like(x)
-    for step, (timestep, row) in enumerate(zip(table.timesteps, table.coefficients)):
+    labels = labels.to(device)
+    lines = zip(table.timesteps.to(device), table.coefficients.to(device))
+    for step, (timestep, row) in enumerate(lines):
         output = _answer(dit, x, timestep, labels, cfg_scale)
         if table.draws(step):
-            fresh = torch.stack([noise.draw() for noise in noises])
+            fresh = torch.stack([noise.draw() for noise in noises]).to(device)
         x, x0 = advance(x, x0, output, fresh, row.expand(len(x), -1))
     return x
 

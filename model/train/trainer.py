@@ -1,4 +1,8 @@
-"""Trainer: the optimisation loop both models share, with moving average, resume and progress."""
+"""Trainer: the optimisation loop of every training, with moving average, resume and progress.
+
+Devices and processes are accelerate's matter: the same command runs on a CPU, on one GPU, and on
+many through ``accelerate launch -m``. Each process then draws its own part of every batch.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,14 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
 Loss = Callable[[nn.Module, torch.Generator], dict[str, Tensor]]
-"""Draws its batch and noise from the generator; the loss to minimise stands under ``"loss"``."""
+"""Draws its batch and noise from the generator, on the generator's device; the loss to minimise stands
+under ``"loss"``. The module's answer must come from calling it: that is where processes agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,40 +38,68 @@ class Schedule:
     seed: int = 0
 
     def rate(self, step: int) -> float:
-        """Learning rate at ``step``: linear warm-up, then linear decay to zero."""
-        warmup = min(1.0, (step + 1) / self.warmup_steps)
+        """Learning rate at ``step``: linear warm-up, a tenth of the run at most, then decay to zero."""
+        warmup = min(1.0, (step + 1) / max(1, min(self.warmup_steps, self.steps // 10)))
         return self.learning_rate * warmup * max(0.0, 1.0 - step / self.steps)
 
 
 class Trainer(Generic[Trained]):
     """One module under AdamW with an exponential moving average of its weights."""
 
-    def __init__(self, module: Trained, schedule: Schedule, state_file: Path) -> None:
-        self.module = module
+    def __init__(
+        self,
+        module: Trained,
+        schedule: Schedule,
+        state_file: Path,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self.accelerator = accelerator or Accelerator()
+        self.module = module.to(self.device)
         self.ema = copy.deepcopy(module).eval().requires_grad_(False)
         self.schedule = schedule
         self.state_file = state_file
         self.step = 0
-        self.optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             module.parameters(),
             lr=schedule.learning_rate,
             betas=schedule.betas,
             weight_decay=schedule.weight_decay,
         )
+        self._called, self.optimizer = self.accelerator.prepare(module, optimizer)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.accelerator.device)
+
+    def share(self, batch_size: int) -> int:
+        """This process's part of a batch.
+
+        Raises:
+            ValueError: the processes do not divide it.
+        """
+        processes = int(self.accelerator.num_processes)
+        if batch_size % processes:
+            raise ValueError(
+                f"--batch-size is {batch_size}, must be a multiple of the number of processes,"
+                f" {processes}"
+            )
+        return batch_size // processes
 
     def resume(self) -> None:
         """Take up the state that an earlier run left on disk, if there is one."""
         if not self.state_file.exists():
             return
-        state = torch.load(self.state_file, weights_only=True, map_location="cpu")
+        state = torch.load(self.state_file, weights_only=True, map_location=self.device)
         self.module.load_state_dict(state["module"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
-        print(f"resumed at step {self.step} of {self.schedule.steps}", flush=True)
+        self._print(f"resumed at step {self.step} of {self.schedule.steps}")
 
     def save(self) -> None:
         """Write the state beside itself, then put it in place: a kill leaves a whole file."""
+        if not self.accelerator.is_main_process:
+            return
         state = {
             "module": self.module.state_dict(),
             "ema": self.ema.state_dict(),
@@ -77,31 +111,42 @@ class Trainer(Generic[Trained]):
         torch.save(state, fresh)
         fresh.replace(self.state_file)
 
-    def run(self, loss: Loss, *, log_every: int = 100, save_every: int = 500) -> None:
-        """Train until the schedule ends. Each step's draws depend on the seed and step alone."""
+    def run(self, loss: Loss, *, log_every: int = 100, save_every: int = 500) -> Trained:
+        """Train until the schedule ends; returns the averaged module, on the CPU.
+
+        A step's draws depend on the seed, the step and the process alone.
+        """
         self.module.train()
-        generator = torch.Generator()
-        means: dict[str, float] = {}
+        generator = torch.Generator(self.device)
+        means: dict[str, Tensor] = {}
         began, first = time.monotonic(), self.step
         while self.step < self.schedule.steps:
-            generator.manual_seed(self.schedule.seed * 1_000_003 + self.step)
-            torch.manual_seed(self.schedule.seed * 1_000_003 + self.step)
-            losses = loss(self.module, generator)
+            generator.manual_seed(self._seed())
+            torch.manual_seed(self._seed())
+            losses = loss(self._called, generator)
             self._update(losses["loss"])
             for name, value in losses.items():
-                means[name] = means.get(name, 0.0) + float(value.detach()) / log_every
+                share = value.detach().float() / log_every
+                means[name] = means[name] + share if name in means else share
             if self.step % log_every == 0:
                 self._report(means, (time.monotonic() - began) / (self.step - first))
                 means = {}
             if self.step % save_every == 0 or self.step == self.schedule.steps:
                 self.save()
+        self.accelerator.wait_for_everyone()
+        return self.ema.cpu()
+
+    def _seed(self) -> int:
+        """Below 2**32 for usual runs: a CPU's generator takes no more of it."""
+        process = 100_000_007 * int(self.accelerator.process_index)
+        return self.schedule.seed * 1_000_003 + self.step + process
 
     def _update(self, loss: Tensor) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.module.parameters(), self.schedule.clip_norm)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.module.parameters(), self.schedule.clip_norm)
         self.optimizer.step()
         self.step += 1
         decay = min(self.schedule.ema_decay, (1 + self.step) / (10 + self.step))
@@ -110,11 +155,14 @@ class Trainer(Generic[Trained]):
                 list(self.ema.parameters()), list(self.module.parameters()), 1 - decay
             )
 
-    def _report(self, means: dict[str, float], seconds_a_step: float) -> None:
+    def _report(self, means: dict[str, Tensor], seconds_a_step: float) -> None:
         left = (self.schedule.steps - self.step) * seconds_a_step / 60
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-        print(
+        figures = "  ".join(f"{name} {float(value):.4f}" for name, value in means.items())
+        self._print(
             f"step {self.step}/{self.schedule.steps}  {figures}  "
-            f"{seconds_a_step * 1000:.0f} ms/step  {left:.0f} min left",
-            flush=True,
+            f"{seconds_a_step * 1000:.0f} ms/step  {left:.0f} min left"
         )
+
+    def _print(self, line: str) -> None:
+        if self.accelerator.is_main_process:
+            print(line, flush=True)

@@ -2,23 +2,27 @@
 
     python -m model.train.transformer --data PHOTOGRAPHS --vae RUN/vae --out RUN
 
-Each photograph is encoded once, as it is and mirrored; the DiT then learns from latents alone.
+Each photograph is encoded once, as it is and mirrored; the DiT then learns from latents alone. The
+autoencoder may be any AutoencoderKL, and the DiT of any of the paper's sizes.
 """
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.diffusion import NoiseSchedule, training_loss
-from model.dit import DiT
+from model.dit import WIDTHS, DiT
 from model.train.autoencoder import to_unit_range
-from model.train.options import training_parser
+from model.train.options import accelerator_of, training_parser
 from model.train.photographs import load_photographs
 from model.train.trainer import Loss, Schedule, Trainer
 
@@ -26,43 +30,65 @@ DOWNSCALE_FREQ_SHIFT = 1
 """diffusers' timestep frequencies, so that its DiTPipeline computes what the DiT has learnt."""
 
 
-def small_dit(latent_size: int, num_classes: int) -> DiT:
-    """Return an untrained DiT of 9.8 M parameters (71 classes): 8 blocks of 256, patches of 2."""
+SMALL = "small"
+NETWORKS: dict[str, dict[str, Any]] = {
+    f"DiT-{name}/{patch_size}": {
+        "hidden_size": hidden_size,
+        "depth": depth,
+        "num_heads": num_heads,
+        "patch_size": patch_size,
+    }
+    for name, (hidden_size, depth, num_heads) in WIDTHS.items()
+    for patch_size in (2, 4, 8)
+}
+NETWORKS[SMALL] = {"hidden_size": 256, "depth": 8, "num_heads": 4, "patch_size": 2}
+"""The bundled model's DiT, 9.8 M parameters with 71 classes, and the paper's configurations."""
+
+STEPS, BATCH_SIZE, LEARNING_RATE = 5000, 128, 8e-4
+
+
+def new_dit(network: str, latent_shape: tuple[int, int, int], num_classes: int) -> DiT:
+    """An untrained DiT, one of NETWORKS, for latents of the shape (C, S, S)."""
+    channels, side, _ = latent_shape
     return DiT(
-        input_size=latent_size,
-        hidden_size=256,
-        depth=8,
-        num_heads=4,
+        input_size=side,
+        in_channels=channels,
         num_classes=num_classes,
         downscale_freq_shift=DOWNSCALE_FREQ_SHIFT,
+        **NETWORKS[network],
     )
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
-    """uint8 (N, 3, S, S) -> the posterior means, scaled as the DiT sees them: fp32 (N, C, s, s)."""
+    """uint8 (N, 3, S, S) -> the posterior means, as the DiT sees them: fp32 (N, C, s, s), on the CPU."""
+    shift = vae.config.shift_factor or 0.0
     latents = []
     for part in torch.split(images, 64):
-        pixels = to_unit_range(part).contiguous(memory_format=torch.channels_last)
+        pixels = to_unit_range(part.to(vae.device)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(pixels.device.type, torch.bfloat16):
             mean = vae.encode(pixels).latent_dist.mean
-        latents.append(mean.float().contiguous() * vae.config.scaling_factor)
+        latents.append(((mean.float() - shift) * vae.config.scaling_factor).contiguous().cpu())
     return torch.cat(latents)
 
 
-def training_latents(images: Tensor, vae_folder: Path, cache: Path) -> Tensor:
+def training_latents(
+    images: Tensor, vae_folder: Path, cache: Path, accelerator: Accelerator
+) -> Tensor:
     """Latents (N, 2, C, s, s) of uint8 (N, 3, S, S) photographs: as they are, and mirrored.
 
     They are kept in ``cache``, and encoded anew when the autoencoder is younger than that.
     """
-    weights = max(vae_folder.iterdir(), key=lambda path: path.stat().st_mtime)
-    if cache.exists() and cache.stat().st_mtime > weights.stat().st_mtime:
-        latents: Tensor = torch.load(cache, weights_only=True)
-        return latents
-    vae = AutoencoderKL.from_pretrained(vae_folder).eval()
-    print(f"encoding {len(images)} photographs, as they are and mirrored", flush=True)
-    latents = torch.stack([encode(vae, images), encode(vae, images.flip(3))], dim=1)
-    torch.save(latents, cache)
+    with accelerator.main_process_first():
+        weights = max(vae_folder.iterdir(), key=lambda path: path.stat().st_mtime)
+        if cache.exists() and cache.stat().st_mtime > weights.stat().st_mtime:
+            latents: Tensor = torch.load(cache, weights_only=True)
+            return latents
+        vae = AutoencoderKL.from_pretrained(vae_folder).eval().to(accelerator.device)
+        print(f"encoding {len(images)} photographs, as they are and mirrored", flush=True)
+        latents = torch.stack([encode(vae, images), encode(vae, images.flip(3))], dim=1)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(latents, cache)
     return latents
 
 
@@ -76,12 +102,15 @@ def diffusion_loss(latents: Tensor, labels: Tensor, batch_size: int) -> Loss:
     last = noise_schedule.num_train_timesteps - 1
 
     def loss(dit: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-        chosen = torch.randint(len(latents), (batch_size,), generator=generator)
-        mirrored = torch.randint(latents.shape[1], (batch_size,), generator=generator)
+        device = generator.device
+        batch = (batch_size,)
+        chosen = torch.randint(len(latents), batch, generator=generator, device=device)
+        mirrored = torch.randint(latents.shape[1], batch, generator=generator, device=device)
         x_start = latents[chosen, mirrored]  # (B, C, s, s)
-        places = torch.arange(batch_size) / batch_size + torch.rand(1, generator=generator)
+        start = torch.rand(1, generator=generator, device=device)
+        places = torch.arange(batch_size, device=device) / batch_size + start
         t = (places % 1 * (last + 1)).long().clamp(max=last)
-        noise = torch.randn(x_start.shape, generator=generator)
+        noise = torch.randn(x_start.shape, generator=generator, device=device)
         losses = training_loss(
             lambda x, t, y: _forward(dit, x, t, y),
             noise_schedule,
@@ -103,25 +132,44 @@ def _forward(dit: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
     return output.float()
 
 
-def train(latents: Tensor, labels: Tensor, schedule: Schedule, batch_size: int, out: Path) -> DiT:
-    """Train, or go on training, on latents (N, M, C, s, s) and labels (N,); the averaged DiT."""
+def train(
+    latents: Tensor,
+    labels: Tensor,
+    schedule: Schedule,
+    batch_size: int,
+    out: Path,
+    accelerator: Accelerator | None = None,
+    network: str = SMALL,
+) -> DiT:
+    """Train, or go on training, on latents (N, M, C, s, s) and labels (N,); the averaged DiT.
+
+    ``out`` gets the trainer's state and the network's configuration, ``transformer.json``.
+    """
     torch.manual_seed(schedule.seed)
-    dit = small_dit(latents.shape[-1], int(labels.max()) + 1)
-    trainer = Trainer(dit, schedule, out / "transformer.state.pt")
+    _, _, channels, side, _ = latents.shape
+    dit = new_dit(network, (channels, side, side), int(labels.max()) + 1)
+    trainer = Trainer(dit, schedule, out / "transformer.state.pt", accelerator)
+    if trainer.accelerator.is_main_process:
+        facts = NETWORKS[network] | {"in_channels": channels, "input_size": side}
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "transformer.json").write_text(json.dumps(facts) + "\n")
     trainer.resume()
-    trainer.run(diffusion_loss(latents, labels, batch_size))
-    return trainer.ema
+    here, of_here = latents.to(trainer.device), labels.to(trainer.device)
+    return trainer.run(diffusion_loss(here, of_here, trainer.share(batch_size)))
 
 
 def main() -> None:
-    parser = training_parser(__doc__, steps=5000, batch_size=128, learning_rate=8e-4)
+    parser = training_parser(
+        __doc__, steps=STEPS, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE
+    )
     parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder's folder")
+    parser.add_argument("--network", choices=NETWORKS, default=SMALL)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    accelerator = accelerator_of(options)
     images, labels = load_photographs(options.data, options.image_size).part(held_out=False)
-    latents = training_latents(images, options.vae, options.out / "latents.pt")
+    latents = training_latents(images, options.vae, options.out / "latents.pt", accelerator)
     schedule = Schedule(options.steps, options.learning_rate, seed=options.seed)
-    train(latents, labels, schedule, options.batch_size, options.out)
+    train(latents, labels, schedule, options.batch_size, options.out, accelerator, options.network)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,82 @@
+"""The whole recipe: a folder of class folders -> a folder that the service serves.
+
+    python -m model.train --data PHOTOGRAPHS --out FOLDER
+
+Autoencoder, DiT, export, one after the other; stopped at any point and started again, it goes on where
+it was. ``--vae`` takes a trained autoencoder in place of the first part.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from model.train import autoencoder, transformer
+from model.train.export import averaged_dit, export, trained_autoencoder
+from model.train.options import accelerator_of, command_parser, data_options
+from model.train.photographs import Photographs, load_photographs
+from model.train.trainer import Schedule
+
+
+def options_parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__)
+    data_options(parser)
+    parser.add_argument("--out", type=Path, required=True, help="the folder to be served")
+    parser.add_argument("--run", type=Path, help="the trainings' states: default OUT.run")
+    parser.add_argument("--vae", type=Path, help="a trained AutoencoderKL's folder")
+    parser.add_argument(
+        "--network", choices=transformer.NETWORKS, default=transformer.SMALL, help="the DiT's size"
+    )
+    parser.add_argument("--autoencoder-steps", type=int, default=autoencoder.STEPS)
+    parser.add_argument("--transformer-steps", type=int, default=transformer.STEPS)
+    parser.add_argument("--batch-size", type=int, default=transformer.BATCH_SIZE, help="the DiT's")
+    parser.add_argument("--licence", default="unknown", help="of the weights, as the hub spells it")
+    parser.add_argument("--default-cfg-scale", type=float, default=2.0, help="default 2")
+    return parser
+
+
+def trained_vae(
+    photographs: Photographs, options: argparse.Namespace, accelerator: Accelerator
+) -> Path:
+    """The folder of the autoencoder that is given, or of one trained here."""
+    if options.vae is not None:
+        return Path(options.vae)
+    schedule = Schedule(options.autoencoder_steps, autoencoder.LEARNING_RATE, seed=options.seed)
+    autoencoder.train(photographs, schedule, autoencoder.BATCH_SIZE, options.run, accelerator)
+    return Path(options.run / "vae")
+
+
+def main() -> None:
+    options = options_parser().parse_args()
+    options.run = options.run or options.out.with_name(options.out.name + ".run")
+    accelerator = accelerator_of(options)
+    photographs = load_photographs(options.data, options.image_size)
+    vae = trained_vae(photographs, options, accelerator)
+    images, labels = photographs.part(held_out=False)
+    latents = transformer.training_latents(images, vae, options.run / "latents.pt", accelerator)
+    schedule = Schedule(options.transformer_steps, transformer.LEARNING_RATE, seed=options.seed)
+    transformer.train(
+        latents,
+        labels,
+        schedule,
+        options.batch_size,
+        options.run,
+        accelerator,
+        options.network,
+    )
+    if accelerator.is_main_process:
+        export(
+            averaged_dit(options.run),
+            trained_autoencoder(vae),
+            {name: [] for name in photographs.class_names},
+            options.out,
+            licence=options.licence,
+            default_cfg_scale=options.default_cfg_scale,
+        )
+        print(f"serve it: DIT_MODEL={options.out} make run")
+
+
+if __name__ == "__main__":
+    main()

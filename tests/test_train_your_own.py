@@ -1,0 +1,83 @@
+"""Train your own, as its page says: a folder of class folders becomes a service. Takes minutes."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.harness import PATIENCE_S, wait_until
+from tests.pictures import paint
+from tests.processes import answers, free_port, process
+
+ROOT = Path(__file__).parent.parent
+LEVELS = {"Fig": 40, "Lime": 120, "Plum": 200}
+"""The grey level of each class's disc."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    for name, level in LEVELS.items():
+        for frame in range(40):
+            paint(folder / name / f"{frame}.png", level + frame % 20 - 10)
+    return folder
+
+
+def train(launcher: list[str], *arguments: object) -> str:
+    command = [sys.executable, "-m", *launcher, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[httpx.Client]:
+    """`DIT_MODEL=folder make run`, without make."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with process(DIT_MODEL=str(folder), DIT_PORT=str(port)):
+        wait_until(lambda: answers(f"{url}/readyz", 200))
+        with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
+            yield client
+
+
+@pytest.mark.slow
+def test_a_folder_of_photographs_becomes_a_service(data: Path, tmp_path: Path) -> None:
+    steps = ("--autoencoder-steps", 300, "--transformer-steps", 500, "--batch-size", 32)
+    arguments = ("--data", data, "--out", tmp_path / "model", "--image-size", 32, "--cpu", *steps)
+    said = train(["model.train"], *arguments)
+    assert f"DIT_MODEL={tmp_path / 'model'} make run" in said
+    assert "resumed at step 500 of 500" in train(["model.train"], *arguments)
+
+    with served(tmp_path / "model") as client:
+        listed = client.get("/classes").json()["classes"]
+        assert [each["name"] for each in listed] == sorted(LEVELS)
+        for name, level in LEVELS.items():
+            answer = client.post("/generate", json={"class_label": name, "seed": 3})
+            assert answer.status_code == 200, answer.text
+            pixels = np.asarray(Image.open(io.BytesIO(answer.content)).convert("L"), float)
+            assert pixels.shape == (32, 32)
+            assert abs(pixels[12:20, 12:20].mean() - level) < 40, f"{name} does not look like it"
+            assert pixels[:3].mean() > 200, f"{name} is not on white"
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(data: Path, tmp_path: Path) -> None:
+    launcher = ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
+    launcher += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "-m"]
+    steps = ("--autoencoder-steps", 3, "--transformer-steps", 3, "--batch-size", 8)
+    arguments = ("--data", data, "--out", tmp_path / "model", "--image-size", 32, "--cpu", *steps)
+    train([*launcher, "model.train"], *arguments)
+    state = torch.load(tmp_path / "model.run" / "transformer.state.pt", weights_only=True)
+    assert state["step"] == 3
+    assert (tmp_path / "model" / "model_index.json").exists()
