@@ -55,7 +55,7 @@ class Mixed:
         full = (
             Point("uniform", TARGET_SHARE, 3, 45.0),
             *others,
-            Point("log-uniform", TARGET_SHARE, 1, 20.0),
+            Point("log-uniform", TARGET_SHARE, 3, 30.0),
         )
         quick = (Point("uniform", TARGET_SHARE, 1, 3.0),)
         return cls(

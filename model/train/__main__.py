@@ -9,6 +9,7 @@ it was. ``--vae`` takes a trained autoencoder in place of the first part.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -49,7 +50,13 @@ def trained_vae(
 
 
 def main() -> None:
-    options = options_parser().parse_args()
+    try:
+        train(options_parser().parse_args())
+    except ValueError as error:
+        sys.exit(f"cannot train: {error}")
+
+
+def train(options: argparse.Namespace) -> None:
     options.run = options.run or options.out.with_name(options.out.name + ".run")
     accelerator = accelerator_of(options)
     photographs = load_photographs(options.data, options.image_size)

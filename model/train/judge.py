@@ -107,10 +107,16 @@ class Judge:
 
 
 def balanced(labels: Tensor, num_classes: int, each: int) -> Tensor:
-    """Indices of ``each`` photographs of every class, evenly spread over its frames."""
+    """Indices of ``each`` photographs of every class, evenly spread over its frames.
+
+    Raises:
+        ValueError: a class has no photograph in this part.
+    """
     chosen = []
     for label in range(num_classes):
         places = (labels == label).nonzero().flatten()
+        if not len(places):
+            raise ValueError(f"class {label} has no photograph held out: that takes ten of a kind")
         chosen.append(places[torch.linspace(0, len(places) - 1, each).round().long()])
     return torch.cat(chosen)
 
