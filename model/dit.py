@@ -181,7 +181,7 @@ class DiT(nn.Module):
             DiTBlock(hidden_size, num_heads, mlp_ratio) for _ in range(depth)
         )
         self.final_layer = FinalLayer(hidden_size, patch_size, self.out_channels)
-        self._modulations: Callable[[Tensor], Tensor] | None = None
+        self._modulations: tuple[Tensor, Tensor] | None = None
         self.stand_in: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         self.register_load_state_dict_post_hook(_share_after_load)  # type: ignore[no-untyped-call]
         self.initialize_weights()
@@ -228,7 +228,7 @@ class DiT(nn.Module):
         tokens = self.x_embedder(x.to(self.pos_embed.dtype)) + self.pos_embed  # (N, T, D)
         c = self.t_embedder(t) + self.y_embedder(y)  # (N, D)
         if self._modulations is not None and not torch.is_grad_enabled():
-            patches = self._forward_shared(tokens, self._modulations(F.silu(c)))
+            patches = self._forward_shared(tokens, F.linear(F.silu(c), *self._modulations))
         else:
             for block in self.blocks:
                 tokens = block(tokens, c)
@@ -288,19 +288,22 @@ class DiT(nn.Module):
         metas = [linear.weight.is_meta or linear.bias.is_meta for linear in linears]
         if self.training or any(metas):
             return
-        weight, bias = self.modulation_weights()
+        weight = torch.cat([linear.weight for linear in linears])
+        bias = torch.cat([linear.bias for linear in linears])
         sizes = [linear.out_features for linear in linears]
         for linear, rows, values in zip(
             linears, torch.split(weight, sizes), torch.split(bias, sizes)
         ):
             linear.weight.data, linear.bias.data = rows, values
-        self._modulations = partial(F.linear, weight=weight, bias=bias)
+        self._modulations = weight, bias
 
-    def modulation_weights(self) -> tuple[Tensor, Tensor]:
-        """The one weight (M, D) and bias (M,) of all adaLN products, in the order of the layers."""
-        linears = self._modulation_linears()
-        weights, biases = zip(*[(linear.weight, linear.bias) for linear in linears])
-        return torch.cat(weights), torch.cat(biases)
+    def give_up_modulations(self) -> tuple[Tensor, Tensor]:
+        """The one weight (M, D) and bias (M,) of all adaLN products, for good: the layers lose theirs."""
+        assert self._modulations is not None, "this is a bug: not in eval mode, or given up before"
+        modulations, self._modulations = self._modulations, None
+        for layer in self._conditioned_layers():
+            layer.adaLN_modulation.to("meta")
+        return modulations
 
     def _forward_shared(self, tokens: Tensor, product: Tensor) -> Tensor:
         """All blocks and the final layer, given every modulation vector as one (N, M) tensor."""

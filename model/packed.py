@@ -26,8 +26,6 @@ ROWS_HINT = 64
 FORESEEN_STEPS = 8
 """Steps of an image whose conditioning is computed at once; at two rows more gained nothing."""
 
-_linear: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
-
 
 def packable(dit: DiT) -> bool:
     """Whether oneDNN has these products on the network's device and in its dtype."""
@@ -42,19 +40,20 @@ def packable(dit: DiT) -> bool:
 class PackedLinear:
     """A linear layer in oneDNN's order, for inference alone; ``gelu`` adds the tanh GELU."""
 
-    __slots__ = ("_activation", "_algorithm", "_bias", "_weight")
+    __slots__ = ("_activation", "_algorithm", "_bias", "_product", "_weight")
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS_HINT)
         self._bias = None if bias is None else bias.detach().clone()
         self._activation, self._algorithm = ("gelu", "tanh") if gelu else ("none", "")
+        self._product: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
 
     @classmethod
     def of(cls, linear: nn.Linear, *, gelu: bool = False) -> PackedLinear:
         return cls(linear.weight, linear.bias, gelu=gelu)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return _linear(x, self._weight, self._bias, self._activation, [], self._algorithm)
+        return self._product(x, self._weight, self._bias, self._activation, [], self._algorithm)
 
 
 class PackedPatchEmbed:
@@ -101,8 +100,8 @@ class PackedBlock:
 class PackedDiT:
     """`DiT.forward` for whole timesteps below ``timesteps``, from the network's weights.
 
-    The weights of the network are given up on the way, layer by layer, so that each is there twice
-    for a moment only. ``kept`` is the number of (timestep, label) pairs whose conditioning is kept.
+    The network gives up its weights on the way, layer by layer, so that each is there twice for a
+    moment only. ``kept`` is the number of (timestep, label) pairs whose conditioning is kept.
     """
 
     def __init__(self, dit: DiT, timesteps: int, *, kept: int) -> None:
@@ -113,6 +112,8 @@ class PackedDiT:
         self.conditioning = _conditioning(dit, timesteps, kept)
         self._blocks = [_taken(block) for block in cast("list[DiTBlock]", list(dit.blocks))]
         self._linear = PackedLinear.of(dit.final_layer.linear)
+        for given_up in (dit.x_embedder, dit.t_embedder, dit.final_layer):
+            given_up.to("meta")
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         tokens = self._embed_patches(x.to(self._pos_embed.dtype)) + self._pos_embed  # (N, T, D)
@@ -137,10 +138,14 @@ def _taken(block: DiTBlock) -> PackedBlock:
 def _conditioning(dit: DiT, timesteps: int, kept: int) -> Conditioning:
     hidden_size = dit.pos_embed.shape[-1]
     embed_timesteps = TabulatedTimesteps(dit.t_embedder, timesteps)
-    weight, bias = dit.modulation_weights()
-    product = PackedLinear(weight, bias)
-    return Conditioning(
-        embed=lambda t, y: embed_timesteps(t) + dit.y_embedder(y),
-        vectors=lambda c: split_modulation(product(F.silu(c)), hidden_size),
-        kept=kept,
-    )
+    product = PackedLinear(*dit.give_up_modulations())
+
+    def vectors(c: Tensor) -> Sequence[Tensor]:
+        # In fp64, for fp32's exp differs in its last bit between the ends and the middle of a tensor.
+        return split_modulation(product(F.silu(c.double()).to(c.dtype)), hidden_size)
+
+    def embed(t: Tensor, y: Tensor) -> Tensor:
+        embedded: Tensor = embed_timesteps(t) + dit.y_embedder(y)
+        return embedded
+
+    return Conditioning(embed, vectors, kept=kept)

@@ -278,7 +278,7 @@ class ModelRunner:
         for seed in range(count):
             trajectory = plan_trajectory(
                 self.checkpoint.schedule,
-                class_label=0,
+                class_label=seed % self.checkpoint.dit.num_classes,
                 cfg_scale=1.0,
                 num_sampling_steps=2,
                 sampler="ddpm",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
 from model.dit import DiT
+from model.packed import PackedDiT
 from model.sampling import prepare_for_sampling
 from tests.networks import randomise, relative_error, tiny
 
@@ -25,9 +27,9 @@ def rows_for(model: DiT, rows: int) -> tuple[Tensor, Tensor, Tensor]:
     return x, t, y
 
 
-def packed(model: DiT) -> DiT:
+def packed(model: DiT, rows: int = 8) -> DiT:
     prepared = copy.deepcopy(model).eval()
-    prepare_for_sampling(prepared, 1000, rows=8)
+    prepare_for_sampling(prepared, 1000, rows=rows)
     return prepared
 
 
@@ -59,6 +61,37 @@ def test_a_row_comes_out_the_same_whatever_the_rows_beside_it(dtype: torch.dtype
         for start in (0, 33 - count):
             part = slice(start, start + count)
             assert torch.equal(model(x[part], t[part], y[part]), together[part])
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize("dtype", DTYPES)
+@torch.no_grad()
+def test_conditioning_of_many_pairs_at_once_is_that_of_each_alone(dtype: torch.dtype) -> None:
+    """At 257 pairs of 256, torch cuts an elementwise operation inside a row, between threads."""
+    wide = DiT(input_size=8, hidden_size=256, depth=2, num_heads=4, num_classes=10)
+    model = packed(randomise(wide).to(dtype), rows=1)
+    assert isinstance(model.stand_in, PackedDiT)
+    pairs = [(float(i), i % model.num_classes) for i in range(257)]
+    t, y = torch.tensor([t for t, _ in pairs]), torch.tensor([y for _, y in pairs])
+    together = torch.stack(tuple(model.stand_in.conditioning(t, y)))
+    for i in range(241):  # the last 16 are kept, so these are computed anew
+        alone = torch.stack(tuple(model.stand_in.conditioning(t[i : i + 1], y[i : i + 1])))
+        assert torch.equal(alone[:, 0], together[:, i])
+
+
+@torch.no_grad()
+def test_packing_leaves_no_second_copy_of_the_weights() -> None:
+    model = packed(tiny())
+    kept = {name for name, tensor in model.named_parameters() if not tensor.is_meta}
+    assert kept == {"pos_embed", "y_embedder.embedding_table.weight"}
 
 
 @torch.no_grad()

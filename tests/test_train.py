@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL, DiTPipeline
 from PIL import Image
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import load_checkpoint
 from model.train import autoencoder, classifier, evaluate, export, measures, report, transformer
+from model.train.judge import balanced
 from model.train.photographs import load_photographs
 from model.train.trainer import Loss, Schedule, Trainer
 from tests.pictures import paint
@@ -90,6 +92,10 @@ def noisy_network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 1))
 
 
+def trainer(schedule: Schedule, state_file: Path) -> Trainer[nn.Module]:
+    return Trainer(noisy_network(), schedule, state_file, Accelerator(cpu=True))
+
+
 def noisy_loss(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     x = torch.randn(16, 4, generator=generator)
     return {"loss": (network(x).squeeze(1) - x.sum(1)).square().mean()}
@@ -110,12 +116,12 @@ def interrupted_after(steps: int) -> Loss:
 
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
     schedule = Schedule(steps=9, learning_rate=1e-2, warmup_steps=3)
-    whole = Trainer(noisy_network(), schedule, tmp_path / "whole.pt")
+    whole = trainer(schedule, tmp_path / "whole.pt")
     whole.run(noisy_loss)
-    first = Trainer(noisy_network(), schedule, tmp_path / "parts.pt")
+    first = trainer(schedule, tmp_path / "parts.pt")
     with pytest.raises(KeyboardInterrupt):
         first.run(interrupted_after(7), save_every=5)
-    second = Trainer(noisy_network(), schedule, tmp_path / "parts.pt")
+    second = trainer(schedule, tmp_path / "parts.pt")
     second.resume()
     assert second.step == 5
     second.run(noisy_loss)
@@ -126,20 +132,20 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: P
 
 def test_the_average_follows_the_weights(tmp_path: Path) -> None:
     schedule = Schedule(steps=40, learning_rate=1e-2, warmup_steps=1, ema_decay=0.7)
-    trainer = Trainer(noisy_network(), schedule, tmp_path / "state.pt")
+    averaged = trainer(schedule, tmp_path / "state.pt")
     seen: list[Tensor] = []
 
     def recording(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
         seen.append(next(network.parameters()).detach().clone())
         return noisy_loss(network, generator)
 
-    trainer.run(recording)
+    averaged.run(recording)
     average = seen[0].clone()
-    for step, weights in enumerate([*seen[1:], next(trainer.module.parameters()).detach()], 1):
+    for step, weights in enumerate([*seen[1:], next(averaged.module.parameters()).detach()], 1):
         decay = min(0.7, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * weights
-    torch.testing.assert_close(next(trainer.ema.parameters()), average)
-    assert not trainer.ema.training
+    torch.testing.assert_close(next(averaged.ema.parameters()), average)
+    assert not averaged.ema.training
 
 
 # autoencoder
@@ -208,6 +214,46 @@ def test_spread_is_the_mean_distance_of_two_pictures() -> None:
     assert measures.spread(torch.stack([flat[0]] * 4)) == pytest.approx(0, abs=1e-4)
 
 
+def test_a_balanced_sample_repeats_no_photograph() -> None:
+    labels = torch.tensor([0] * 5 + [1] * 3)
+    assert balanced(labels, 2, each=4).tolist() == [0, 1, 3, 4, 5, 6, 7]
+    with pytest.raises(ValueError, match="class 2 has 0 photographs"):
+        balanced(labels, 3, each=4)
+
+
+# the latents
+
+
+def test_latents_are_kept_for_these_photographs_and_this_autoencoder_alone(tmp_path: Path) -> None:
+    images, accelerator = random_images(3), Accelerator(cpu=True)
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        autoencoder.small_autoencoder(32).save_pretrained(tmp_path / str(seed))
+
+    def latents(pictures: Tensor, vae: str) -> Tensor:
+        return transformer.training_latents(
+            pictures, tmp_path / vae, tmp_path / "latents.pt", accelerator
+        )
+
+    first = latents(images, "1")
+    written = (tmp_path / "latents.pt").stat().st_mtime_ns
+    assert torch.equal(latents(images, "1"), first)
+    assert (tmp_path / "latents.pt").stat().st_mtime_ns == written
+    assert not torch.equal(latents(images, "2"), first)
+    assert torch.equal(latents(images[:2], "1"), first[:2])
+
+
+def test_a_run_of_another_network_is_refused(tmp_path: Path) -> None:
+    latents, labels = torch.zeros(4, 2, 4, 4, 4), torch.tensor([0, 1, 2, 0])
+    schedule, accelerator = Schedule(1, 1e-3), Accelerator(cpu=True)
+    transformer.train(latents, labels, schedule, 2, tmp_path, accelerator)
+    before = (tmp_path / "transformer.json").read_text()
+    with pytest.raises(ValueError, match="holds a run of another network"):
+        transformer.train(latents, labels[labels < 2], schedule, 2, tmp_path, accelerator)
+    assert (tmp_path / "transformer.json").read_text() == before
+    assert export.averaged_dit(tmp_path).num_classes == 3
+
+
 # the whole recipe
 
 
@@ -230,7 +276,7 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
 ) -> None:
     data, out, folder = tmp_path / "data", tmp_path / "run", tmp_path / "model"
     for name, level in (("Fig", 30), ("Lime", 90), ("Plum", 150)):
-        for frame in range(10):
+        for frame in range(20):
             paint(data / name / f"{frame}.png", level + frame)
     common = (
         "--data",

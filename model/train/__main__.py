@@ -18,7 +18,7 @@ from model.train import autoencoder, transformer
 from model.train.export import averaged_dit, export, trained_autoencoder
 from model.train.options import accelerator_of, command_parser, data_options
 from model.train.photographs import Photographs, load_photographs
-from model.train.trainer import Schedule
+from model.train.trainer import Schedule, share
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -32,6 +32,7 @@ def options_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--autoencoder-steps", type=int, default=autoencoder.STEPS)
     parser.add_argument("--transformer-steps", type=int, default=transformer.STEPS)
+    parser.add_argument("--autoencoder-batch-size", type=int, default=autoencoder.BATCH_SIZE)
     parser.add_argument("--batch-size", type=int, default=transformer.BATCH_SIZE, help="the DiT's")
     parser.add_argument("--licence", default="unknown", help="of the weights, as the hub spells it")
     parser.add_argument("--default-cfg-scale", type=float, default=2.0, help="default 2")
@@ -45,8 +46,24 @@ def trained_vae(
     if options.vae is not None:
         return Path(options.vae)
     schedule = Schedule(options.autoencoder_steps, autoencoder.LEARNING_RATE, seed=options.seed)
-    autoencoder.train(photographs, schedule, autoencoder.BATCH_SIZE, options.run, accelerator)
+    batch_size = options.autoencoder_batch_size
+    autoencoder.train(photographs, schedule, batch_size, options.run, accelerator)
     return Path(options.run / "vae")
+
+
+def check(options: argparse.Namespace, accelerator: Accelerator) -> None:
+    """See early what would otherwise end a long training.
+
+    Raises:
+        ValueError: a batch does not divide into the processes, or there is no autoencoder.
+    """
+    share(options.batch_size, accelerator)
+    if options.vae is None:
+        share(options.autoencoder_batch_size, accelerator)
+    elif not (options.vae / "config.json").is_file():
+        raise ValueError(f"--vae {options.vae} holds no config.json of an autoencoder")
+    else:
+        trained_autoencoder(options.vae)
 
 
 def main() -> None:
@@ -59,6 +76,7 @@ def main() -> None:
 def train(options: argparse.Namespace) -> None:
     options.run = options.run or options.out.with_name(options.out.name + ".run")
     accelerator = accelerator_of(options)
+    check(options, accelerator)
     photographs = load_photographs(options.data, options.image_size)
     vae = trained_vae(photographs, options, accelerator)
     images, labels = photographs.part(held_out=False)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from model.train.autoencoder import to_unit_range
 from model.train.options import accelerator_of, training_parser
 from model.train.photographs import Photographs, load_photographs
-from model.train.trainer import Loss, Schedule, Trainer
+from model.train.trainer import Loss, Schedule, Trainer, share
 
 LARGEST_SHIFT = 4  # pixels
 
@@ -117,7 +117,7 @@ def train(
     trainer = Trainer(classifier, schedule, out / "classifier.state.pt", accelerator)
     trainer.resume()
     here, of_here = images.to(trainer.device), labels.to(trainer.device)
-    return trainer.run(classification_loss(here, of_here, trainer.share(batch_size)))
+    return trainer.run(classification_loss(here, of_here, share(batch_size, trainer.accelerator)))
 
 
 def load_classifier(path: Path) -> Classifier:

@@ -112,6 +112,7 @@ def main() -> None:
     whole = judge.measure("all held-out", images, labels)
     rebuilt = reconstruct(vae, images)
     facts = {
+        "model": checkpoint.name,
         "model_digest": checkpoint.digest,
         "held_out_photographs": len(images),
         "classifier_accuracy": whole.agreement,
@@ -119,7 +120,7 @@ def main() -> None:
         "autoencoder_ssim": ssim(rebuilt, images),
         "copy_distance": judge.copy_distance,
     }
-    print(f"model {checkpoint.name}: " + json.dumps(facts, indent=1) + "\n")
+    print(json.dumps(facts, indent=1) + "\n")
     rows = evaluate(judge, checkpoint, vae, [sampling_from(text) for text in options.samplings])
     table = [asdict(row) | {"spread": row.spread} for row in rows]
     options.json.write_text(json.dumps(facts | {"rows": table}, indent=1) + "\n", encoding="utf-8")

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
-from safetensors.torch import load_file
 from torch import Tensor
 
 from model.diffusion import NoiseSchedule
@@ -45,20 +44,21 @@ def averaged_dit(run: Path) -> DiT:
     state_file = run / "transformer.state.pt"
     state: dict[str, Tensor] = torch.load(state_file, weights_only=True, map_location="cpu")["ema"]
     facts: dict[str, Any] = json.loads((run / "transformer.json").read_text())
-    rows = len(state["y_embedder.embedding_table.weight"])
-    dit = DiT(num_classes=rows - 1, downscale_freq_shift=DOWNSCALE_FREQ_SHIFT, **facts)
+    dit = DiT(downscale_freq_shift=DOWNSCALE_FREQ_SHIFT, **facts)
     dit.load_state_dict(state)
     return dit.eval().requires_grad_(False)
 
 
 def trained_autoencoder(folder: Path) -> AutoencoderKL:
-    """The autoencoder in diffusers' layout; unlike from_pretrained, its config names no folder.
+    """The autoencoder in diffusers' layout; unlike from_pretrained's own, its config names no folder.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no autoencoder.
     """
-    vae = AutoencoderKL.from_config(json.loads((folder / "config.json").read_text()))
-    vae.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+    loaded = AutoencoderKL.from_pretrained(folder)
+    config = {name: value for name, value in loaded.config.items() if not name.startswith("_")}
+    vae = AutoencoderKL.from_config(config)
+    vae.load_state_dict(loaded.state_dict())
     return vae.eval()
 
 
@@ -126,6 +126,7 @@ def main() -> None:
     parser = command_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--vae", type=Path, help="the autoencoder's folder: default RUN/vae")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--synonyms", type=Path, help="JSON map: class name -> list of names")
     parser.add_argument("--licence", default="unknown", help="of the weights, as the hub spells it")
@@ -134,7 +135,7 @@ def main() -> None:
     synonyms = json.loads(options.synonyms.read_text()) if options.synonyms else {}
     names = {name: synonyms.get(name, []) for name in class_names(options.data)}
     dit = averaged_dit(options.run)
-    vae = trained_autoencoder(options.run / "vae")
+    vae = trained_autoencoder(options.vae or options.run / "vae")
     export(
         dit,
         vae,

@@ -21,6 +21,10 @@ COPY_QUANTILE = 0.95
 reconstructions are to their own."""
 
 
+LEAST_SPREAD = 1e-3
+"""In levels: what photographs that are all the same are taken to differ by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What was measured on one set of pictures.
@@ -79,7 +83,9 @@ class Judge:
             copies=float((away <= self.copy_distance).double().mean()),
             seconds=seconds,
             by_class=dict(zip(self.class_names, shares)),
-            spread_by_class={name: spreads[name] / self._spreads[name] for name in spreads},
+            spread_by_class={
+                each: spreads[each] / max(self._spreads[each], LEAST_SPREAD) for each in spreads
+            },
         )
 
     def measure_generated(self, checkpoint: Checkpoint, sampling: Sampling) -> Figures:
@@ -107,17 +113,21 @@ class Judge:
 
 
 def balanced(labels: Tensor, num_classes: int, each: int) -> Tensor:
-    """Indices of ``each`` photographs of every class, evenly spread over its frames.
+    """Indices of ``each`` photographs of every class, or all, evenly spread over its frames.
 
     Raises:
-        ValueError: a class has no photograph in this part.
+        ValueError: a class has fewer than two in this part, which have no distance between them.
     """
     chosen = []
     for label in range(num_classes):
         places = (labels == label).nonzero().flatten()
-        if not len(places):
-            raise ValueError(f"class {label} has no photograph held out: that takes ten of a kind")
-        chosen.append(places[torch.linspace(0, len(places) - 1, each).round().long()])
+        count = min(each, len(places))
+        if count < 2:
+            raise ValueError(
+                f"class {label} has {count} photographs in a part, must be 2 or more; a tenth of"
+                " each run of names is held out"
+            )
+        chosen.append(places[torch.linspace(0, len(places) - 1, count).round().long()])
     return torch.cat(chosen)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
+
+LONGEST_WAIT = timedelta(hours=6)
+"""How long processes wait for the first of them, which encodes all photographs."""
 
 
 def command_parser(description: str | None) -> argparse.ArgumentParser:
@@ -42,4 +46,5 @@ def accelerator_of(options: argparse.Namespace) -> Accelerator:
     """The devices and processes that the options and ``accelerate launch`` name."""
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    return Accelerator(cpu=options.cpu)
+    patience = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    return Accelerator(cpu=options.cpu, kwargs_handlers=[patience])

@@ -24,11 +24,14 @@ from model.train.generate import Sampling
 from model.train.judge import Figures
 from model.train.options import command_parser
 
-PAGE = """# The bundled model in figures
+PAGE = """# {model}: the model in figures
 
 Written by `python -m model.train.report`, from what `python -m model.train.evaluate` measured; the
-[model card](../model/bundled/README.md) says on which machine, with which command and what the columns
-mean.
+model's card says on which machine and with which command. Agreement is the share of pictures that a
+classifier of photographs takes for the class asked for; the Fréchet distance is between its features of
+the pictures and of held-out photographs, as many of each. Spread is how far a class's pictures differ from
+each other, over the same of photographs: the mean of all classes, and the class where it is least. Nearest
+is the median distance to the nearest photograph trained on, in levels of 255.
 
 The classifier that judges is right on {classifier_accuracy:.2%} of {held_out_photographs} held-out
 photographs. The autoencoder rebuilds these at {autoencoder_psnr_db:.2f} dB PSNR and

@@ -43,6 +43,18 @@ class Schedule:
         return self.learning_rate * warmup * max(0.0, 1.0 - step / self.steps)
 
 
+def share(batch_size: int, accelerator: Accelerator) -> int:
+    """This process's part of a batch.
+
+    Raises:
+        ValueError: the processes do not divide it.
+    """
+    processes = int(accelerator.num_processes)
+    if batch_size % processes:
+        raise ValueError(f"a batch of {batch_size} does not divide into {processes} processes")
+    return batch_size // processes
+
+
 class Trainer(Generic[Trained]):
     """One module under AdamW with an exponential moving average of its weights."""
 
@@ -71,25 +83,15 @@ class Trainer(Generic[Trained]):
     def device(self) -> torch.device:
         return torch.device(self.accelerator.device)
 
-    def share(self, batch_size: int) -> int:
-        """This process's part of a batch.
-
-        Raises:
-            ValueError: the processes do not divide it.
-        """
-        processes = int(self.accelerator.num_processes)
-        if batch_size % processes:
-            raise ValueError(
-                f"--batch-size is {batch_size}, must be a multiple of the number of processes,"
-                f" {processes}"
-            )
-        return batch_size // processes
+    @property
+    def done(self) -> bool:
+        return self.step >= self.schedule.steps
 
     def resume(self) -> None:
         """Take up the state that an earlier run left on disk, if there is one."""
         if not self.state_file.exists():
             return
-        state = torch.load(self.state_file, weights_only=True, map_location=self.device)
+        state = torch.load(self.state_file, weights_only=True, map_location="cpu")
         self.module.load_state_dict(state["module"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -120,7 +122,7 @@ class Trainer(Generic[Trained]):
         generator = torch.Generator(self.device)
         means: dict[str, Tensor] = {}
         began, first = time.monotonic(), self.step
-        while self.step < self.schedule.steps:
+        while not self.done:
             generator.manual_seed(self._seed())
             torch.manual_seed(self._seed())
             losses = loss(self._called, generator)
@@ -131,7 +133,7 @@ class Trainer(Generic[Trained]):
             if self.step % log_every == 0:
                 self._report(means, (time.monotonic() - began) / (self.step - first))
                 means = {}
-            if self.step % save_every == 0 or self.step == self.schedule.steps:
+            if self.step % save_every == 0 or self.done:
                 self.save()
         self.accelerator.wait_for_everyone()
         return self.ema.cpu()

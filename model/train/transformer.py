@@ -8,10 +8,12 @@ autoencoder may be any AutoencoderKL, and the DiT of any of the paper's sizes.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -24,7 +26,7 @@ from model.dit import WIDTHS, DiT
 from model.train.autoencoder import to_unit_range
 from model.train.options import accelerator_of, training_parser
 from model.train.photographs import load_photographs
-from model.train.trainer import Loss, Schedule, Trainer
+from model.train.trainer import Loss, Schedule, Trainer, share
 
 DOWNSCALE_FREQ_SHIFT = 1
 """diffusers' timestep frequencies, so that its DiTPipeline computes what the DiT has learnt."""
@@ -77,19 +79,30 @@ def training_latents(
 ) -> Tensor:
     """Latents (N, 2, C, s, s) of uint8 (N, 3, S, S) photographs: as they are, and mirrored.
 
-    They are kept in ``cache``, and encoded anew when the autoencoder is younger than that.
+    They are kept in ``cache``, for these photographs and this autoencoder alone.
     """
     with accelerator.main_process_first():
-        weights = max(vae_folder.iterdir(), key=lambda path: path.stat().st_mtime)
-        if cache.exists() and cache.stat().st_mtime > weights.stat().st_mtime:
-            latents: Tensor = torch.load(cache, weights_only=True)
-            return latents
         vae = AutoencoderKL.from_pretrained(vae_folder).eval().to(accelerator.device)
+        key = digest([images, *vae.state_dict().values()])
+        if cache.exists():
+            kept: dict[str, Any] = torch.load(cache, weights_only=True)
+            if kept["key"] == key:
+                return cast(Tensor, kept["latents"])
         print(f"encoding {len(images)} photographs, as they are and mirrored", flush=True)
         latents = torch.stack([encode(vae, images), encode(vae, images.flip(3))], dim=1)
         cache.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(latents, cache)
+        fresh = cache.with_suffix(".tmp")
+        torch.save({"key": key, "latents": latents}, fresh)
+        fresh.replace(cache)
     return latents
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """A hash of the tensors' bytes."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        hashed.update(tensor.cpu().contiguous().numpy().data)
+    return hashed.hexdigest()
 
 
 def diffusion_loss(latents: Tensor, labels: Tensor, batch_size: int) -> Loss:
@@ -144,18 +157,30 @@ def train(
     """Train, or go on training, on latents (N, M, C, s, s) and labels (N,); the averaged DiT.
 
     ``out`` gets the trainer's state and the network's configuration, ``transformer.json``.
+
+    Raises:
+        ValueError: ``out`` holds the state of another network.
     """
     torch.manual_seed(schedule.seed)
     _, _, channels, side, _ = latents.shape
     dit = new_dit(network, (channels, side, side), int(labels.max()) + 1)
     trainer = Trainer(dit, schedule, out / "transformer.state.pt", accelerator)
-    if trainer.accelerator.is_main_process:
-        facts = NETWORKS[network] | {"in_channels": channels, "input_size": side}
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "transformer.json").write_text(json.dumps(facts) + "\n")
+    facts = NETWORKS[network] | {"in_channels": channels, "input_size": side}
+    with trainer.accelerator.main_process_first():
+        _claim(out / "transformer.json", facts | {"num_classes": dit.num_classes})
     trainer.resume()
     here, of_here = latents.to(trainer.device), labels.to(trainer.device)
-    return trainer.run(diffusion_loss(here, of_here, trainer.share(batch_size)))
+    return trainer.run(diffusion_loss(here, of_here, share(batch_size, trainer.accelerator)))
+
+
+def _claim(file: Path, facts: dict[str, Any]) -> None:
+    """Write the network's configuration, or see that what is there is the same."""
+    if file.exists():
+        if json.loads(file.read_text()) != facts:
+            raise ValueError(f"{file.parent} holds a run of another network: {file.read_text()}")
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(facts) + "\n")
 
 
 def main() -> None:
