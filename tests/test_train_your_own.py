@@ -20,9 +20,6 @@ from tests.pictures import paint
 from tests.processes import answers, free_port, process
 
 ROOT = Path(__file__).parent.parent
-ONE_THREAD = ("--cpu", "--threads", 1)
-"""Several wait for each other wherever a machine has anything else to do."""
-
 LEVELS = {"Fig": 40, "Lime": 120, "Plum": 200}
 """The grey level of each class's disc."""
 
@@ -36,8 +33,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(launcher: list[str], *arguments: object) -> str:
-    command = [sys.executable, "-m", *launcher, *map(str, arguments)]
+def train(launcher: list[str], data: Path, out: Path, *steps: object) -> str:
+    """What the recipe said. One thread: several wait for each other on a machine that is busy."""
+    common = ["--data", data, "--out", out, "--image-size", 32, "--cpu", "--threads", 1]
+    command = [sys.executable, "-m", *launcher, *map(str, (*common, *steps))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -66,21 +65,11 @@ def served(folder: Path) -> Iterator[httpx.Client]:
 @pytest.mark.slow
 def test_a_folder_of_photographs_becomes_a_service(data: Path, tmp_path: Path) -> None:
     steps = ("--autoencoder-steps", 300, "--transformer-steps", 800, "--batch-size", 32)
-    arguments = (
-        "--data",
-        data,
-        "--out",
-        tmp_path / "model",
-        "--image-size",
-        32,
-        *ONE_THREAD,
-        *steps,
-    )
-    said = train(["model.train"], *arguments)
-    assert f"DIT_MODEL={tmp_path / 'model'} make run" in said
-    assert "resumed at step 800 of 800" in train(["model.train"], *arguments)
+    folder = tmp_path / "model"
+    assert f"DIT_MODEL={folder} make run" in train(["model.train"], data, folder, *steps)
+    assert "resumed at step 800 of 800" in train(["model.train"], data, folder, *steps)
 
-    with served(tmp_path / "model") as client:
+    with served(folder) as client:
         listed = client.get("/classes").json()
         assert [each["name"] for each in listed] == sorted(LEVELS)
         drawn = {
@@ -98,17 +87,7 @@ def test_two_processes_train_together(data: Path, tmp_path: Path) -> None:
     launcher = ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
     launcher += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "-m"]
     steps = ("--autoencoder-steps", 3, "--transformer-steps", 3, "--batch-size", 8)
-    arguments = (
-        "--data",
-        data,
-        "--out",
-        tmp_path / "model",
-        "--image-size",
-        32,
-        *ONE_THREAD,
-        *steps,
-    )
-    train([*launcher, "model.train"], *arguments)
+    train([*launcher, "model.train"], data, tmp_path / "model", *steps)
     state = torch.load(tmp_path / "model.run" / "transformer.state.pt", weights_only=True)
     assert state["step"] == 3
     assert (tmp_path / "model" / "model_index.json").exists()
