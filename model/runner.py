@@ -278,9 +278,9 @@ class ModelRunner:
         for seed in range(count):
             trajectory = plan_trajectory(
                 self.checkpoint.schedule,
-                class_label=seed % self.checkpoint.dit.num_classes,
+                class_label=0,
                 cfg_scale=1.0,
-                num_sampling_steps=2,
+                num_sampling_steps=2 + seed % 64,  # timesteps of their own, as in a mixed tick
                 sampler="ddpm",
                 seed=seed,
             )

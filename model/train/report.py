@@ -91,7 +91,7 @@ def _by_guidance(axes: Axes, measured: Sequence[Measured]) -> None:
     shares.plot(scales, [100 * each.figures.agreement for each in chosen], "s--", color="tab:red")
     shares.set_ylabel("agreement, % (dashed)")
     axes.set_xlabel("cfg_scale")
-    axes.legend()
+    axes.legend(loc="center right")
 
 
 def _by_steps(axes: Axes, measured: Sequence[Measured]) -> None:
@@ -105,7 +105,7 @@ def _by_steps(axes: Axes, measured: Sequence[Measured]) -> None:
         _line(axes, chosen, lambda each: each.sampling.steps, sampler)
     axes.set_xscale("log")
     axes.set_xlabel(f"num_sampling_steps, at cfg_scale {cfg_scale:g}")
-    axes.legend()
+    axes.legend(loc="center right")
 
 
 def _line(
