@@ -22,14 +22,14 @@ class Conditioning:
 
     Args:
         embed: timesteps and labels -> the network's conditioning (N, D).
-        vectors: that -> all vectors, each (N, 1, D); a row must not depend on those beside it.
+        vectors: that -> all vectors (N, V, 1, D); a row must not depend on those beside it.
         kept: pairs that are kept; the ones asked for longest ago go first.
     """
 
     def __init__(
         self,
         embed: Callable[[Tensor, Tensor], Tensor],
-        vectors: Callable[[Tensor], Sequence[Tensor]],
+        vectors: Callable[[Tensor], Tensor],
         *,
         kept: int,
     ) -> None:
@@ -44,27 +44,26 @@ class Conditioning:
 
     def foresee(self, pairs: Iterable[Pair]) -> None:
         """Compute what is missing of these pairs, in one product."""
-        missing = [pair for pair in dict.fromkeys(pairs) if pair not in self._kept]
-        if missing:
-            self._kept.update(self._computed(missing))
-            self._forget()
+        self._complete(pairs)
+        self._forget()
 
     def __call__(self, t: Tensor, y: Tensor) -> Sequence[Tensor]:
         pairs = list(zip(t.tolist(), y.tolist()))
-        missing = [pair for pair in dict.fromkeys(pairs) if pair not in self._kept]
-        if missing:
-            self._kept.update(self._computed(missing))
+        self._complete(pairs)
         for pair in pairs:
             self._kept.move_to_end(pair)
         vectors = torch.stack([self._kept[pair] for pair in pairs]).unbind(1)  # each (N, 1, D)
         self._forget()
         return vectors
 
-    def _computed(self, pairs: list[Pair]) -> dict[Pair, Tensor]:
-        timesteps, labels = zip(*pairs)
+    def _complete(self, pairs: Iterable[Pair]) -> None:
+        missing = [pair for pair in dict.fromkeys(pairs) if pair not in self._kept]
+        if not missing:
+            return
+        timesteps, labels = zip(*missing)
         c = self._embed(torch.tensor(timesteps), torch.tensor(labels))
-        rows = torch.stack(tuple(self._vectors(c)), dim=1).unbind(0)  # each (V, 1, D)
-        return {pair: row.clone() for pair, row in zip(pairs, rows)}
+        rows = self._vectors(c).unbind(0)  # each (V, 1, D)
+        self._kept.update({pair: row.clone() for pair, row in zip(missing, rows)})
 
     def _forget(self) -> None:
         while len(self._kept) > self._limit:

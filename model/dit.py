@@ -34,15 +34,20 @@ __all__ = [
 LATENT_CHANNELS = 4
 
 
-def split_modulation(product: Tensor, hidden_size: int) -> Sequence[Tensor]:
-    """adaLN's product (N, V D) -> V vectors (N, 1, D): shift, 1 + scale, gate, and so on in turn.
+def modulation_vectors(product: Tensor, hidden_size: int) -> Tensor:
+    """adaLN's product (N, V D) -> its vectors (N, V, 1, D): shift, 1 + scale, gate, and so on in turn.
 
     The scales stand at 1, 4, 7, ... in a block (shift, scale, gate, twice), in the final layer
     (shift, scale) and in all of them side by side. The product itself is changed.
     """
     vectors = product.view(len(product), -1, 1, hidden_size)
     vectors[:, 1::3] += 1
-    return vectors.unbind(1)
+    return vectors
+
+
+def split_modulation(product: Tensor, hidden_size: int) -> Sequence[Tensor]:
+    """`modulation_vectors`, one by one, each (N, 1, D)."""
+    return modulation_vectors(product, hidden_size).unbind(1)
 
 
 class Modulation(nn.Sequential):

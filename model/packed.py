@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.conditioning import Conditioning
-from model.dit import DiT, DiTBlock, split_modulation
+from model.dit import DiT, DiTBlock, modulation_vectors
 from model.embedders import PatchEmbed, TabulatedTimesteps
 
 ROWS_HINT = 64
@@ -140,9 +140,9 @@ def _conditioning(dit: DiT, timesteps: int, kept: int) -> Conditioning:
     embed_timesteps = TabulatedTimesteps(dit.t_embedder, timesteps)
     product = PackedLinear(*dit.give_up_modulations())
 
-    def vectors(c: Tensor) -> Sequence[Tensor]:
+    def vectors(c: Tensor) -> Tensor:
         # In fp64, for fp32's exp differs in its last bit between the ends and the middle of a tensor.
-        return split_modulation(product(F.silu(c.double()).to(c.dtype)), hidden_size)
+        return modulation_vectors(product(F.silu(c.double()).to(c.dtype)), hidden_size)
 
     def embed(t: Tensor, y: Tensor) -> Tensor:
         embedded: Tensor = embed_timesteps(t) + dit.y_embedder(y)

@@ -33,9 +33,10 @@ class Counted:
     def _embed(t: Tensor, y: Tensor) -> Tensor:
         return torch.stack([t, y.float()], dim=1)
 
-    def _vectors(self, c: Tensor) -> Sequence[Tensor]:
+    def _vectors(self, c: Tensor) -> Tensor:
         self.products.append([(t, y) for t, y in c.tolist()])
-        return [(c[:, i : i + 1, None] + 10 * i).expand(-1, 1, WIDTH) for i in (0, 1)]
+        both = c + torch.tensor([0.0, 10.0])
+        return both[:, :, None, None].expand(-1, 2, 1, WIDTH)
 
 
 def test_every_row_gets_the_vectors_of_its_own_pair() -> None:

@@ -51,6 +51,12 @@ def to_unit_range(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1.0
 
 
+def mirror_half(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures (N, C, S, S), each mirrored with a chance of one half."""
+    draws = torch.rand(len(pixels), generator=generator, device=generator.device)
+    return torch.where((draws < 0.5)[:, None, None, None], pixels.flip(3), pixels)
+
+
 class Reconstruction(nn.Module):
     """An autoencoder and its loss: pixels (N, 3, S, S) in -1 .. 1 -> the loss, whole and in terms."""
 
@@ -120,11 +126,8 @@ def train(
     here, part = images.to(trainer.device), share(batch_size, trainer.accelerator)
 
     def loss(reconstruction: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-        device = generator.device
-        chosen = torch.randint(len(here), (part,), generator=generator, device=device)
-        pixels = to_unit_range(here[chosen])
-        flipped = torch.rand(part, generator=generator, device=device) < 0.5
-        pixels = torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
+        chosen = torch.randint(len(here), (part,), generator=generator, device=generator.device)
+        pixels = mirror_half(to_unit_range(here[chosen]), generator)
         losses: dict[str, Tensor] = reconstruction(pixels)
         return losses
 

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.train.autoencoder import to_unit_range
+from model.train.autoencoder import mirror_half, to_unit_range
 from model.train.options import accelerator_of, training_parser
 from model.train.photographs import Photographs, load_photographs
 from model.train.trainer import Loss, Schedule, Trainer, share
@@ -63,11 +63,9 @@ def classification_loss(images: Tensor, labels: Tensor, batch_size: int) -> Loss
     """Return the trainer's loss: cross-entropy on mirrored and shifted photographs."""
 
     def loss(classifier: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-        device = generator.device
-        chosen = torch.randint(len(images), (batch_size,), generator=generator, device=device)
-        pixels = _shifted(to_unit_range(images[chosen]), generator)
-        flipped = torch.rand(batch_size, generator=generator, device=device) < 0.5
-        pixels = torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
+        batch = (batch_size,)
+        chosen = torch.randint(len(images), batch, generator=generator, device=generator.device)
+        pixels = mirror_half(_shifted(to_unit_range(images[chosen]), generator), generator)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast(pixels.device.type, torch.bfloat16):
             logits = classifier(pixels)
