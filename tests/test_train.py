@@ -20,7 +20,7 @@ from model.checkpoint import load_checkpoint
 from model.train import autoencoder, classifier, evaluate, export, measures, report, transformer
 from model.train.judge import balanced
 from model.train.photographs import load_photographs
-from model.train.trainer import Loss, Schedule, Trainer
+from model.train.trainer import MATRIX_RATE, Loss, Schedule, Trainer
 from tests.pictures import paint
 
 CPU = torch.device("cpu")
@@ -92,8 +92,10 @@ def noisy_network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 1))
 
 
-def trainer(schedule: Schedule, state_file: Path) -> Trainer[nn.Module]:
-    return Trainer(noisy_network(), schedule, state_file, Accelerator(cpu=True))
+def trainer(schedule: Schedule, state_file: Path, *, muon: bool = False) -> Trainer[nn.Module]:
+    network = noisy_network()
+    matrices = [weight for weight in network.parameters() if muon and weight.ndim == 2]
+    return Trainer(network, schedule, state_file, Accelerator(cpu=True), matrices)
 
 
 def noisy_loss(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
@@ -114,14 +116,17 @@ def interrupted_after(steps: int) -> Loss:
     return loss
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, muon: bool
+) -> None:
     schedule = Schedule(steps=9, learning_rate=1e-2, warmup_steps=3)
-    whole = trainer(schedule, tmp_path / "whole.pt")
+    whole = trainer(schedule, tmp_path / "whole.pt", muon=muon)
     whole.run(noisy_loss)
-    first = trainer(schedule, tmp_path / "parts.pt")
+    first = trainer(schedule, tmp_path / "parts.pt", muon=muon)
     with pytest.raises(KeyboardInterrupt):
         first.run(interrupted_after(7), save_every=5)
-    second = trainer(schedule, tmp_path / "parts.pt")
+    second = trainer(schedule, tmp_path / "parts.pt", muon=muon)
     second.resume()
     assert second.step == 5
     second.run(noisy_loss)
@@ -146,6 +151,28 @@ def test_the_average_follows_the_weights(tmp_path: Path) -> None:
         average = decay * average + (1 - decay) * weights
     torch.testing.assert_close(next(averaged.ema.parameters()), average)
     assert not averaged.ema.training
+
+
+def test_muon_moves_a_matrix_as_far_in_every_direction_and_adamw_the_rest(tmp_path: Path) -> None:
+    rate = 1e-2
+    schedule = Schedule(steps=1, learning_rate=rate, warmup_steps=1)
+    of_both = trainer(schedule, tmp_path / "state.pt", muon=True)
+    before = [weight.detach().clone() for weight in of_both.module.parameters()]
+    of_both.run(noisy_loss)
+    moves = [now.detach() - then for now, then in zip(of_both.module.parameters(), before)]
+    for matrix in (moves[0], moves[2]):  # (8, 4) and (1, 8)
+        step = MATRIX_RATE * rate * 0.2 * math.sqrt(max(matrix.shape))
+        lengths = torch.linalg.svdvals(matrix) / step
+        assert 0.6 < lengths.min() <= lengths.max() < 1.3
+    torch.testing.assert_close(moves[3].abs(), torch.tensor([rate]), rtol=1e-3, atol=0)
+
+
+def test_muon_has_the_products_over_tokens() -> None:
+    dit = transformer.new_dit("small", (4, 4, 4), num_classes=3)
+    names = {id(weight): name for name, weight in dit.named_parameters()}
+    chosen = [names[id(weight)] for weight in transformer.block_matrices(dit)]
+    layers = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    assert chosen == [f"blocks.{block}.{layer}.weight" for block in range(8) for layer in layers]
 
 
 # autoencoder

@@ -61,6 +61,12 @@ def new_dit(network: str, latent_shape: tuple[int, int, int], num_classes: int) 
     )
 
 
+def block_matrices(dit: DiT) -> list[nn.Parameter]:
+    """The weights of attention and MLP, by which every token is multiplied: Muon's."""
+    weights = dit.blocks.named_parameters()
+    return [weight for name, weight in weights if weight.ndim == 2 and "adaLN" not in name]
+
+
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """uint8 (N, 3, S, S) -> the posterior means, as the DiT sees them: fp32 (N, C, s, s), on the CPU."""
@@ -164,7 +170,8 @@ def train(
     torch.manual_seed(schedule.seed)
     _, _, channels, side, _ = latents.shape
     dit = new_dit(network, (channels, side, side), int(labels.max()) + 1)
-    trainer = Trainer(dit, schedule, out / "transformer.state.pt", accelerator)
+    state_file = out / "transformer.state.pt"
+    trainer = Trainer(dit, schedule, state_file, accelerator, block_matrices(dit))
     facts = NETWORKS[network] | {"in_channels": channels, "input_size": side}
     with trainer.accelerator.main_process_first():
         _claim(out / "transformer.json", facts | {"num_classes": dit.num_classes})
