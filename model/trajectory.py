@@ -53,19 +53,30 @@ def plan_trajectory(
 ) -> Trajectory:
     """Plan one image.
 
-    Guidance applies where the timestep, as a share of the noise range from 0 (picture) to 1 (pure
-    noise), lies in ``guidance_interval``, both ends included (Kynkaanniemi et al. 2024, arXiv
-    2404.07724). At ``cfg_scale`` 1 guidance changes nothing and takes no row.
-
     Raises:
         ValueError: the sampler is unknown or the step count out of range.
     """
     table = sampler_table(schedule, sampler, num_sampling_steps)
+    guided = guided_steps(schedule, table, cfg_scale, guidance_interval)
+    rows = tuple(2 if each else 1 for each in guided)
+    return Trajectory(class_label, cfg_scale, seed, table, rows)
+
+
+def guided_steps(
+    schedule: NoiseSchedule,
+    table: SamplerTable,
+    cfg_scale: float,
+    guidance_interval: tuple[float, float],
+) -> list[bool]:
+    """Whether each step is guided.
+
+    Guidance applies where the timestep, as a share of the noise range from 0 (picture) to 1 (pure
+    noise), lies in ``guidance_interval``, both ends included (Kynkaanniemi et al. 2024, arXiv
+    2404.07724). At ``cfg_scale`` 1 it changes nothing and takes no row.
+    """
     low, high = guidance_interval
     shares = (table.timesteps / (schedule.num_train_timesteps - 1)).tolist()
-    guided = cfg_scale != 1.0
-    rows = tuple(2 if guided and low <= share <= high else 1 for share in shares)
-    return Trajectory(class_label, cfg_scale, seed, table, rows)
+    return [cfg_scale != 1.0 and low <= share <= high for share in shares]
 
 
 def seed_of_image(seed: int, index: int) -> int:

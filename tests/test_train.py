@@ -340,9 +340,22 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
 
     judged = ("--classifier", out / "classifier.safetensors", "--json", tmp_path / "figures.json")
     model = ("--model", folder, "--vae", folder / "vae", "--each", 2, "--device", "cpu")
-    run(monkeypatch, "evaluate", "--data", data, *judged, *model, "ddpm:2:1.5", "ddim:2:1")
+    run(
+        monkeypatch,
+        "evaluate",
+        "--data",
+        data,
+        *judged,
+        *model,
+        "ddpm:2:1.5",
+        "ddim:2:1",
+        "ddim:2:3:.4-.6",
+    )
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert [row["name"] for row in figures["rows"][-2:]] == ["ddpm 2 cfg 1.5", "ddim 2 cfg 1"]
+    names = [row.pop("name") for row in figures["rows"][3:]]
+    assert names == ["ddpm 2 cfg 1.5", "ddim 2 cfg 1", "ddim 2 cfg 3 in 0.4..0.6"]
+    _, unguided, between = [row | {"seconds": 0} for row in figures["rows"][3:]]
+    assert between == unguided, "two steps, at 1 and 0, lie outside 0.4..0.6"
     assert all(0 <= row["agreement"] <= 1 for row in figures["rows"])
     assert figures["rows"][1]["nearest"] == 0, "photographs trained on are among themselves"
     run(monkeypatch, "report", tmp_path / "figures.json", "--page", tmp_path / "page.md")

@@ -3,7 +3,8 @@
     python -m model.train.evaluate --data PHOTOGRAPHS --classifier RUN/classifier.safetensors \\
         --model FOLDER --vae FOLDER/vae --json FIGURES.json ddim:50:1.5 dpmpp_2m:20:1.5
 
-For each SAMPLER:STEPS:CFG_SCALE it draws the same number of pictures of every class and gives
+For each SAMPLER:STEPS:CFG_SCALE, with :LOW-HIGH behind it for a guidance interval, it draws the same
+number of pictures of every class and gives
 
 - agreement: the share that the classifier takes for the class asked for;
 - the Frechet distance between the classifier's features of the pictures and of held-out photographs
@@ -75,13 +76,14 @@ def evaluate(
 
 
 def sampling_from(text: str) -> Sampling:
-    """Read SAMPLER:STEPS:CFG_SCALE.
+    """Read SAMPLER:STEPS:CFG_SCALE or SAMPLER:STEPS:CFG_SCALE:LOW-HIGH.
 
     Raises:
         ValueError: it is not spelled so.
     """
-    sampler, steps, cfg_scale = text.split(":")
-    return Sampling(sampler, int(steps), float(cfg_scale))
+    sampler, steps, cfg_scale, *interval = text.split(":")
+    low, high = (interval or ["0-1"])[0].split("-")
+    return Sampling(sampler, int(steps), float(cfg_scale), (float(low), float(high)))
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -95,7 +97,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--each", type=int, default=20, help="pictures a class")
     parser.add_argument("--json", type=Path, required=True, help="file for the figures")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("samplings", nargs="+", metavar="SAMPLER:STEPS:CFG_SCALE")
+    parser.add_argument("samplings", nargs="+", metavar="SAMPLER:STEPS:CFG_SCALE[:LOW-HIGH]")
     return parser
 
 

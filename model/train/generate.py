@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from model.checkpoint import Checkpoint
 from model.diffusion import SamplerTable, advance, sampler_table
 from model.dit import DiT
-from model.trajectory import ImageNoise
+from model.trajectory import ImageNoise, guided_steps
 
 BATCH = 71
 
@@ -22,33 +23,41 @@ class Sampling:
     sampler: str = "ddim"
     steps: int = 50
     cfg_scale: float = 1.5
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
 
     def __str__(self) -> str:
-        return f"{self.sampler} {self.steps} cfg {self.cfg_scale:g}"
+        everywhere = self.guidance_interval == (0.0, 1.0)
+        where = "" if everywhere else " in {:g}..{:g}".format(*self.guidance_interval)
+        return f"{self.sampler} {self.steps} cfg {self.cfg_scale:g}{where}"
 
 
 def generate(checkpoint: Checkpoint, labels: Tensor, sampling: Sampling, seed: int = 0) -> Tensor:
     """Return uint8 pictures (N, 3, S, S) of the classes (N,); the i-th has the seed ``seed + i``."""
-    table = sampler_table(checkpoint.schedule, sampling.sampler, sampling.steps)
+    schedule = checkpoint.schedule
+    table = sampler_table(schedule, sampling.sampler, sampling.steps)
+    guided = guided_steps(schedule, table, sampling.cfg_scale, sampling.guidance_interval)
+    scales = [sampling.cfg_scale if each else 1.0 for each in guided]
     pictures = []
     for begin in range(0, len(labels), BATCH):
         part = labels[begin : begin + BATCH]
-        latents = _denoise(checkpoint.dit, part, table, sampling.cfg_scale, seed + begin)
+        latents = _denoise(checkpoint.dit, part, table, scales, seed + begin)
         decoded, _ = checkpoint.vae.decode(latents)  # (n, S, S, 3)
         pictures.append(decoded.permute(0, 3, 1, 2).contiguous().cpu())
     return torch.cat(pictures)
 
 
 @torch.no_grad()
-def _denoise(dit: DiT, labels: Tensor, table: SamplerTable, cfg_scale: float, seed: int) -> Tensor:
+def _denoise(
+    dit: DiT, labels: Tensor, table: SamplerTable, cfg_scales: Sequence[float], seed: int
+) -> Tensor:
     shape = (dit.in_channels, dit.input_size, dit.input_size)
     noises = [ImageNoise(seed + i, shape) for i in range(len(labels))]
     device = dit.pos_embed.device
     x = torch.stack([noise.draw() for noise in noises]).to(device)  # (n, C, s, s)
     x0 = fresh = torch.zeros_like(x)
     labels = labels.to(device)
-    lines = zip(table.timesteps.to(device), table.coefficients.to(device))
-    for step, (timestep, row) in enumerate(lines):
+    lines = zip(table.timesteps.to(device), table.coefficients.to(device), cfg_scales)
+    for step, (timestep, row, cfg_scale) in enumerate(lines):
         output = _answer(dit, x, timestep, labels, cfg_scale)
         if table.draws(step):
             fresh = torch.stack([noise.draw() for noise in noises]).to(device)
