@@ -17,8 +17,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.checkpoint import load_checkpoint
-from model.train import autoencoder, classifier, evaluate, export, measures, report, transformer
+from model.train import (
+    autoencoder,
+    classifier,
+    decoder,
+    evaluate,
+    export,
+    measures,
+    report,
+    transformer,
+)
+from model.train.discriminator import PatchDiscriminator, hinge_loss
 from model.train.judge import balanced
+from model.train.latents import encode, training_latents
 from model.train.photographs import load_photographs
 from model.train.trainer import MATRIX_RATE, Loss, Schedule, Trainer
 from tests.pictures import paint
@@ -197,6 +208,60 @@ def test_standardised_latents_decode_to_the_same_pictures() -> None:
     assert int((after.int() - before.int()).abs().max()) <= 1
 
 
+# the decoder's second training
+
+
+def test_decoder_and_discriminator_learn_from_their_own_loss_alone() -> None:
+    torch.manual_seed(1)
+    rivals = decoder.Rivals(autoencoder.small_autoencoder(32), num_classes=2)
+    latents, pixels = torch.randn(2, 8, 4, 4), torch.rand(2, 3, 32, 32) * 2 - 1
+    losses = rivals(latents, pixels, torch.tensor([0, 1]))
+    of_decoder = list(rivals.decode.parameters())
+    of_discriminator = list(rivals.discriminator.parameters())
+
+    def reached(term: str, weights: list[nn.Parameter]) -> int:
+        gradients = torch.autograd.grad(losses[term], weights, retain_graph=True, allow_unused=True)
+        return sum(gradient is not None for gradient in gradients)
+
+    for term in ("l1", "gradient", "adversarial"):
+        assert reached(term, of_decoder) == len(of_decoder), term
+        assert reached(term, of_discriminator) == 0, term
+    assert reached("discriminator", of_decoder) == 0
+    assert reached("discriminator", of_discriminator) == len(of_discriminator)
+
+
+def test_the_discriminator_learns_which_class_has_which_patches() -> None:
+    torch.manual_seed(1)
+    discriminator = PatchDiscriminator(num_classes=2)
+    stripes = torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(8).expand(1, 3, 32, 32)
+    photographs = torch.cat([stripes, stripes.transpose(2, 3)])
+    labels = torch.tensor([0, 1])
+    optimizer = torch.optim.AdamW(discriminator.parameters(), lr=2e-3)
+    for _ in range(60):
+        swapped = discriminator(photographs.flip(0), labels)
+        loss = hinge_loss(discriminator(photographs, labels), swapped)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    assert loss < 0.1
+
+
+def test_a_second_training_moves_the_decoder_and_leaves_the_latents(tmp_path: Path) -> None:
+    images, labels = random_images(6), torch.tensor([0, 1, 0, 1, 0, 1])
+    torch.manual_seed(1)
+    vae = autoencoder.small_autoencoder(32).eval()
+    vae.register_to_config(scaling_factor=0.5)
+    before = autoencoder.reconstruct(vae, images)
+    latents = torch.stack([encode(vae, images), encode(vae, images.flip(3))], dim=1)
+    schedule, accelerator = Schedule(60, 2e-3, betas=decoder.BETAS), Accelerator(cpu=True)
+    decoder.train(images, latents, labels, vae, schedule, 6, tmp_path, accelerator)
+    written = AutoencoderKL.from_pretrained(tmp_path / decoder.FOLDER).eval()
+    assert torch.equal(encode(written, images), latents[:, 0])
+    after = autoencoder.reconstruct(written, images)
+    assert torch.equal(after, autoencoder.reconstruct(vae, images))
+    assert measures.psnr(after, images) > measures.psnr(before, images) + 3
+
+
 # measures
 
 
@@ -251,22 +316,31 @@ def test_a_balanced_sample_repeats_no_photograph() -> None:
 # the latents
 
 
-def test_latents_are_kept_for_these_photographs_and_this_autoencoder_alone(tmp_path: Path) -> None:
+def test_latents_are_kept_for_these_photographs_and_this_encoder_alone(tmp_path: Path) -> None:
     images, accelerator = random_images(3), Accelerator(cpu=True)
     for seed in (1, 2):
         torch.manual_seed(seed)
-        autoencoder.small_autoencoder(32).save_pretrained(tmp_path / str(seed))
+        vae = autoencoder.small_autoencoder(32)
+        vae.save_pretrained(tmp_path / str(seed))
+    vae.register_to_config(scaling_factor=0.5)
+    vae.save_pretrained(tmp_path / "2 scaled")
+    vae.register_to_config(scaling_factor=1.0)
+    nn.init.normal_(vae.decoder.conv_in.weight)
+    vae.save_pretrained(tmp_path / "2 decoding otherwise")
 
     def latents(pictures: Tensor, vae: str) -> Tensor:
-        return transformer.training_latents(
-            pictures, tmp_path / vae, tmp_path / "latents.pt", accelerator
-        )
+        return training_latents(pictures, tmp_path / vae, tmp_path / "latents.pt", accelerator)
 
     first = latents(images, "1")
     written = (tmp_path / "latents.pt").stat().st_mtime_ns
     assert torch.equal(latents(images, "1"), first)
     assert (tmp_path / "latents.pt").stat().st_mtime_ns == written
-    assert not torch.equal(latents(images, "2"), first)
+    second = latents(images, "2")
+    assert not torch.equal(second, first)
+    written = (tmp_path / "latents.pt").stat().st_mtime_ns
+    assert torch.equal(latents(images, "2 decoding otherwise"), second)
+    assert (tmp_path / "latents.pt").stat().st_mtime_ns == written
+    torch.testing.assert_close(latents(images, "2 scaled"), second / 2)
     assert torch.equal(latents(images[:2], "1"), first[:2])
 
 
@@ -288,6 +362,7 @@ def run(monkeypatch: pytest.MonkeyPatch, module: str, *arguments: object) -> Non
     """Run a module of the recipe as its command does."""
     mains = {
         "autoencoder": autoencoder.main,
+        "decoder": decoder.main,
         "transformer": transformer.main,
         "classifier": classifier.main,
         "export": export.main,
@@ -319,11 +394,13 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
         "--cpu",
     )
     run(monkeypatch, "autoencoder", *common)
+    run(monkeypatch, "decoder", *common, "--vae", out / "vae")
     run(monkeypatch, "transformer", *common, "--vae", out / "vae")
     run(monkeypatch, "classifier", *common)
     (tmp_path / "names.json").write_text(json.dumps({"Plum": ["Prune"]}))
+    parts = ("--run", out, "--vae", out / decoder.FOLDER)
     names = ("--synonyms", tmp_path / "names.json", "--licence", "mit")
-    run(monkeypatch, "export", "--data", data, "--run", out, "--out", folder, *names)
+    run(monkeypatch, "export", "--data", data, "--out", folder, *parts, *names)
 
     for config in folder.rglob("*.json"):
         assert str(tmp_path) not in config.read_text(), config
@@ -352,8 +429,8 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
         "ddim:2:3:.4-.6",
     )
     figures = json.loads((tmp_path / "figures.json").read_text())
-    names = [row.pop("name") for row in figures["rows"][3:]]
-    assert names == ["ddpm 2 cfg 1.5", "ddim 2 cfg 1", "ddim 2 cfg 3 in 0.4..0.6"]
+    samplings = [row.pop("name") for row in figures["rows"][3:]]
+    assert samplings == ["ddpm 2 cfg 1.5", "ddim 2 cfg 1", "ddim 2 cfg 3 in 0.4..0.6"]
     _, unguided, between = [row | {"seconds": 0} for row in figures["rows"][3:]]
     assert between == unguided, "two steps, at 1 and 0, lie outside 0.4..0.6"
     assert all(0 <= row["agreement"] <= 1 for row in figures["rows"])

@@ -64,7 +64,15 @@ def served(folder: Path) -> Iterator[httpx.Client]:
 
 @pytest.mark.slow
 def test_a_folder_of_photographs_becomes_a_service(data: Path, tmp_path: Path) -> None:
-    steps = ("--autoencoder-steps", 300, "--transformer-steps", 800, "--batch-size", 32)
+    steps: tuple[object, ...] = (
+        "--autoencoder-steps",
+        300,
+        "--decoder-steps",
+        50,
+        "--transformer-steps",
+        800,
+    )
+    steps = (*steps, "--batch-size", 32)
     folder = tmp_path / "model"
     assert f"DIT_MODEL={folder} make run" in train(["model.train"], data, folder, *steps)
     assert "resumed at step 800 of 800" in train(["model.train"], data, folder, *steps)
@@ -86,7 +94,15 @@ def test_a_folder_of_photographs_becomes_a_service(data: Path, tmp_path: Path) -
 def test_two_processes_train_together(data: Path, tmp_path: Path) -> None:
     launcher = ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
     launcher += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "-m"]
-    steps = ("--autoencoder-steps", 3, "--transformer-steps", 3, "--batch-size", 8)
+    steps: tuple[object, ...] = (
+        "--autoencoder-steps",
+        3,
+        "--decoder-steps",
+        3,
+        "--transformer-steps",
+        3,
+    )
+    steps = (*steps, "--batch-size", 8)
     train([*launcher, "model.train"], data, tmp_path / "model", *steps)
     state = torch.load(tmp_path / "model.run" / "transformer.state.pt", weights_only=True)
     assert state["step"] == 3

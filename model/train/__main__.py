@@ -2,8 +2,9 @@
 
     python -m model.train --data PHOTOGRAPHS --out FOLDER
 
-Autoencoder, DiT, export, one after the other; stopped at any point and started again, it goes on where
-it was. ``--vae`` takes a trained autoencoder in place of the first part.
+Autoencoder, its decoder a second time, DiT, export, one after the other; stopped at any point and
+started again, it goes on where it was. ``--vae`` takes a trained autoencoder as it is in place of the
+first two.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import sys
 from pathlib import Path
 
 from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from torch import Tensor
 
-from model.train import autoencoder, transformer
+from model.train import autoencoder, decoder, transformer
 from model.train.export import averaged_dit, export, trained_autoencoder
+from model.train.latents import training_latents
 from model.train.options import accelerator_of, command_parser, data_options
 from model.train.photographs import Photographs, load_photographs
 from model.train.trainer import Schedule, share
@@ -31,6 +35,9 @@ def options_parser() -> argparse.ArgumentParser:
         "--network", choices=transformer.NETWORKS, default=transformer.SMALL, help="the DiT's size"
     )
     parser.add_argument("--autoencoder-steps", type=int, default=autoencoder.STEPS)
+    parser.add_argument(
+        "--decoder-steps", type=int, default=decoder.STEPS, help="0 leaves the decoder as it is"
+    )
     parser.add_argument("--transformer-steps", type=int, default=transformer.STEPS)
     parser.add_argument("--autoencoder-batch-size", type=int, default=autoencoder.BATCH_SIZE)
     parser.add_argument("--batch-size", type=int, default=transformer.BATCH_SIZE, help="the DiT's")
@@ -49,6 +56,30 @@ def trained_vae(
     batch_size = options.autoencoder_batch_size
     autoencoder.train(photographs, schedule, batch_size, options.run, accelerator)
     return Path(options.run / "vae")
+
+
+def textured_vae(
+    images: Tensor,
+    latents: Tensor,
+    labels: Tensor,
+    vae: Path,
+    options: argparse.Namespace,
+    accelerator: Accelerator,
+) -> Path:
+    """The folder of the autoencoder whose decoder has learnt textures."""
+    rate = decoder.LEARNING_RATE
+    schedule = Schedule(options.decoder_steps, rate, betas=decoder.BETAS, seed=options.seed)
+    decoder.train(
+        images,
+        latents,
+        labels,
+        AutoencoderKL.from_pretrained(vae),
+        schedule,
+        options.autoencoder_batch_size,
+        options.run,
+        accelerator,
+    )
+    return Path(options.run / decoder.FOLDER)
 
 
 def check(options: argparse.Namespace, accelerator: Accelerator) -> None:
@@ -80,7 +111,9 @@ def train(options: argparse.Namespace) -> None:
     photographs = load_photographs(options.data, options.image_size)
     vae = trained_vae(photographs, options, accelerator)
     images, labels = photographs.part(held_out=False)
-    latents = transformer.training_latents(images, vae, options.run / "latents.pt", accelerator)
+    latents = training_latents(images, vae, options.run / "latents.pt", accelerator)
+    if options.vae is None and options.decoder_steps:
+        vae = textured_vae(images, latents, labels, vae, options, accelerator)
     schedule = Schedule(options.transformer_steps, transformer.LEARNING_RATE, seed=options.seed)
     transformer.train(
         latents,

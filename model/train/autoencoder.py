@@ -23,7 +23,6 @@ from model.train.photographs import Photographs, load_photographs
 from model.train.trainer import Schedule, Trainer, share
 
 LATENT_CHANNELS = 8
-GRADIENT_WEIGHT = 1.0
 KL_WEIGHT = 1e-6
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 9000, 16, 1.5e-3
@@ -68,13 +67,16 @@ class Reconstruction(nn.Module):
         with torch.autocast(pixels.device.type, torch.bfloat16):
             posterior = self.vae.encode(pixels).latent_dist
             rebuilt = self.vae.decode(posterior.sample()).sample
-        rebuilt = rebuilt.float()
-        pixel = F.l1_loss(rebuilt, pixels)
-        across = F.l1_loss(rebuilt.diff(dim=3), pixels.diff(dim=3))
-        down = F.l1_loss(rebuilt.diff(dim=2), pixels.diff(dim=2))
-        kl = posterior.kl().mean()
-        loss = pixel + GRADIENT_WEIGHT * (across + down) + KL_WEIGHT * kl
-        return {"loss": loss, "l1": pixel, "gradient": across + down, "kl": kl}
+        losses = pixel_losses(rebuilt.float(), pixels) | {"kl": posterior.kl().mean()}
+        loss = losses["l1"] + losses["gradient"] + KL_WEIGHT * losses["kl"]
+        return losses | {"loss": loss}
+
+
+def pixel_losses(rebuilt: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+    """L1 on pixels (N, 3, S, S) and on the differences of neighbours, across and down."""
+    across = F.l1_loss(rebuilt.diff(dim=3), pixels.diff(dim=3))
+    down = F.l1_loss(rebuilt.diff(dim=2), pixels.diff(dim=2))
+    return {"l1": F.l1_loss(rebuilt, pixels), "gradient": across + down}
 
 
 @torch.no_grad()

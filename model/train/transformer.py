@@ -8,22 +8,19 @@ autoencoder may be any AutoencoderKL, and the DiT of any of the paper's sizes.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.diffusion import NoiseSchedule, training_loss
 from model.dit import WIDTHS, DiT
-from model.train.autoencoder import to_unit_range
+from model.train.latents import training_latents
 from model.train.options import accelerator_of, training_parser
 from model.train.photographs import load_photographs
 from model.train.trainer import Loss, Schedule, Trainer, share
@@ -65,50 +62,6 @@ def block_matrices(dit: DiT) -> list[nn.Parameter]:
     """The weights of attention and MLP, by which every token is multiplied: Muon's."""
     weights = dit.blocks.named_parameters()
     return [weight for name, weight in weights if weight.ndim == 2 and "adaLN" not in name]
-
-
-@torch.no_grad()
-def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
-    """uint8 (N, 3, S, S) -> the posterior means, as the DiT sees them: fp32 (N, C, s, s), on the CPU."""
-    shift = vae.config.shift_factor or 0.0
-    latents = []
-    for part in torch.split(images, 64):
-        pixels = to_unit_range(part.to(vae.device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(pixels.device.type, torch.bfloat16):
-            mean = vae.encode(pixels).latent_dist.mean
-        latents.append(((mean.float() - shift) * vae.config.scaling_factor).contiguous().cpu())
-    return torch.cat(latents)
-
-
-def training_latents(
-    images: Tensor, vae_folder: Path, cache: Path, accelerator: Accelerator
-) -> Tensor:
-    """Latents (N, 2, C, s, s) of uint8 (N, 3, S, S) photographs: as they are, and mirrored.
-
-    They are kept in ``cache``, for these photographs and this autoencoder alone.
-    """
-    with accelerator.main_process_first():
-        vae = AutoencoderKL.from_pretrained(vae_folder).eval().to(accelerator.device)
-        key = digest([images, *vae.state_dict().values()])
-        if cache.exists():
-            kept: dict[str, Any] = torch.load(cache, weights_only=True)
-            if kept["key"] == key:
-                return cast(Tensor, kept["latents"])
-        print(f"encoding {len(images)} photographs, as they are and mirrored", flush=True)
-        latents = torch.stack([encode(vae, images), encode(vae, images.flip(3))], dim=1)
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        fresh = cache.with_suffix(".tmp")
-        torch.save({"key": key, "latents": latents}, fresh)
-        fresh.replace(cache)
-    return latents
-
-
-def digest(tensors: Iterable[Tensor]) -> str:
-    """A hash of the tensors' bytes."""
-    hashed = hashlib.blake2b(digest_size=16)
-    for tensor in tensors:
-        hashed.update(tensor.cpu().contiguous().numpy().data)
-    return hashed.hexdigest()
 
 
 def diffusion_loss(latents: Tensor, labels: Tensor, batch_size: int) -> Loss:
