@@ -24,10 +24,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-COLUMNS = 12
+COLUMNS = 9
 MARGIN = 6
 TEXT_HEIGHT = 14
-MOST_SIDE = 128  # pixels of a tile; larger images are reduced
+LEAST_WIDTH = 104  # pixels of a tile, so that names fit
+MOST_SIDE = 128  # pixels of an image; larger ones are reduced
 CLIENTS = 16
 
 
@@ -73,14 +74,16 @@ def picture_of(url: str, class_id: int, seed: int) -> Image.Image:
 def sheet(names: list[str], pictures: list[Image.Image]) -> Image.Image:
     """Tiles in rows, each above its name."""
     side = min(pictures[0].width, MOST_SIDE)
-    width, height = side + MARGIN, side + TEXT_HEIGHT + MARGIN
+    tile = max(side, LEAST_WIDTH)
+    width, height = tile + MARGIN, side + TEXT_HEIGHT + MARGIN
     rows = -(-len(names) // COLUMNS)
     canvas = Image.new("RGB", (COLUMNS * width + MARGIN, rows * height + MARGIN), "white")
     draw = ImageDraw.Draw(canvas)
     for place, (name, picture) in enumerate(zip(names, pictures)):
         x, y = MARGIN + place % COLUMNS * width, MARGIN + place // COLUMNS * height
-        canvas.paste(picture.resize((side, side)), (x, y))
-        draw.text((x, y + side), _fitting(draw, name, side), fill="black")
+        canvas.paste(picture.resize((side, side)), (x + (tile - side) // 2, y))
+        label = _fitting(draw, name, tile)
+        draw.text((x + (tile - draw.textlength(label)) / 2, y + side), label, fill="black")
     return canvas
 
 

@@ -293,7 +293,8 @@ def test_the_bundled_model_is_whole() -> None:
     assert found.image_size == 64
     assert found.licence is not None
     assert any("Banana" in names for names in found.class_names)
-    _, finite = found.vae.decode(torch.zeros(1, 4, found.dit.input_size, found.dit.input_size))
+    dit = found.dit
+    _, finite = found.vae.decode(torch.zeros(1, dit.in_channels, dit.input_size, dit.input_size))
     assert finite.all()
 
 

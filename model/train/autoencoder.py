@@ -25,7 +25,7 @@ from model.train.trainer import Schedule, Trainer, share
 LATENT_CHANNELS = 8
 KL_WEIGHT = 1e-6
 
-STEPS, BATCH_SIZE, LEARNING_RATE = 9000, 16, 1.5e-3
+STEPS, BATCH_SIZE, LEARNING_RATE = 12000, 16, 1.5e-3
 
 
 def small_autoencoder(image_size: int, latent_channels: int = LATENT_CHANNELS) -> AutoencoderKL:
