@@ -41,7 +41,7 @@ class Rivals(nn.Module):
 
     def __init__(self, vae: AutoencoderKL, num_classes: int) -> None:
         super().__init__()
-        self.decode = nn.Sequential(*_decoding_parts(copy.deepcopy(vae)))
+        self.decode = nn.Sequential(*map(copy.deepcopy, _decoding_parts(vae)))
         self.discriminator = PatchDiscriminator(num_classes)
 
     def forward(self, latents: Tensor, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:

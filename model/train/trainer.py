@@ -2,8 +2,7 @@
 
 The matrices inside a transformer can be given to Muon, which makes each update orthogonal (Jordan et
 al. 2024, at the scale of Liu et al. 2025, "Muon is scalable for LLM training", so that AdamW's rates
-carry over); AdamW has all else. On the bundled model's latents it comes to AdamW's loss in half the
-steps, each a third longer.
+carry over); AdamW has all else. It comes to the same loss in fewer steps, each of them longer.
 
 Devices and processes are accelerate's matter: the same command runs on a CPU, on one GPU, and on
 many through ``accelerate launch -m``. Each process then draws its own part of every batch.
