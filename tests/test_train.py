@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, DiTPipeline
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -260,6 +262,14 @@ def test_a_second_training_moves_the_decoder_and_leaves_the_latents(tmp_path: Pa
     after = autoencoder.reconstruct(written, images)
     assert torch.equal(after, autoencoder.reconstruct(vae, images))
     assert measures.psnr(after, images) > measures.psnr(before, images) + 3
+    weights = tmp_path / decoder.FOLDER / SAFETENSORS_WEIGHTS_NAME
+    saved_at = weights.stat().st_mtime_ns
+    again = decoder.train(images, latents, labels, vae, schedule, 6, tmp_path, accelerator)
+    assert weights.stat().st_mtime_ns == saved_at
+    assert torch.equal(after, autoencoder.reconstruct(again, images))
+    os.utime(weights, (0, 0))
+    decoder.train(images, latents, labels, vae, schedule, 6, tmp_path, accelerator)
+    assert weights.stat().st_mtime_ns > saved_at
 
 
 # measures

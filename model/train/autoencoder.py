@@ -123,7 +123,7 @@ def train(
     network = Reconstruction(small_autoencoder(images.shape[-1], latent_channels))
     trainer = Trainer(network, schedule, out / "autoencoder.state.pt", accelerator)
     trainer.resume()
-    if trainer.done and _is_younger(out / "vae" / SAFETENSORS_WEIGHTS_NAME, trainer.state_file):
+    if trainer.has_made(out / "vae" / SAFETENSORS_WEIGHTS_NAME):
         return AutoencoderKL.from_pretrained(out / "vae").eval()
     here, part = images.to(trainer.device), share(batch_size, trainer.accelerator)
 
@@ -139,10 +139,6 @@ def train(
         vae.save_pretrained(out / "vae")
     trainer.accelerator.wait_for_everyone()
     return vae
-
-
-def _is_younger(file: Path, than: Path) -> bool:
-    return file.exists() and file.stat().st_mtime >= than.stat().st_mtime
 
 
 def main() -> None:

@@ -16,12 +16,13 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from model.train.autoencoder import pixel_losses, reconstruct, to_unit_range
 from model.train.discriminator import PatchDiscriminator, hinge_loss
-from model.train.latents import training_latents
+from model.train.latents import draw, training_latents
 from model.train.measures import psnr, ssim
 from model.train.options import accelerator_of, training_parser
 from model.train.photographs import load_photographs
@@ -30,7 +31,7 @@ from model.train.trainer import Loss, Schedule, Trainer, share
 FOLDER = "vae-textured"
 """Where the autoencoder goes, within the run's folder."""
 
-ADVERSARIAL_WEIGHT = 0.025
+ADVERSARIAL_WEIGHT = 0.0125
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 4000, 16, 4e-4
 BETAS = (0.5, 0.9)
@@ -71,9 +72,7 @@ def decoding_loss(images: Tensor, latents: Tensor, labels: Tensor, batch_size: i
     """Return the trainer's loss on uint8 photographs (N, 3, S, S) and latents (N, 2, C, s, s)."""
 
     def loss(rivals: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-        device, batch = generator.device, (batch_size,)
-        chosen = torch.randint(len(images), batch, generator=generator, device=device)
-        mirrored = torch.randint(2, batch, generator=generator, device=device)
+        chosen, mirrored = draw(latents, batch_size, generator)
         pixels = to_unit_range(images[chosen])
         pixels = torch.where(mirrored.bool()[:, None, None, None], pixels.flip(3), pixels)
         losses: dict[str, Tensor] = rivals(latents[chosen, mirrored], pixels, labels[chosen])
@@ -101,6 +100,8 @@ def train(
     rivals = Rivals(vae, int(labels.max()) + 1)
     trainer = Trainer(rivals, schedule, out / "decoder.state.pt", accelerator)
     trainer.resume()
+    if trainer.has_made(out / FOLDER / SAFETENSORS_WEIGHTS_NAME):
+        return AutoencoderKL.from_pretrained(out / FOLDER).eval()
     unscaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
     device, part = trainer.device, share(batch_size, trainer.accelerator)
     loss = decoding_loss(images.to(device), unscaled.to(device), labels.to(device), part)
@@ -125,7 +126,9 @@ def main() -> None:
     latents = training_latents(images, options.vae, options.out / "latents.pt", accelerator)
     vae = AutoencoderKL.from_pretrained(options.vae).eval()
     schedule = Schedule(options.steps, options.learning_rate, betas=BETAS, seed=options.seed)
-    train(images, latents, labels, vae, schedule, options.batch_size, options.out, accelerator)
+    vae = train(
+        images, latents, labels, vae, schedule, options.batch_size, options.out, accelerator
+    )
     held_out, _ = photographs.part(held_out=True)
     if accelerator.is_main_process:
         rebuilt = reconstruct(vae, held_out)

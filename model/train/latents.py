@@ -51,6 +51,13 @@ def training_latents(
     return latents
 
 
+def draw(latents: Tensor, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which photographs of (N, M, C, s, s) latents a batch holds, and which of the M views of each."""
+    device, batch = generator.device, (batch_size,)
+    chosen = torch.randint(len(latents), batch, generator=generator, device=device)
+    return chosen, torch.randint(latents.shape[1], batch, generator=generator, device=device)
+
+
 def encoder_weights(vae: AutoencoderKL) -> list[Tensor]:
     """All that a latent depends on beside the photograph."""
     scale = torch.tensor([vae.config.scaling_factor, vae.config.shift_factor or 0.0])

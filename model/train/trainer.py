@@ -90,6 +90,10 @@ class Trainer(Generic[Trained]):
     def done(self) -> bool:
         return self.step >= self.schedule.steps
 
+    def has_made(self, file: Path) -> bool:
+        """The run has ended and ``file``, its fruit, was written after its last state."""
+        return self.done and file.exists() and _written_at(file) >= _written_at(self.state_file)
+
     def resume(self) -> None:
         """Take up the state that an earlier run left on disk, if there is one."""
         if not self.state_file.exists():
@@ -174,6 +178,10 @@ class Trainer(Generic[Trained]):
     def _print(self, line: str) -> None:
         if self.accelerator.is_main_process:
             print(line, flush=True)
+
+
+def _written_at(file: Path) -> float:
+    return file.stat().st_mtime
 
 
 def _optimizers(

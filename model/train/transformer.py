@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.diffusion import NoiseSchedule, training_loss
 from model.dit import WIDTHS, DiT
-from model.train.latents import training_latents
+from model.train.latents import draw, training_latents
 from model.train.options import accelerator_of, training_parser
 from model.train.photographs import load_photographs
 from model.train.trainer import Loss, Schedule, Trainer, share
@@ -75,9 +75,7 @@ def diffusion_loss(latents: Tensor, labels: Tensor, batch_size: int) -> Loss:
 
     def loss(dit: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
         device = generator.device
-        batch = (batch_size,)
-        chosen = torch.randint(len(latents), batch, generator=generator, device=device)
-        mirrored = torch.randint(latents.shape[1], batch, generator=generator, device=device)
+        chosen, mirrored = draw(latents, batch_size, generator)
         x_start = latents[chosen, mirrored]  # (B, C, s, s)
         start = torch.rand(1, generator=generator, device=device)
         places = torch.arange(batch_size, device=device) / batch_size + start
