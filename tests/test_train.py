@@ -32,8 +32,10 @@ from model.train import (
 from model.train.discriminator import PatchDiscriminator, hinge_loss
 from model.train.judge import balanced
 from model.train.latents import encode, training_latents
+from model.train.learners import Rivals
 from model.train.photographs import load_photographs
 from model.train.trainer import MATRIX_RATE, Loss, Schedule, Trainer
+from model.train.widen import widened
 from tests.pictures import paint
 
 CPU = torch.device("cpu")
@@ -210,12 +212,12 @@ def test_standardised_latents_decode_to_the_same_pictures() -> None:
     assert int((after.int() - before.int()).abs().max()) <= 1
 
 
-# the decoder's second training
+# the decoder's own trainings
 
 
 def test_decoder_and_discriminator_learn_from_their_own_loss_alone() -> None:
     torch.manual_seed(1)
-    rivals = decoder.Rivals(autoencoder.small_autoencoder(32), num_classes=2)
+    rivals = Rivals(autoencoder.small_autoencoder(32), num_classes=2)
     latents, pixels = torch.randn(2, 8, 4, 4), torch.rand(2, 3, 32, 32) * 2 - 1
     losses = rivals(latents, pixels, torch.tensor([0, 1]))
     of_decoder = list(rivals.decode.parameters())
@@ -248,28 +250,107 @@ def test_the_discriminator_learns_which_class_has_which_patches() -> None:
     assert loss < 0.1
 
 
-def test_a_second_training_moves_the_decoder_and_leaves_the_latents(tmp_path: Path) -> None:
+def decoder_examples(vae: AutoencoderKL) -> decoder.Examples:
     images, labels = random_images(6), torch.tensor([0, 1, 0, 1, 0, 1])
+    latents = torch.stack([encode(vae, images), encode(vae, images.flip(3))], dim=1)
+    return decoder.Examples(images, labels, latents)
+
+
+def saved_autoencoder(folder: Path) -> AutoencoderKL:
     torch.manual_seed(1)
     vae = autoencoder.small_autoencoder(32).eval()
-    vae.register_to_config(scaling_factor=0.5)
-    before = autoencoder.reconstruct(vae, images)
-    latents = torch.stack([encode(vae, images), encode(vae, images.flip(3))], dim=1)
-    schedule, accelerator = Schedule(60, 2e-3, betas=decoder.BETAS), Accelerator(cpu=True)
-    decoder.train(images, latents, labels, vae, schedule, 6, tmp_path, accelerator)
-    written = AutoencoderKL.from_pretrained(tmp_path / decoder.FOLDER).eval()
-    assert torch.equal(encode(written, images), latents[:, 0])
-    after = autoencoder.reconstruct(written, images)
-    assert torch.equal(after, autoencoder.reconstruct(vae, images))
-    assert measures.psnr(after, images) > measures.psnr(before, images) + 3
-    weights = tmp_path / decoder.FOLDER / SAFETENSORS_WEIGHTS_NAME
+    vae.register_to_config(scaling_factor=0.5, shift_factor=0.1)
+    vae.save_pretrained(folder)
+    return vae
+
+
+@pytest.mark.parametrize("kind", [decoder.WIDE, decoder.TEXTURED])
+def test_a_decoder_learns_and_the_latents_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    vae = saved_autoencoder(tmp_path / "vae")
+    examples, accelerator = decoder_examples(vae), Accelerator(cpu=True)
+    monkeypatch.setattr(decoder, "WIDE_RATE", 2e-3)
+    monkeypatch.setattr(decoder, "TEXTURED_RATE", 2e-3)
+    steps = {
+        "wide_steps": 60 * (kind == decoder.WIDE),
+        "textured_steps": 60 * (kind != decoder.WIDE),
+    }
+    plan = decoder.Plan(**steps, batch_size=6)
+
+    def trained() -> AutoencoderKL:
+        folder = decoder.train(examples, tmp_path / "vae", plan, tmp_path, accelerator)
+        assert folder == tmp_path / kind
+        return AutoencoderKL.from_pretrained(folder).eval()
+
+    first = trained()
+    rebuilt = autoencoder.reconstruct(first, examples.images)
+    before = autoencoder.reconstruct(vae, examples.images)
+    rounding = 0.02 if kind == decoder.WIDE else 0.0  # encode runs in bfloat16
+    latents = encode(first, examples.images)
+    torch.testing.assert_close(latents, examples.latents[:, 0], atol=rounding, rtol=0)
+    assert measures.psnr(rebuilt, examples.images) > measures.psnr(before, examples.images) + 1.5
+
+    weights = tmp_path / kind / SAFETENSORS_WEIGHTS_NAME
     saved_at = weights.stat().st_mtime_ns
-    again = decoder.train(images, latents, labels, vae, schedule, 6, tmp_path, accelerator)
+    assert torch.equal(autoencoder.reconstruct(trained(), examples.images), rebuilt)
     assert weights.stat().st_mtime_ns == saved_at
-    assert torch.equal(after, autoencoder.reconstruct(again, images))
     os.utime(weights, (0, 0))
-    decoder.train(images, latents, labels, vae, schedule, 6, tmp_path, accelerator)
+    assert torch.equal(autoencoder.reconstruct(trained(), examples.images), rebuilt)
     assert weights.stat().st_mtime_ns > saved_at
+
+
+def test_the_textured_decoder_grows_out_of_the_wide_one(tmp_path: Path) -> None:
+    vae = saved_autoencoder(tmp_path / "vae")
+    examples, accelerator = decoder_examples(vae), Accelerator(cpu=True)
+
+    def trained(wide_steps: int, textured_steps: int) -> Path:
+        plan = decoder.Plan(wide_steps, textured_steps, batch_size=6)
+        return decoder.train(examples, tmp_path / "vae", plan, tmp_path, accelerator)
+
+    assert trained(0, 0) == tmp_path / "vae"
+    folder = trained(1, 1)
+    assert folder == tmp_path / decoder.TEXTURED
+    wide, textured = (
+        AutoencoderKL.from_pretrained(tmp_path / name) for name in (decoder.WIDE, folder)
+    )
+    assert textured.config.block_out_channels == [32, 64, 128, 128]
+    apart = [
+        float((a - b).detach().abs().max())
+        for a, b in zip(wide.decoder.parameters(), textured.decoder.parameters())
+    ]
+    assert 0 < max(apart) < 10 * decoder.TEXTURED_RATE
+
+
+def test_a_widened_autoencoder_is_the_same_function_and_its_copies_part(tmp_path: Path) -> None:
+    vae = saved_autoencoder(tmp_path / "vae")
+    with torch.no_grad():
+        for name, weight in vae.named_parameters():
+            if "norm" in name:
+                weight += 0.3 * torch.randn(weight.shape)
+    wide = widened(vae, 3, seed=5)
+    assert wide.config.block_out_channels == [48, 96, 192, 192]
+    assert (wide.config.scaling_factor, wide.config.shift_factor) == (0.5, 0.1)
+    pixels = autoencoder.to_unit_range(random_images(2))
+    moments = vae.encode(pixels).latent_dist.parameters
+    torch.testing.assert_close(
+        wide.encode(pixels).latent_dist.parameters, moments, atol=1e-4, rtol=1e-4
+    )
+    latents = moments.chunk(2, dim=1)[0]
+    decoded = wide.decode(latents).sample
+    torch.testing.assert_close(decoded, vae.decode(latents).sample, atol=1e-4, rtol=1e-4)
+    torch.autograd.backward(decoded.square().mean())
+    gradient = wide.decoder.conv_in.weight.grad
+    assert gradient is not None
+    copies = gradient.unflatten(0, (-1, 3))
+    assert bool(((copies[:, 0] - copies[:, 1]).abs().amax((1, 2, 3)) > 0).all())
+
+
+def test_an_autoencoder_that_attends_is_not_widened() -> None:
+    vae = autoencoder.small_autoencoder(32)
+    vae.register_to_config(mid_block_add_attention=True)
+    with pytest.raises(ValueError, match="attends"):
+        widened(vae, 2)
 
 
 # measures
@@ -397,18 +478,18 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
         out,
         "--image-size",
         32,
-        "--steps",
-        3,
         "--batch-size",
         4,
         "--cpu",
     )
-    run(monkeypatch, "autoencoder", *common)
-    run(monkeypatch, "decoder", *common, "--vae", out / "vae")
-    run(monkeypatch, "transformer", *common, "--vae", out / "vae")
-    run(monkeypatch, "classifier", *common)
+    short = ("--steps", 3)
+    given = ("--vae", out / "vae")
+    run(monkeypatch, "autoencoder", *common, *short)
+    run(monkeypatch, "decoder", *common, *given, "--wide-steps", 3, "--textured-steps", 3)
+    run(monkeypatch, "transformer", *common, *short, *given)
+    run(monkeypatch, "classifier", *common, *short)
     (tmp_path / "names.json").write_text(json.dumps({"Plum": ["Prune"]}))
-    parts = ("--run", out, "--vae", out / decoder.FOLDER)
+    parts = ("--run", out, "--vae", out / decoder.TEXTURED)
     names = ("--synonyms", tmp_path / "names.json", "--licence", "mit")
     run(monkeypatch, "export", "--data", data, "--out", folder, *parts, *names)
 

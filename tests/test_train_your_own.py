@@ -67,7 +67,9 @@ def test_a_folder_of_photographs_becomes_a_service(data: Path, tmp_path: Path) -
     steps: tuple[object, ...] = (
         "--autoencoder-steps",
         300,
-        "--decoder-steps",
+        "--wide-steps",
+        50,
+        "--textured-steps",
         50,
         "--transformer-steps",
         800,
@@ -97,7 +99,9 @@ def test_two_processes_train_together(data: Path, tmp_path: Path) -> None:
     steps: tuple[object, ...] = (
         "--autoencoder-steps",
         3,
-        "--decoder-steps",
+        "--wide-steps",
+        3,
+        "--textured-steps",
         3,
         "--transformer-steps",
         3,

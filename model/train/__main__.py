@@ -2,8 +2,8 @@
 
     python -m model.train --data PHOTOGRAPHS --out FOLDER
 
-Autoencoder, its decoder a second time, DiT, export, one after the other; stopped at any point and
-started again, it goes on where it was. ``--vae`` takes a trained autoencoder as it is in place of the
+Autoencoder, its decoder wider and textured, DiT, export, one after the other; stopped at any point
+and started again, it goes on where it was. ``--vae`` takes a trained autoencoder as it is in place of the
 first two.
 """
 
@@ -14,8 +14,6 @@ import sys
 from pathlib import Path
 
 from accelerate import Accelerator
-from diffusers import AutoencoderKL
-from torch import Tensor
 
 from model.train import autoencoder, decoder, transformer
 from model.train.export import averaged_dit, export, trained_autoencoder
@@ -36,7 +34,10 @@ def options_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--autoencoder-steps", type=int, default=autoencoder.STEPS)
     parser.add_argument(
-        "--decoder-steps", type=int, default=decoder.STEPS, help="0 leaves the decoder as it is"
+        "--wide-steps", type=int, default=decoder.WIDE_STEPS, help="0: the decoder stays as narrow"
+    )
+    parser.add_argument(
+        "--textured-steps", type=int, default=decoder.TEXTURED_STEPS, help="0: no discriminator"
     )
     parser.add_argument("--transformer-steps", type=int, default=transformer.STEPS)
     parser.add_argument("--autoencoder-batch-size", type=int, default=autoencoder.BATCH_SIZE)
@@ -56,30 +57,6 @@ def trained_vae(
     batch_size = options.autoencoder_batch_size
     autoencoder.train(photographs, schedule, batch_size, options.run, accelerator)
     return Path(options.run / "vae")
-
-
-def textured_vae(
-    images: Tensor,
-    latents: Tensor,
-    labels: Tensor,
-    vae: Path,
-    options: argparse.Namespace,
-    accelerator: Accelerator,
-) -> Path:
-    """The folder of the autoencoder whose decoder has learnt textures."""
-    rate = decoder.LEARNING_RATE
-    schedule = Schedule(options.decoder_steps, rate, betas=decoder.BETAS, seed=options.seed)
-    decoder.train(
-        images,
-        latents,
-        labels,
-        AutoencoderKL.from_pretrained(vae),
-        schedule,
-        options.autoencoder_batch_size,
-        options.run,
-        accelerator,
-    )
-    return Path(options.run / decoder.FOLDER)
 
 
 def check(options: argparse.Namespace, accelerator: Accelerator) -> None:
@@ -112,8 +89,11 @@ def train(options: argparse.Namespace) -> None:
     vae = trained_vae(photographs, options, accelerator)
     images, labels = photographs.part(held_out=False)
     latents = training_latents(images, vae, options.run / "latents.pt", accelerator)
-    if options.vae is None and options.decoder_steps:
-        vae = textured_vae(images, latents, labels, vae, options, accelerator)
+    if options.vae is None:
+        batch_size = options.autoencoder_batch_size
+        plan = decoder.Plan(options.wide_steps, options.textured_steps, batch_size, options.seed)
+        examples = decoder.Examples(images, labels, latents)
+        vae = decoder.train(examples, vae, plan, options.run, accelerator)
     schedule = Schedule(options.transformer_steps, transformer.LEARNING_RATE, seed=options.seed)
     transformer.train(
         latents,
