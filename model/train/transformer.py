@@ -43,7 +43,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 NETWORKS[SMALL] = {"hidden_size": 256, "depth": 8, "num_heads": 4, "patch_size": 2}
 """The bundled model's DiT, 9.8 M parameters with 71 classes, and the paper's configurations."""
 
-STEPS, BATCH_SIZE, LEARNING_RATE = 7000, 128, 8e-4
+STEPS, BATCH_SIZE, LEARNING_RATE = 12000, 128, 8e-4
 
 
 def new_dit(network: str, latent_shape: tuple[int, int, int], num_classes: int) -> DiT:
