@@ -103,7 +103,10 @@ def _by_steps(axes: Axes, measured: Sequence[Measured]) -> None:
             samplers[each.sampling.sampler].append(each)
     for sampler, chosen in samplers.items():
         _line(axes, chosen, lambda each: each.sampling.steps, sampler)
+    steps = sorted({each.sampling.steps for chosen in samplers.values() for each in chosen})
     axes.set_xscale("log")
+    axes.set_xticks(steps, labels=[str(each) for each in steps])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel(f"num_sampling_steps, at cfg_scale {cfg_scale:g}")
     axes.legend(loc="center right")
 
