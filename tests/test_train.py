@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from model.train import (
     transformer,
 )
 from model.train.discriminator import PatchDiscriminator, hinge_loss
-from model.train.judge import balanced
+from model.train.judge import Figures, balanced
 from model.train.latents import encode, training_latents
 from model.train.learners import Rivals
 from model.train.photographs import load_photographs
@@ -530,6 +531,20 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "| ddpm 2 cfg 1.5 | 6 |" in page
     assert (tmp_path / "page.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_the_plot_names_the_steps_measured(tmp_path: Path) -> None:
+    def row(name: str) -> Figures:
+        return Figures(name, 2, 1.0, 0.5, 1.0, 0.0, 1.0, {"a": 1.0}, {"a": 1.0})
+
+    names = ("ddim 50 cfg 2", "ddim 20 cfg 2", "dpmpp_2m 10 cfg 2", "ddim 100 cfg 1")
+    measured = report.generated([row(name) for name in names])
+    report.draw(measured, row("held-out, reconstructed"), tmp_path / "plot.svg")
+    plot = (tmp_path / "plot.svg").read_text(encoding="utf-8")
+    _, by_steps = plot.split('id="axes_2"')
+    axis = by_steps.split('id="matplotlib.axis_')[1]
+    written = re.findall(r"<!-- (.+) -->", axis)
+    assert written == ["10", "20", "50", "num_sampling_steps, at cfg_scale 2"]
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,13 +97,11 @@ def _by_guidance(axes: Axes, measured: Sequence[Measured]) -> None:
 def _by_steps(axes: Axes, measured: Sequence[Measured]) -> None:
     scales = Counter(each.sampling.cfg_scale for each in measured)
     (cfg_scale, _), *_ = scales.most_common(1)
-    samplers: dict[str, list[Measured]] = defaultdict(list)
-    for each in measured:
-        if each.sampling.cfg_scale == cfg_scale:
-            samplers[each.sampling.sampler].append(each)
-    for sampler, chosen in samplers.items():
-        _line(axes, chosen, lambda each: each.sampling.steps, sampler)
-    steps = sorted({each.sampling.steps for chosen in samplers.values() for each in chosen})
+    chosen = [each for each in measured if each.sampling.cfg_scale == cfg_scale]
+    for sampler in dict.fromkeys(each.sampling.sampler for each in chosen):
+        of_it = [each for each in chosen if each.sampling.sampler == sampler]
+        _line(axes, of_it, lambda each: each.sampling.steps, sampler)
+    steps = sorted({each.sampling.steps for each in chosen})
     axes.set_xscale("log")
     axes.set_xticks(steps, labels=[str(each) for each in steps])
     axes.set_xticks([], minor=True)
