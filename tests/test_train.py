@@ -24,6 +24,7 @@ from model.train import (
     autoencoder,
     classifier,
     decoder,
+    duplicates,
     evaluate,
     export,
     measures,
@@ -87,6 +88,30 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "Empty").mkdir()
     with pytest.raises(ValueError, match="no picture"):
         load_photographs(tmp_path, 32)
+
+
+def test_photographs_under_two_labels_are_told(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(256, (7, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    far, near = noise[0] ^ 0b1000, noise[1] ^ 0b1  # each pixel 8 levels away, and 1
+    classes: dict[str, list[Tensor]] = {
+        "Cherry": [*noise[:3], noise[2]],
+        "Plum": [noise[4], near, far],
+        "Sloe": [*noise[5:]],
+    }
+    for name, pictures in classes.items():
+        (tmp_path / name).mkdir()
+        for frame, picture in enumerate(pictures):
+            Image.fromarray(picture.numpy()).save(tmp_path / name / f"{frame}.png")
+    assert duplicates.report(load_photographs(tmp_path, 32)).splitlines() == [
+        "1 of 4 photographs of Cherry also stand in Plum: 1.png is 1.png there",
+        "1 of 3 photographs of Plum also stand in Cherry: 1.png is 1.png there",
+    ]
+    for path in (tmp_path / "Plum").iterdir():
+        path.unlink()
+    Image.fromarray(noise[4].numpy()).save(tmp_path / "Plum" / "0.png")
+    alone = duplicates.report(load_photographs(tmp_path, 32))
+    assert alone == "no photograph stands under two labels"
 
 
 # trainer
@@ -521,12 +546,16 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
         "ddim:2:3:.4-.6",
     )
     figures = json.loads((tmp_path / "figures.json").read_text())
-    samplings = [row.pop("name") for row in figures["rows"][3:]]
+    samplings = [row.pop("name") for row in figures["rows"][4:]]
     assert samplings == ["ddpm 2 cfg 1.5", "ddim 2 cfg 1", "ddim 2 cfg 3 in 0.4..0.6"]
-    _, unguided, between = [row | {"seconds": 0} for row in figures["rows"][3:]]
+    _, unguided, between = [row | {"seconds": 0} for row in figures["rows"][4:]]
     assert between == unguided, "two steps, at 1 and 0, lie outside 0.4..0.6"
     assert all(0 <= row["agreement"] <= 1 for row in figures["rows"])
-    assert figures["rows"][1]["nearest"] == 0, "photographs trained on are among themselves"
+    held_out, trained_on, *_ = figures["rows"]
+    assert trained_on["nearest"] == 0, "photographs trained on are among themselves"
+    for own, other in (("frechet_distance", held_out), ("frechet_to_trained", trained_on)):
+        assert other[own] == pytest.approx(0, abs=1e-5)
+    assert held_out["frechet_to_trained"] == pytest.approx(trained_on["frechet_distance"])
     run(monkeypatch, "report", tmp_path / "figures.json", "--page", tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "| ddpm 2 cfg 1.5 | 6 |" in page
@@ -535,7 +564,7 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
 
 def test_the_plot_names_the_steps_measured(tmp_path: Path) -> None:
     def row(name: str) -> Figures:
-        return Figures(name, 2, 1.0, 0.5, 1.0, 0.0, 1.0, {"a": 1.0}, {"a": 1.0})
+        return Figures(name, 2, 1.0, 0.5, 0.5, 1.0, 0.0, 1.0, {"a": 1.0}, {"a": 1.0})
 
     names = ("ddim 50 cfg 2", "ddim 20 cfg 2", "dpmpp_2m 10 cfg 2", "ddim 100 cfg 1")
     measured = report.generated([row(name) for name in names])

@@ -7,8 +7,8 @@ For each SAMPLER:STEPS:CFG_SCALE, with :LOW-HIGH behind it for a guidance interv
 number of pictures of every class and gives
 
 - agreement: the share that the classifier takes for the class asked for;
-- the Frechet distance between the classifier's features of the pictures and of held-out photographs
-  (Heusel et al. 2017, with this classifier in place of Inception);
+- the Frechet distance between the classifier's features of the pictures and of held-out photographs,
+  and of photographs trained on (Heusel et al. 2017, with this classifier in place of Inception);
 - spread: how far a class's pictures differ from each other, over the same of photographs;
 - nearest: the median distance to the nearest photograph trained on, and the share of copies.
 
@@ -40,8 +40,8 @@ from model.train.photographs import load_photographs
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 HEADER = """\
-| pictures | count | agreement | Fréchet distance | spread, least | nearest | copies | weakest classes |
-|---|---|---|---|---|---|---|---|"""
+| pictures | count | agreement | Fréchet: held out | trained on | spread, least | nearest | copies | weakest classes |
+|---|---|---|---|---|---|---|---|---|"""
 
 
 def line_of(figures: Figures) -> str:
@@ -51,7 +51,8 @@ def line_of(figures: Figures) -> str:
     alike, least = min(figures.spread_by_class.items(), key=lambda item: item[1])
     return (
         f"| {figures.name} | {figures.pictures} | {figures.agreement:.1%} "
-        f"| {figures.frechet_distance:.3f} | {figures.spread:.2f}, {alike} {least:.2f} "
+        f"| {figures.frechet_distance:.3f} | {figures.frechet_to_trained:.3f} "
+        f"| {figures.spread:.2f}, {alike} {least:.2f} "
         f"| {figures.nearest:.1f} | {figures.copies:.1%} | {names} |"
     )
 
@@ -65,6 +66,7 @@ def evaluate(
         judge.measure("held-out photographs", images, labels),
         judge.measure("photographs trained on", *judge.trained_on),
         judge.measure("held-out, reconstructed", reconstruct(vae, images), labels),
+        judge.measure("trained on, reconstructed", judge.trained_rebuilt, judge.trained_on[1]),
     ]
     print(HEADER)
     for row in rows:

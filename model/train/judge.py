@@ -39,6 +39,7 @@ class Figures:
     pictures: int
     agreement: float
     frechet_distance: float
+    frechet_to_trained: float
     nearest: float
     copies: float
     seconds: float
@@ -62,9 +63,11 @@ class Judge:
         self._photographs = photographs.part(held_out=False)
         self.held_out = self._sample(*photographs.part(held_out=True))
         self.trained_on = self._sample(*self._photographs)
-        _, self._features = judge(classifier, self.held_out[0])
+        _, self._held_out_features = judge(classifier, self.held_out[0])
+        _, self._trained_features = judge(classifier, self.trained_on[0])
         self._spreads = self._by_class(*self.trained_on)
-        own = distances_to_own(reconstruct(vae, self.trained_on[0]), self.trained_on[0])
+        self.trained_rebuilt = reconstruct(vae, self.trained_on[0])
+        own = distances_to_own(self.trained_rebuilt, self.trained_on[0])
         self.copy_distance = float(own.quantile(COPY_QUANTILE))
 
     def measure(self, name: str, images: Tensor, labels: Tensor, seconds: float = 0.0) -> Figures:
@@ -78,7 +81,8 @@ class Judge:
             name=name,
             pictures=len(images),
             agreement=float(right.mean()),
-            frechet_distance=frechet_distance(features, self._features),
+            frechet_distance=frechet_distance(features, self._held_out_features),
+            frechet_to_trained=frechet_distance(features, self._trained_features),
             nearest=float(away.median()),
             copies=float((away <= self.copy_distance).double().mean()),
             seconds=seconds,

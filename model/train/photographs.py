@@ -19,12 +19,13 @@ HELD_OUT_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Photographs:
-    """Pixels in memory: ``images`` is uint8 (N, 3, S, S), ``labels`` is int64 (N,)."""
+    """Pixels in memory: ``images`` is uint8 (N, 3, S, S), ``labels`` int64 (N,), ``files`` N names."""
 
     images: Tensor
     labels: Tensor
     held_out: Tensor
     class_names: tuple[str, ...]
+    files: tuple[Path, ...]
 
     def part(self, *, held_out: bool) -> tuple[Tensor, Tensor]:
         """Return (images, labels) of the held-out photographs or of those trained on."""
@@ -55,7 +56,7 @@ def load_photographs(folder: Path, image_size: int) -> Photographs:
         ValueError: there is no class folder, or a class folder holds no picture.
     """
     names = class_names(folder)
-    images, labels, held_out = [], [], []
+    images, labels, held_out, files = [], [], [], []
     for label, name in enumerate(names):
         for run in _runs(folder / name):
             kept = len(run) - int(len(run) * HELD_OUT_SHARE)
@@ -63,11 +64,13 @@ def load_photographs(folder: Path, image_size: int) -> Photographs:
                 images.append(_read(path, image_size))
                 labels.append(label)
                 held_out.append(position >= kept)
+                files.append(path)
     return Photographs(
         images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),  # (N, 3, S, S)
         labels=torch.tensor(labels),
         held_out=torch.tensor(held_out),
         class_names=names,
+        files=tuple(files),
     )
 
 

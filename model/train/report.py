@@ -29,7 +29,7 @@ PAGE = """# {model}: the model in figures
 Written by `python -m model.train.report`, from what `python -m model.train.evaluate` measured; the
 model's card says on which machine and with which command. Agreement is the share of pictures that a
 classifier of photographs takes for the class asked for; the Fréchet distance is between its features of
-the pictures and of held-out photographs, as many of each. Spread is how far a class's pictures differ from
+the pictures and of held-out photographs, and of photographs trained on, as many of each. Spread is how far a class's pictures differ from
 each other, over the same of photographs: the mean of all classes, and the class where it is least. Nearest
 is the median distance to the nearest photograph trained on, in levels of 255.
 
