@@ -40,6 +40,7 @@ def options_parser() -> argparse.ArgumentParser:
         "--textured-steps", type=int, default=decoder.TEXTURED_STEPS, help="0: no discriminator"
     )
     parser.add_argument("--transformer-steps", type=int, default=transformer.STEPS)
+    transformer.coarse_options(parser)
     parser.add_argument("--autoencoder-batch-size", type=int, default=autoencoder.BATCH_SIZE)
     parser.add_argument("--batch-size", type=int, default=transformer.BATCH_SIZE, help="the DiT's")
     parser.add_argument("--licence", default="unknown", help="of the weights, as the hub spells it")
@@ -85,25 +86,26 @@ def train(options: argparse.Namespace) -> None:
     options.run = options.run or options.out.with_name(options.out.name + ".run")
     accelerator = accelerator_of(options)
     check(options, accelerator)
-    photographs = load_photographs(options.data, options.image_size)
+    photographs = load_photographs(options.data, options.image_size, options.leave_out)
     vae = trained_vae(photographs, options, accelerator)
     images, labels = photographs.part(held_out=False)
     latents = training_latents(images, vae, options.run / "latents.pt", accelerator)
     if options.vae is None:
         batch_size = options.autoencoder_batch_size
-        plan = decoder.Plan(options.wide_steps, options.textured_steps, batch_size, options.seed)
+        of_decoder = decoder.Plan(
+            options.wide_steps, options.textured_steps, batch_size, options.seed
+        )
         examples = decoder.Examples(images, labels, latents)
-        vae = decoder.train(examples, vae, plan, options.run, accelerator)
-    schedule = Schedule(options.transformer_steps, transformer.LEARNING_RATE, seed=options.seed)
-    transformer.train(
-        latents,
-        labels,
-        schedule,
-        options.batch_size,
-        options.run,
-        accelerator,
+        vae = decoder.train(examples, vae, of_decoder, options.run, accelerator)
+    plan = transformer.Plan(
         options.network,
+        options.coarse_steps,
+        options.transformer_steps,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        begin_with=options.begin_with,
     )
+    transformer.train(latents, labels, plan, options.run, accelerator)
     if accelerator.is_main_process:
         export(
             averaged_dit(options.run),

@@ -130,7 +130,7 @@ def main() -> None:
     parser = training_parser(__doc__, steps=2000, batch_size=64, learning_rate=2e-3)
     options = parser.parse_args()
     accelerator = accelerator_of(options)
-    photographs = load_photographs(options.data, options.image_size)
+    photographs = load_photographs(options.data, options.image_size, options.leave_out)
     schedule = Schedule(
         options.steps, options.learning_rate, weight_decay=0.05, warmup_steps=100, seed=options.seed
     )

@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="of all processes")
     options = parser.parse_args()
     accelerator = accelerator_of(options)
-    photographs = load_photographs(options.data, options.image_size)
+    photographs = load_photographs(options.data, options.image_size, options.leave_out)
     images, labels = photographs.part(held_out=False)
     latents = training_latents(images, options.vae, options.out / "latents.pt", accelerator)
     plan = Plan(options.wide_steps, options.textured_steps, options.batch_size, options.seed)

@@ -68,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    print(report(load_photographs(options.data, options.image_size)))
+    print(report(load_photographs(options.data, options.image_size, options.leave_out)))
 
 
 if __name__ == "__main__":

@@ -34,13 +34,13 @@ from model.train.classifier import load_classifier
 from model.train.generate import BATCH, Sampling
 from model.train.judge import Figures, Judge
 from model.train.measures import psnr, ssim
-from model.train.options import command_parser
+from model.train.options import command_parser, leave_out_option
 from model.train.photographs import load_photographs
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 HEADER = """\
-| pictures | count | agreement | Fréchet: held out | trained on | spread, least | nearest | copies | weakest classes |
+| pictures | count | agreement | Fréchet distance | of trained on | spread, least | nearest | copies | weakest classes |
 |---|---|---|---|---|---|---|---|---|"""
 
 
@@ -91,6 +91,7 @@ def sampling_from(text: str) -> Sampling:
 def options_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
+    leave_out_option(parser)
     parser.add_argument("--classifier", type=Path, required=True)
     parser.add_argument("--model", default="bundled", help="as DIT_MODEL: default bundled")
     parser.add_argument("--vae", type=Path, required=True, help="the model's autoencoder folder")
@@ -110,7 +111,7 @@ def main() -> None:
     checkpoint = load_checkpoint(options.model, device=device, dtype=DTYPES[options.dtype])
     prepare_for_sampling(checkpoint.dit, checkpoint.schedule.num_train_timesteps, rows=2 * BATCH)
     vae = AutoencoderKL.from_pretrained(options.vae).eval()
-    photographs = load_photographs(options.data, checkpoint.image_size)
+    photographs = load_photographs(options.data, checkpoint.image_size, options.leave_out)
     images, labels = photographs.part(held_out=True)
     judge = Judge(load_classifier(options.classifier), photographs, vae, options.each)
     whole = judge.measure("all held-out", images, labels)

@@ -44,7 +44,7 @@ def averaged_dit(run: Path) -> DiT:
     state_file = run / "transformer.state.pt"
     state: dict[str, Tensor] = torch.load(state_file, weights_only=True, map_location="cpu")["ema"]
     facts: dict[str, Any] = json.loads((run / "transformer.json").read_text())
-    dit = DiT(downscale_freq_shift=DOWNSCALE_FREQ_SHIFT, **facts)
+    dit = DiT(**facts)
     dit.load_state_dict(state)
     return dit.eval().requires_grad_(False)
 

@@ -24,9 +24,20 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     """What is trained on, and on which device."""
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
     parser.add_argument("--image-size", type=int, default=64, help="pixels: default 64")
+    leave_out_option(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cpu", action="store_true", help="train on the CPU beside a GPU")
     parser.add_argument("--threads", type=int, help="CPU threads: torch's own choice by default")
+
+
+def leave_out_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--leave-out",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="pictures below --data not to be read, as 'Plum/r_*'; may be given again",
+    )
 
 
 def training_parser(

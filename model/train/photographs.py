@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,20 +45,23 @@ def class_names(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def load_photographs(folder: Path, image_size: int) -> Photographs:
+def load_photographs(folder: Path, image_size: int, leave_out: Sequence[str] = ()) -> Photographs:
     """Read every picture below ``folder``, one class a sub-folder, in the order of their names.
+
+    Those whose path below ``folder`` fits a pattern of ``leave_out``, ``Plum/r_*`` say, are not read.
 
     The last tenth of each run of frames is held out: neighbouring frames of one rotation are
     nearly the same picture, so single random frames would measure nothing. A run is the files of
     one class whose names differ in their first number alone.
 
     Raises:
-        ValueError: there is no class folder, or a class folder holds no picture.
+        ValueError: there is no class folder, a class folder holds no picture, or a pattern fits none.
     """
+    left_out = _fitting(folder, leave_out)
     names = class_names(folder)
     images, labels, held_out, files = [], [], [], []
     for label, name in enumerate(names):
-        for run in _runs(folder / name):
+        for run in _runs(folder / name, left_out):
             kept = len(run) - int(len(run) * HELD_OUT_SHARE)
             for position, path in enumerate(run):
                 images.append(_read(path, image_size))
@@ -74,8 +77,17 @@ def load_photographs(folder: Path, image_size: int) -> Photographs:
     )
 
 
-def _runs(class_folder: Path) -> Iterable[list[Path]]:
-    pictures = [path for path in class_folder.iterdir() if path.suffix.lower() in SUFFIXES]
+def _fitting(folder: Path, patterns: Sequence[str]) -> set[Path]:
+    found = {pattern: set(folder.glob(pattern)) for pattern in patterns}
+    for pattern, paths in found.items():
+        if not paths:
+            raise ValueError(f"no picture below {folder} fits {pattern!r}, which is to be left out")
+    return set().union(*found.values())
+
+
+def _runs(class_folder: Path, left_out: set[Path]) -> Iterable[list[Path]]:
+    found = (path for path in class_folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    pictures = [path for path in found if path not in left_out]
     if not pictures:
         raise ValueError(f"{class_folder} holds no picture ({', '.join(sorted(SUFFIXES))})")
     runs: dict[str, list[Path]] = defaultdict(list)

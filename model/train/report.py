@@ -29,9 +29,10 @@ PAGE = """# {model}: the model in figures
 Written by `python -m model.train.report`, from what `python -m model.train.evaluate` measured; the
 model's card says on which machine and with which command. Agreement is the share of pictures that a
 classifier of photographs takes for the class asked for; the Fréchet distance is between its features of
-the pictures and of held-out photographs, and of photographs trained on, as many of each. Spread is how far a class's pictures differ from
-each other, over the same of photographs: the mean of all classes, and the class where it is least. Nearest
-is the median distance to the nearest photograph trained on, in levels of 255.
+the pictures and of held-out photographs, and in the next column of photographs trained on, as many of each.
+Spread is how far a class's pictures differ from each other, over the same of photographs: the mean of all
+classes, and the class where it is least. Nearest is the median distance to the nearest photograph trained
+on, in levels of 255.
 
 The classifier that judges is right on {classifier_accuracy:.2%} of {held_out_photographs} held-out
 photographs. The autoencoder rebuilds these at {autoencoder_psnr_db:.2f} dB PSNR and

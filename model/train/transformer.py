@@ -2,14 +2,17 @@
 
     python -m model.train.transformer --data PHOTOGRAPHS --vae RUN/vae --out RUN
 
-Each photograph is encoded once, as it is and mirrored; the DiT then learns from latents alone. The
-autoencoder may be any AutoencoderKL, and the DiT of any of the paper's sizes.
+Each photograph is encoded once, as it is and mirrored; the DiT then learns from latents alone, first in
+patches of twice the side, which is cheaper. The autoencoder may be any AutoencoderKL, and the DiT of any of
+the paper's sizes; one that is trained already, of other classes even, shortens the way.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from model.checkpoint import load_checkpoint
 from model.diffusion import NoiseSchedule, training_loss
 from model.dit import WIDTHS, DiT
+from model.errors import CheckpointError
 from model.train.latents import draw, training_latents
 from model.train.options import accelerator_of, training_parser
 from model.train.photographs import load_photographs
+from model.train.refine import coarser, refined
 from model.train.trainer import Loss, Schedule, Trainer, share
 
 DOWNSCALE_FREQ_SHIFT = 1
@@ -43,18 +49,56 @@ NETWORKS: dict[str, dict[str, Any]] = {
 NETWORKS[SMALL] = {"hidden_size": 256, "depth": 8, "num_heads": 4, "patch_size": 2}
 """The bundled model's DiT, 9.8 M parameters with 71 classes, and the paper's configurations."""
 
-STEPS, BATCH_SIZE, LEARNING_RATE = 12000, 128, 8e-4
+COARSE_STEPS, STEPS, BATCH_SIZE, LEARNING_RATE = 6000, 12000, 128, 8e-4
+
+COARSE = "transformer-coarse"
+"""The name of the coarse training's state, within the run's folder."""
 
 
-def new_dit(network: str, latent_shape: tuple[int, int, int], num_classes: int) -> DiT:
-    """An untrained DiT, one of NETWORKS, for latents of the shape (C, S, S)."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a DiT learns, and which; 0 coarse steps leave that training out.
+
+    ``begin_with`` is a model as DIT_MODEL names it, whose weights are taken where name and shape agree.
+    """
+
+    network: str = SMALL  # one of NETWORKS
+    coarse_steps: int = COARSE_STEPS
+    steps: int = STEPS
+    learning_rate: float = LEARNING_RATE
+    batch_size: int = BATCH_SIZE  # of all processes
+    seed: int = 0
+    begin_with: str | None = None
+
+    def schedule(self, steps: int) -> Schedule:
+        return Schedule(steps, self.learning_rate, seed=self.seed)
+
+
+def dit_facts(network: str, latent_shape: tuple[int, int, int], num_classes: int) -> dict[str, Any]:
+    """The arguments of a DiT, one of NETWORKS, for latents of the shape (C, S, S)."""
     channels, side, _ = latent_shape
-    return DiT(
-        input_size=side,
-        in_channels=channels,
-        num_classes=num_classes,
-        downscale_freq_shift=DOWNSCALE_FREQ_SHIFT,
-        **NETWORKS[network],
+    facts = {"in_channels": channels, "input_size": side, "num_classes": num_classes}
+    return NETWORKS[network] | facts | {"downscale_freq_shift": DOWNSCALE_FREQ_SHIFT}
+
+
+def take_over(dit: DiT, model: str) -> None:
+    """Fill a DiT from a trained one, but for what differs in shape, other patches or classes, say.
+
+    Raises:
+        ValueError: the model cannot be loaded, or nothing of it fits.
+    """
+    try:
+        trained = load_checkpoint(model, device=torch.device("cpu"), dtype=torch.float32).dit
+    except CheckpointError as error:
+        raise ValueError(f"cannot begin with {model}: {error}") from error
+    old, own = trained.state_dict(), dit.state_dict()
+    own.pop("pos_embed")
+    fits = [name for name in own if name in old and old[name].shape == own[name].shape]
+    if not fits:
+        raise ValueError(f"nothing of {model} fits this network")
+    dit.load_state_dict({name: old[name] for name in fits}, strict=False)
+    print(
+        f"began with {model}, but for {', '.join(own.keys() - set(fits)) or 'nothing'}", flush=True
     )
 
 
@@ -105,30 +149,37 @@ def _forward(dit: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
 def train(
     latents: Tensor,
     labels: Tensor,
-    schedule: Schedule,
-    batch_size: int,
+    plan: Plan,
     out: Path,
     accelerator: Accelerator | None = None,
-    network: str = SMALL,
 ) -> DiT:
     """Train, or go on training, on latents (N, M, C, s, s) and labels (N,); the averaged DiT.
 
-    ``out`` gets the trainer's state and the network's configuration, ``transformer.json``.
+    ``out`` gets the trainers' states and the network's configuration, ``transformer.json``.
 
     Raises:
-        ValueError: ``out`` holds the state of another network.
+        ValueError: ``out`` holds the state of another network, or ``begin_with`` does not fit.
     """
-    torch.manual_seed(schedule.seed)
+    accelerator = accelerator or Accelerator()
     _, _, channels, side, _ = latents.shape
-    dit = new_dit(network, (channels, side, side), int(labels.max()) + 1)
-    state_file = out / "transformer.state.pt"
-    trainer = Trainer(dit, schedule, state_file, accelerator, block_matrices(dit))
-    facts = NETWORKS[network] | {"in_channels": channels, "input_size": side}
-    with trainer.accelerator.main_process_first():
-        _claim(out / "transformer.json", facts | {"num_classes": dit.num_classes})
-    trainer.resume()
-    here, of_here = latents.to(trainer.device), labels.to(trainer.device)
-    return trainer.run(diffusion_loss(here, of_here, share(batch_size, trainer.accelerator)))
+    facts = dit_facts(plan.network, (channels, side, side), int(labels.max()) + 1)
+    with accelerator.main_process_first():
+        _claim(out / "transformer.json", facts)
+    here = latents.to(accelerator.device), labels.to(accelerator.device)
+
+    def learn(dit: DiT, steps: int, name: str) -> DiT:
+        state_file = out / f"{name}.state.pt"
+        trainer = Trainer(dit, plan.schedule(steps), state_file, accelerator, block_matrices(dit))
+        trainer.resume()
+        return trainer.run(diffusion_loss(*here, share(plan.batch_size, accelerator)))
+
+    torch.manual_seed(plan.seed)
+    dit = coarser(facts) if plan.coarse_steps else DiT(**facts)
+    if plan.begin_with is not None:
+        take_over(dit, plan.begin_with)
+    if plan.coarse_steps:
+        dit = refined(learn(dit, plan.coarse_steps, COARSE), facts)
+    return learn(dit, plan.steps, "transformer")
 
 
 def _claim(file: Path, facts: dict[str, Any]) -> None:
@@ -141,18 +192,43 @@ def _claim(file: Path, facts: dict[str, Any]) -> None:
     file.write_text(json.dumps(facts) + "\n")
 
 
+def coarse_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--coarse-steps",
+        type=int,
+        default=COARSE_STEPS,
+        help=f"of the DiT in patches of twice the side: default {COARSE_STEPS}; 0 leaves it out",
+    )
+    parser.add_argument(
+        "--begin-with",
+        metavar="MODEL",
+        help="a trained model, as DIT_MODEL: its weights, where they fit",
+    )
+
+
 def main() -> None:
     parser = training_parser(
         __doc__, steps=STEPS, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE
     )
     parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder's folder")
     parser.add_argument("--network", choices=NETWORKS, default=SMALL)
+    coarse_options(parser)
     options = parser.parse_args()
     accelerator = accelerator_of(options)
-    images, labels = load_photographs(options.data, options.image_size).part(held_out=False)
+    images, labels = load_photographs(options.data, options.image_size, options.leave_out).part(
+        held_out=False
+    )
     latents = training_latents(images, options.vae, options.out / "latents.pt", accelerator)
-    schedule = Schedule(options.steps, options.learning_rate, seed=options.seed)
-    train(latents, labels, schedule, options.batch_size, options.out, accelerator, options.network)
+    plan = Plan(
+        options.network,
+        options.coarse_steps,
+        options.steps,
+        options.learning_rate,
+        options.batch_size,
+        options.seed,
+        options.begin_with,
+    )
+    train(latents, labels, plan, options.out, accelerator)
 
 
 if __name__ == "__main__":
