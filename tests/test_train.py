@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.checkpoint import load_checkpoint
+from model.diffusion import NoiseSchedule
 from model.dit import DiT
 from model.train import (
     autoencoder,
@@ -37,7 +38,7 @@ from model.train import (
 )
 from model.train.discriminator import PatchDiscriminator, hinge_loss
 from model.train.judge import Figures, balanced
-from model.train.latents import encode, training_latents
+from model.train.latents import draw, encode, training_latents
 from model.train.learners import Rivals
 from model.train.photographs import load_photographs
 from model.train.refine import coarser, refined
@@ -515,6 +516,40 @@ def test_a_run_of_another_network_is_refused(tmp_path: Path) -> None:
         transformer.train(latents, labels[labels < 2], plan, tmp_path, accelerator)
     assert (tmp_path / "transformer.json").read_text() == before
     assert export.averaged_dit(tmp_path).num_classes == 3
+
+
+def test_half_of_the_timesteps_are_where_a_picture_takes_shape() -> None:
+    generator = torch.Generator().manual_seed(0)
+    batches = [transformer.draw_timesteps(10, generator) for _ in range(400)]
+    for t in batches:
+        everywhere, shaping = t[::2].sort().values, t[1::2].sort().values
+        assert 0 <= everywhere[0] <= everywhere[-1] < 1000
+        assert 100 <= shaping[0] <= shaping[-1] < 600
+        assert 198 <= everywhere.diff().min() <= everywhere.diff().max() <= 202
+        assert 98 <= shaping.diff().min() <= shaping.diff().max() <= 102
+    together = torch.cat(batches).float()
+    assert together.mean() == pytest.approx((499.5 + 349.5) / 2, abs=5)
+
+
+def test_the_error_of_what_is_nearly_clean_weighs_less() -> None:
+    schedule = NoiseSchedule()
+    weights = transformer.error_weights(schedule)
+    snr = torch.from_numpy(schedule.alpha_bar / (1 - schedule.alpha_bar)).float()
+    assert (weights[snr <= 5] == 1).all()
+    torch.testing.assert_close((weights * snr)[snr > 5], torch.full((int((snr > 5).sum()),), 5.0))
+    latents, labels = torch.randn(4, 2, 4, 8, 8), torch.tensor([0, 1, 2, 0])
+    untrained = DiT(
+        **SMALL_DIT | {"num_classes": 3}
+    )  # its answer is 0, so its error the noise squared
+    losses = transformer.diffusion_loss(latents, labels, 256)(
+        untrained, torch.Generator().manual_seed(1)
+    )
+    generator = torch.Generator().manual_seed(1)
+    draw(latents, 256, generator)
+    expected = float(weights[transformer.draw_timesteps(256, generator)].mean())
+    assert expected < 0.96
+    weighed = float((losses["loss"] - losses["vb"]) / losses["mse"])
+    assert weighed == pytest.approx(expected, abs=0.01)
 
 
 # the DiT, from coarse to fine
