@@ -8,15 +8,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, DiTPipeline
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from PIL import Image
 from safetensors.torch import load_file
@@ -41,7 +39,6 @@ from model.train.judge import Figures, balanced
 from model.train.latents import draw, encode, training_latents
 from model.train.learners import Rivals
 from model.train.photographs import load_photographs
-from model.train.refine import coarser, refined
 from model.train.trainer import MATRIX_RATE, Loss, Schedule, Trainer
 from model.train.widen import widened
 from tests.pictures import paint
@@ -259,26 +256,13 @@ def test_standardised_latents_decode_to_the_same_pictures() -> None:
     assert int((after.int() - before.int()).abs().max()) <= 1
 
 
-class Mirror:
-    """Stands in for an autoencoder: its latents are the pixels, its pictures too light by side / 160."""
-
-    def encode(self, pixels: Tensor) -> SimpleNamespace:
-        certain = torch.full_like(pixels, -30.0)
-        moments = torch.cat([pixels, certain], dim=1)
-        return SimpleNamespace(latent_dist=DiagonalGaussianDistribution(moments))
-
-    def decode(self, latents: Tensor) -> SimpleNamespace:
-        return SimpleNamespace(sample=latents + latents.shape[-1] / 160)
-
-
-def test_latents_of_half_the_side_are_to_decode_to_the_picture_of_half_the_side() -> None:
+def test_a_picture_becomes_latents_of_the_shape_asked_for() -> None:
     pixels = autoencoder.to_unit_range(random_images(2))
-    losses = autoencoder.Reconstruction(cast(AutoencoderKL, Mirror()))(pixels)
-    assert float(losses["l1"]) == pytest.approx(0.2, abs=1e-5)
-    assert float(losses["half"]) == pytest.approx(0.1, abs=1e-5)
-    without = losses["l1"] + losses["gradient"] + autoencoder.KL_WEIGHT * losses["kl"]
-    of_half = 0.1 * autoencoder.HALF_SIZE_WEIGHT
-    assert float(losses["loss"] - without) == pytest.approx(of_half, abs=1e-5)
+    for shape in (autoencoder.LatentShape(), autoencoder.LatentShape(channels=3, downscale=4)):
+        vae = autoencoder.small_autoencoder(32, shape)
+        side = 32 // shape.downscale
+        assert vae.encode(pixels).latent_dist.mean.shape == (2, shape.channels, side, side)
+        assert vae.decode(torch.zeros(1, shape.channels, side, side)).sample.shape == (1, 3, 32, 32)
 
 
 # the decoder's own trainings
@@ -287,7 +271,7 @@ def test_latents_of_half_the_side_are_to_decode_to_the_picture_of_half_the_side(
 def test_decoder_and_discriminator_learn_from_their_own_loss_alone() -> None:
     torch.manual_seed(1)
     rivals = Rivals(autoencoder.small_autoencoder(32), num_classes=2)
-    latents, pixels = torch.randn(2, 4, 8, 8), torch.rand(2, 3, 32, 32) * 2 - 1
+    latents, pixels = torch.randn(2, 8, 4, 4), torch.rand(2, 3, 32, 32) * 2 - 1
     losses = rivals(latents, pixels, torch.tensor([0, 1]))
     of_decoder = list(rivals.decode.parameters())
     of_discriminator = list(rivals.discriminator.parameters())
@@ -383,7 +367,7 @@ def test_the_textured_decoder_grows_out_of_the_wide_one(tmp_path: Path) -> None:
     wide, textured = (
         AutoencoderKL.from_pretrained(tmp_path / name) for name in (decoder.WIDE, folder)
     )
-    assert textured.config.block_out_channels == [32, 64, 128]
+    assert textured.config.block_out_channels == [32, 64, 128, 128]
     apart = [
         float((a - b).detach().abs().max())
         for a, b in zip(wide.decoder.parameters(), textured.decoder.parameters())
@@ -398,7 +382,7 @@ def test_a_widened_autoencoder_is_the_same_function_and_its_copies_part(tmp_path
             if "norm" in name:
                 weight += 0.3 * torch.randn(weight.shape)
     wide = widened(vae, 3, seed=5)
-    assert wide.config.block_out_channels == [48, 96, 192]
+    assert wide.config.block_out_channels == [48, 96, 192, 192]
     assert (wide.config.scaling_factor, wide.config.shift_factor) == (0.5, 0.1)
     pixels = autoencoder.to_unit_range(random_images(2))
     moments = vae.encode(pixels).latent_dist.parameters
@@ -507,7 +491,7 @@ def test_latents_are_kept_for_these_photographs_and_this_encoder_alone(tmp_path:
 def test_a_run_of_another_network_is_refused(tmp_path: Path) -> None:
     latents, labels = torch.zeros(4, 2, 4, 4, 4), torch.tensor([0, 1, 2, 0])
     plan, accelerator = (
-        transformer.Plan(coarse_steps=0, steps=1, batch_size=2),
+        transformer.Plan(steps=1, batch_size=2),
         Accelerator(cpu=True),
     )
     transformer.train(latents, labels, plan, tmp_path, accelerator)
@@ -537,7 +521,7 @@ def test_the_error_of_what_is_nearly_clean_weighs_less() -> None:
     snr = torch.from_numpy(schedule.alpha_bar / (1 - schedule.alpha_bar)).float()
     assert (weights[snr <= 5] == 1).all()
     torch.testing.assert_close((weights * snr)[snr > 5], torch.full((int((snr > 5).sum()),), 5.0))
-    latents, labels = torch.randn(4, 2, 4, 8, 8), torch.tensor([0, 1, 2, 0])
+    latents, labels = torch.randn(4, 2, 8, 4, 4), torch.tensor([0, 1, 2, 0])
     untrained = DiT(
         **SMALL_DIT | {"num_classes": 3}
     )  # its answer is 0, so its error the noise squared
@@ -552,63 +536,17 @@ def test_the_error_of_what_is_nearly_clean_weighs_less() -> None:
     assert weighed == pytest.approx(expected, abs=0.01)
 
 
-# the DiT, from coarse to fine
+# a DiT begins with a trained one
 
 SMALL_DIT: dict[str, Any] = {
     "hidden_size": 32,
     "depth": 2,
     "num_heads": 2,
     "patch_size": 2,
-    "in_channels": autoencoder.LATENT_CHANNELS,
-    "input_size": 8,
+    "in_channels": autoencoder.LatentShape().channels,
+    "input_size": 4,
     "downscale_freq_shift": 1,
 }
-
-
-@torch.no_grad()
-def test_a_refined_dit_reads_and_writes_a_small_patch_as_the_coarse_one_did_a_large() -> None:
-    torch.manual_seed(4)
-    facts = SMALL_DIT | {"num_classes": 3}
-    coarse = coarser(facts)
-    for parameter in coarse.parameters():
-        if parameter.requires_grad:
-            nn.init.normal_(parameter, std=0.2)
-    fine = refined(coarse, facts)
-    assert (coarse.pos_embed.shape[1], fine.pos_embed.shape[1]) == (4, 16)
-
-    small = torch.randn(1, autoencoder.LATENT_CHANNELS, 2, 2)
-    large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    torch.testing.assert_close(fine.x_embedder(small), coarse.x_embedder(large))
-
-    tokens = torch.randn(1, 1, 32)
-    large, small = (dit.final_layer.linear(tokens) for dit in (coarse, fine))
-    large = large.view(4, 4, -1)
-    quarters = [large[:2, :2], large[:2, 2:], large[2:, :2], large[2:, 2:]]
-    torch.testing.assert_close(small.view(2, 2, -1), torch.stack(quarters).mean(0))
-
-    places = fine.pos_embed.view(4, 4, 32)
-    torch.testing.assert_close(places[2:, :2].mean((0, 1)), coarse.pos_embed[0, 2])
-    resized = ("pos_embed", "x_embedder.proj.weight", "final_layer.linear")
-    for name, weight in fine.state_dict().items():
-        if not name.startswith(resized):
-            assert torch.equal(weight, coarse.state_dict()[name]), name
-
-
-def test_the_fine_training_goes_on_from_the_coarse_one(tmp_path: Path) -> None:
-    latents, labels = torch.randn(4, 2, 4, 8, 8), torch.tensor([0, 1, 2, 0])
-    plan, accelerator = (
-        transformer.Plan(coarse_steps=2, steps=1, batch_size=2),
-        Accelerator(cpu=True),
-    )
-    fine = transformer.train(latents, labels, plan, tmp_path, accelerator)
-    state = torch.load(tmp_path / f"{transformer.COARSE}.state.pt", weights_only=True)
-    assert state["step"] == 2
-    coarse = coarser(transformer.dit_facts("small", (4, 8, 8), 3))
-    coarse.load_state_dict(state["ema"])
-    was, now = (dit.state_dict()["blocks.3.mlp.fc1.weight"] for dit in (coarse, fine))
-    moved = float((was - now).abs().max())
-    assert 0 < moved < 3 * MATRIX_RATE * plan.learning_rate
-    assert export.averaged_dit(tmp_path).patch_size == 2
 
 
 def test_a_dit_begins_with_what_fits_of_a_trained_one(
@@ -617,7 +555,7 @@ def test_a_dit_begins_with_what_fits_of_a_trained_one(
     trained = random_dit(num_classes=3)
     names: dict[str, list[str]] = {"a": [], "b": [], "c": []}
     export.export(trained, autoencoder.small_autoencoder(32), names, tmp_path, licence="mit")
-    own = DiT(**SMALL_DIT | {"num_classes": 5, "input_size": 16})
+    own = DiT(**SMALL_DIT | {"num_classes": 5, "input_size": 8})
     table = own.y_embedder.embedding_table.weight.detach().clone()
     places = own.pos_embed.clone()
     transformer.take_over(own, str(tmp_path))
@@ -672,7 +610,7 @@ def test_a_folder_of_pictures_becomes_a_model_that_diffusers_loads(
     given = ("--vae", out / "vae")
     run(monkeypatch, "autoencoder", *common, *short)
     run(monkeypatch, "decoder", *common, *given, "--wide-steps", 3, "--textured-steps", 3)
-    run(monkeypatch, "transformer", *common, *short, *given, "--coarse-steps", 2)
+    run(monkeypatch, "transformer", *common, *short, *given)
     run(monkeypatch, "classifier", *common, *short)
     (tmp_path / "names.json").write_text(json.dumps({"Plum": ["Prune"]}))
     parts = ("--run", out, "--vae", out / decoder.TEXTURED)
@@ -742,7 +680,7 @@ def check_networks_agree(dit: nn.Module, transformer_: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     for parameter in dit.parameters():
         assert not parameter.requires_grad
-    x = torch.randn(4, autoencoder.LATENT_CHANNELS, 8, 8, generator=generator)
+    x = torch.randn(4, autoencoder.LatentShape().channels, 4, 4, generator=generator)
     t, y = torch.tensor([0, 3, 500, 999]), torch.tensor([0, 1, 2, 3])
     ours, theirs = dit(x, t, y), transformer_(x, timestep=t, class_labels=y).sample
     assert float(ours.abs().max()) > 0

@@ -71,15 +71,13 @@ def test_a_folder_of_photographs_becomes_a_service(data: Path, tmp_path: Path) -
         50,
         "--textured-steps",
         50,
-        "--coarse-steps",
-        300,
         "--transformer-steps",
-        600,
+        800,
     )
     steps = (*steps, "--batch-size", 32)
     folder = tmp_path / "model"
     assert f"DIT_MODEL={folder} make run" in train(["model.train"], data, folder, *steps)
-    assert "resumed at step 600 of 600" in train(["model.train"], data, folder, *steps)
+    assert "resumed at step 800 of 800" in train(["model.train"], data, folder, *steps)
 
     with served(folder) as client:
         listed = client.get("/classes").json()
@@ -104,8 +102,6 @@ def test_two_processes_train_together(data: Path, tmp_path: Path) -> None:
         "--wide-steps",
         3,
         "--textured-steps",
-        3,
-        "--coarse-steps",
         3,
         "--transformer-steps",
         3,

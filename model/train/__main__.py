@@ -40,7 +40,8 @@ def options_parser() -> argparse.ArgumentParser:
         "--textured-steps", type=int, default=decoder.TEXTURED_STEPS, help="0: no discriminator"
     )
     parser.add_argument("--transformer-steps", type=int, default=transformer.STEPS)
-    transformer.coarse_options(parser)
+    transformer.begin_option(parser)
+    autoencoder.latent_options(parser)
     parser.add_argument("--autoencoder-batch-size", type=int, default=autoencoder.BATCH_SIZE)
     parser.add_argument("--batch-size", type=int, default=transformer.BATCH_SIZE, help="the DiT's")
     parser.add_argument("--licence", default="unknown", help="of the weights, as the hub spells it")
@@ -56,7 +57,8 @@ def trained_vae(
         return Path(options.vae)
     schedule = Schedule(options.autoencoder_steps, autoencoder.LEARNING_RATE, seed=options.seed)
     batch_size = options.autoencoder_batch_size
-    autoencoder.train(photographs, schedule, batch_size, options.run, accelerator)
+    shape = autoencoder.LatentShape(options.latent_channels, options.downscale)
+    autoencoder.train(photographs, schedule, batch_size, options.run, accelerator, shape)
     return Path(options.run / "vae")
 
 
@@ -99,7 +101,6 @@ def train(options: argparse.Namespace) -> None:
         vae = decoder.train(examples, vae, of_decoder, options.run, accelerator)
     plan = transformer.Plan(
         options.network,
-        options.coarse_steps,
         options.transformer_steps,
         batch_size=options.batch_size,
         seed=options.seed,

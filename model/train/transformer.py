@@ -2,9 +2,9 @@
 
     python -m model.train.transformer --data PHOTOGRAPHS --vae RUN/vae --out RUN
 
-Each photograph is encoded once, as it is and mirrored; the DiT then learns from latents alone, first in
-patches of twice the side, which is cheaper. The autoencoder may be any AutoencoderKL, and the DiT of any of
-the paper's sizes; one that is trained already, of other classes even, shortens the way.
+Each photograph is encoded once, as it is and mirrored; the DiT then learns from latents alone. The
+autoencoder may be any AutoencoderKL, and the DiT of any of the paper's sizes; one that is trained already, of
+other classes even, shortens the way.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from model.errors import CheckpointError
 from model.train.latents import draw, training_latents
 from model.train.options import accelerator_of, training_parser
 from model.train.photographs import load_photographs
-from model.train.refine import coarser, refined
 from model.train.trainer import Loss, Schedule, Trainer, share
 
 DOWNSCALE_FREQ_SHIFT = 1
@@ -49,33 +48,26 @@ NETWORKS: dict[str, dict[str, Any]] = {
 NETWORKS[SMALL] = {"hidden_size": 256, "depth": 8, "num_heads": 4, "patch_size": 2}
 """The bundled model's DiT, 9.8 M parameters with 71 classes, and the paper's configurations."""
 
-COARSE_STEPS, STEPS, BATCH_SIZE, LEARNING_RATE = 6000, 12000, 128, 8e-4
+STEPS, BATCH_SIZE, LEARNING_RATE = 12000, 128, 8e-4
 
 LARGEST_SNR = 5.0
 EVERYWHERE, SHAPING = (0, 1000), (100, 600)
 """Timesteps: all, and those between what is nearly clean and what is nearly noise (alpha_bar 0.90 to 0.03)."""
 
-COARSE = "transformer-coarse"
-"""The name of the coarse training's state, within the run's folder."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a DiT learns, and which; 0 coarse steps leave that training out.
+    """How a DiT learns, and which.
 
     ``begin_with`` is a model as DIT_MODEL names it, whose weights are taken where name and shape agree.
     """
 
     network: str = SMALL  # one of NETWORKS
-    coarse_steps: int = COARSE_STEPS
     steps: int = STEPS
     learning_rate: float = LEARNING_RATE
     batch_size: int = BATCH_SIZE  # of all processes
     seed: int = 0
     begin_with: str | None = None
-
-    def schedule(self, steps: int) -> Schedule:
-        return Schedule(steps, self.learning_rate, seed=self.seed)
 
 
 def dit_facts(network: str, latent_shape: tuple[int, int, int], num_classes: int) -> dict[str, Any]:
@@ -96,14 +88,13 @@ def take_over(dit: DiT, model: str) -> None:
     except CheckpointError as error:
         raise ValueError(f"cannot begin with {model}: {error}") from error
     old, own = trained.state_dict(), dit.state_dict()
-    own.pop("pos_embed")
-    fits = [name for name in own if name in old and old[name].shape == own[name].shape]
+    learnt = [name for name in own if name != "pos_embed"]
+    fits = [name for name in learnt if name in old and old[name].shape == own[name].shape]
     if not fits:
         raise ValueError(f"nothing of {model} fits this network")
-    dit.load_state_dict({name: old[name] for name in fits}, strict=False)
-    print(
-        f"began with {model}, but for {', '.join(own.keys() - set(fits)) or 'nothing'}", flush=True
-    )
+    dit.load_state_dict(own | {name: old[name] for name in fits})
+    new = [name for name in learnt if name not in fits]
+    print(f"began with {model}, but for {', '.join(new) or 'nothing'}", flush=True)
 
 
 def block_matrices(dit: DiT) -> list[nn.Parameter]:
@@ -143,8 +134,8 @@ def diffusion_loss(latents: Tensor, labels: Tensor, batch_size: int) -> Loss:
 def error_weights(schedule: NoiseSchedule) -> Tensor:
     """min(SNR, 5) / SNR by timestep, (T,): what is nearly clean would take half of the error else.
 
-    Hang et al. 2023, "Efficient diffusion training via min-SNR weighting strategy", section 3.4, for a
-    network that predicts noise.
+    Hang et al. 2023, "Efficient diffusion training via min-SNR weighting strategy", for a network that
+    predicts noise.
     """
     alpha_bar = torch.from_numpy(schedule.alpha_bar)
     return (LARGEST_SNR * (1 - alpha_bar) / alpha_bar).clamp(max=1.0).float()
@@ -181,7 +172,7 @@ def train(
 ) -> DiT:
     """Train, or go on training, on latents (N, M, C, s, s) and labels (N,); the averaged DiT.
 
-    ``out`` gets the trainers' states and the network's configuration, ``transformer.json``.
+    ``out`` gets the trainer's state and the network's configuration, ``transformer.json``.
 
     Raises:
         ValueError: ``out`` holds the state of another network, or ``begin_with`` does not fit.
@@ -191,21 +182,16 @@ def train(
     facts = dit_facts(plan.network, (channels, side, side), int(labels.max()) + 1)
     with accelerator.main_process_first():
         _claim(out / "transformer.json", facts)
-    here = latents.to(accelerator.device), labels.to(accelerator.device)
-
-    def learn(dit: DiT, steps: int, name: str) -> DiT:
-        state_file = out / f"{name}.state.pt"
-        trainer = Trainer(dit, plan.schedule(steps), state_file, accelerator, block_matrices(dit))
-        trainer.resume()
-        return trainer.run(diffusion_loss(*here, share(plan.batch_size, accelerator)))
-
     torch.manual_seed(plan.seed)
-    dit = coarser(facts) if plan.coarse_steps else DiT(**facts)
+    dit = DiT(**facts)
     if plan.begin_with is not None:
         take_over(dit, plan.begin_with)
-    if plan.coarse_steps:
-        dit = refined(learn(dit, plan.coarse_steps, COARSE), facts)
-    return learn(dit, plan.steps, "transformer")
+    schedule = Schedule(plan.steps, plan.learning_rate, seed=plan.seed)
+    state_file = out / "transformer.state.pt"
+    trainer = Trainer(dit, schedule, state_file, accelerator, block_matrices(dit))
+    trainer.resume()
+    here, of_here = latents.to(trainer.device), labels.to(trainer.device)
+    return trainer.run(diffusion_loss(here, of_here, share(plan.batch_size, accelerator)))
 
 
 def _claim(file: Path, facts: dict[str, Any]) -> None:
@@ -218,17 +204,11 @@ def _claim(file: Path, facts: dict[str, Any]) -> None:
     file.write_text(json.dumps(facts) + "\n")
 
 
-def coarse_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--coarse-steps",
-        type=int,
-        default=COARSE_STEPS,
-        help=f"of the DiT in patches of twice the side: default {COARSE_STEPS}; 0 leaves it out",
-    )
+def begin_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--begin-with",
         metavar="MODEL",
-        help="a trained model, as DIT_MODEL: its weights, where they fit",
+        help="a trained DiT, as DIT_MODEL: its weights where they fit",
     )
 
 
@@ -238,7 +218,7 @@ def main() -> None:
     )
     parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder's folder")
     parser.add_argument("--network", choices=NETWORKS, default=SMALL)
-    coarse_options(parser)
+    begin_option(parser)
     options = parser.parse_args()
     accelerator = accelerator_of(options)
     images, labels = load_photographs(options.data, options.image_size, options.leave_out).part(
@@ -247,7 +227,6 @@ def main() -> None:
     latents = training_latents(images, options.vae, options.out / "latents.pt", accelerator)
     plan = Plan(
         options.network,
-        options.coarse_steps,
         options.steps,
         options.learning_rate,
         options.batch_size,
