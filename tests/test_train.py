@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from model.checkpoint import load_checkpoint
 from model.diffusion import NoiseSchedule
 from model.dit import DiT
+from model.train import __main__ as whole_recipe
 from model.train import (
     autoencoder,
     classifier,
@@ -490,16 +491,16 @@ def test_latents_are_kept_for_these_photographs_and_this_encoder_alone(tmp_path:
 
 def test_a_run_of_another_network_is_refused(tmp_path: Path) -> None:
     latents, labels = torch.zeros(4, 2, 4, 4, 4), torch.tensor([0, 1, 2, 0])
-    plan, accelerator = (
-        transformer.Plan(steps=1, batch_size=2),
-        Accelerator(cpu=True),
-    )
+    plan, accelerator = transformer.Plan(steps=1, batch_size=2), Accelerator(cpu=True)
     transformer.train(latents, labels, plan, tmp_path, accelerator)
     before = (tmp_path / "transformer.json").read_text()
     with pytest.raises(ValueError, match="holds a run of another network"):
         transformer.train(latents, labels[labels < 2], plan, tmp_path, accelerator)
     assert (tmp_path / "transformer.json").read_text() == before
     assert export.averaged_dit(tmp_path).num_classes == 3
+
+
+# the DiT
 
 
 def test_half_of_the_timesteps_are_where_a_picture_takes_shape() -> None:
@@ -522,9 +523,8 @@ def test_the_error_of_what_is_nearly_clean_weighs_less() -> None:
     assert (weights[snr <= 5] == 1).all()
     torch.testing.assert_close((weights * snr)[snr > 5], torch.full((int((snr > 5).sum()),), 5.0))
     latents, labels = torch.randn(4, 2, 8, 4, 4), torch.tensor([0, 1, 2, 0])
-    untrained = DiT(
-        **SMALL_DIT | {"num_classes": 3}
-    )  # its answer is 0, so its error the noise squared
+    # An untrained DiT answers 0, so its error is the noise squared.
+    untrained = DiT(**SMALL_DIT | {"num_classes": 3})
     losses = transformer.diffusion_loss(latents, labels, 256)(
         untrained, torch.Generator().manual_seed(1)
     )
@@ -535,8 +535,6 @@ def test_the_error_of_what_is_nearly_clean_weighs_less() -> None:
     weighed = float(((losses["loss"] - losses["vb"]) / losses["mse"]).detach())
     assert weighed == pytest.approx(expected, abs=0.01)
 
-
-# a DiT begins with a trained one
 
 SMALL_DIT: dict[str, Any] = {
     "hidden_size": 32,
@@ -568,6 +566,27 @@ def test_a_dit_begins_with_what_fits_of_a_trained_one(
         transformer.take_over(random_dit(hidden_size=48, patch_size=4), str(tmp_path))
     with pytest.raises(ValueError, match="cannot begin with"):
         transformer.take_over(own, str(tmp_path / "nowhere"))
+
+
+def test_a_run_that_goes_on_no_longer_needs_what_it_began_with(tmp_path: Path) -> None:
+    latents, labels = torch.randn(4, 2, 8, 4, 4), torch.tensor([0, 1, 2, 0])
+    accelerator = Accelerator(cpu=True)
+    begun = transformer.Plan(steps=1, batch_size=2)
+    transformer.train(latents, labels, begun, tmp_path, accelerator)
+    gone = transformer.Plan(steps=2, batch_size=2, begin_with=str(tmp_path / "gone"))
+    transformer.train(latents, labels, gone, tmp_path, accelerator)
+    with pytest.raises(ValueError, match="cannot begin with"):
+        transformer.train(latents, labels, gone, tmp_path / "anew", accelerator)
+
+
+def test_a_model_to_begin_with_is_missed_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--data", tmp_path, "--out", tmp_path / "out", "--cpu"]
+    arguments += ["--begin-with", tmp_path / "nowhere"]
+    monkeypatch.setattr(sys, "argv", ["model.train", *map(str, arguments)])
+    with pytest.raises(SystemExit, match="cannot begin with"):
+        whole_recipe.main()
 
 
 # the whole recipe

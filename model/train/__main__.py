@@ -66,8 +66,11 @@ def check(options: argparse.Namespace, accelerator: Accelerator) -> None:
     """See early what would otherwise end a long training.
 
     Raises:
-        ValueError: a batch does not divide into the processes, or there is no autoencoder.
+        ValueError: a batch does not divide into the processes, there is no autoencoder, or the model to
+            begin with cannot be loaded.
     """
+    if options.begin_with is not None:
+        transformer.trained_dit(options.begin_with)
     share(options.batch_size, accelerator)
     if options.vae is None:
         share(options.autoencoder_batch_size, accelerator)

@@ -77,17 +77,25 @@ def dit_facts(network: str, latent_shape: tuple[int, int, int], num_classes: int
     return NETWORKS[network] | facts | {"downscale_freq_shift": DOWNSCALE_FREQ_SHIFT}
 
 
+def trained_dit(model: str) -> DiT:
+    """The DiT of a model that DIT_MODEL could name, on the CPU.
+
+    Raises:
+        ValueError: the model cannot be loaded.
+    """
+    try:
+        return load_checkpoint(model, device=torch.device("cpu"), dtype=torch.float32).dit
+    except CheckpointError as error:
+        raise ValueError(f"cannot begin with {model}: {error}") from error
+
+
 def take_over(dit: DiT, model: str) -> None:
     """Fill a DiT from a trained one, but for what differs in shape, other patches or classes, say.
 
     Raises:
         ValueError: the model cannot be loaded, or nothing of it fits.
     """
-    try:
-        trained = load_checkpoint(model, device=torch.device("cpu"), dtype=torch.float32).dit
-    except CheckpointError as error:
-        raise ValueError(f"cannot begin with {model}: {error}") from error
-    old, own = trained.state_dict(), dit.state_dict()
+    old, own = trained_dit(model).state_dict(), dit.state_dict()
     learnt = [name for name in own if name != "pos_embed"]
     fits = [name for name in learnt if name in old and old[name].shape == own[name].shape]
     if not fits:
@@ -132,7 +140,7 @@ def diffusion_loss(latents: Tensor, labels: Tensor, batch_size: int) -> Loss:
 
 
 def error_weights(schedule: NoiseSchedule) -> Tensor:
-    """min(SNR, 5) / SNR by timestep, (T,): what is nearly clean would take half of the error else.
+    """min(SNR, 5) / SNR by timestep, (T,): what is nearly clean weighs less.
 
     Hang et al. 2023, "Efficient diffusion training via min-SNR weighting strategy", for a network that
     predicts noise.
@@ -184,10 +192,10 @@ def train(
         _claim(out / "transformer.json", facts)
     torch.manual_seed(plan.seed)
     dit = DiT(**facts)
-    if plan.begin_with is not None:
+    state_file = out / "transformer.state.pt"
+    if plan.begin_with is not None and not state_file.exists():
         take_over(dit, plan.begin_with)
     schedule = Schedule(plan.steps, plan.learning_rate, seed=plan.seed)
-    state_file = out / "transformer.state.pt"
     trainer = Trainer(dit, schedule, state_file, accelerator, block_matrices(dit))
     trainer.resume()
     here, of_here = latents.to(trainer.device), labels.to(trainer.device)
