@@ -57,7 +57,7 @@ def trained_vae(
         return Path(options.vae)
     schedule = Schedule(options.autoencoder_steps, autoencoder.LEARNING_RATE, seed=options.seed)
     batch_size = options.autoencoder_batch_size
-    shape = autoencoder.LatentShape(options.latent_channels, options.downscale)
+    shape = autoencoder.latent_shape(options)
     autoencoder.train(photographs, schedule, batch_size, options.run, accelerator, shape)
     return Path(options.run / "vae")
 

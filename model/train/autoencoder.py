@@ -27,6 +27,12 @@ from model.train.trainer import Schedule, Trainer, share
 WIDTHS = {4: (16, 32, 64), 8: (16, 32, 64, 64)}
 """Channels of the stages, by how many times a latent's side is smaller than the picture's."""
 
+LATENT_CHANNELS = {4: 4, 8: 8}
+"""The usual channels of a latent, by the same."""
+
+SMALL_PICTURE = 64
+"""Pixels a side, up to which latents 4x smaller leave a DiT with patches of 2 at most 64 tokens."""
+
 KL_WEIGHT = 1e-6
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 12000, 16, 1.5e-3
@@ -36,12 +42,12 @@ STEPS, BATCH_SIZE, LEARNING_RATE = 12000, 16, 1.5e-3
 class LatentShape:
     """What a small autoencoder makes of a picture: so many channels, its side so many times smaller."""
 
-    channels: int = 8
-    downscale: int = 8  # one of WIDTHS
+    channels: int = 4
+    downscale: int = 4  # one of WIDTHS
 
 
 def small_autoencoder(image_size: int, shape: LatentShape = LatentShape()) -> AutoencoderKL:
-    """Return an untrained AutoencoderKL: 0.95 M parameters for pictures 8x smaller, 0.65 M for 4x."""
+    """Return an untrained AutoencoderKL: 0.65 M parameters for latents 4x smaller, 0.95 M for 8x."""
     widths = WIDTHS[shape.downscale]
     return AutoencoderKL(
         in_channels=3,
@@ -155,15 +161,20 @@ def train(
 
 
 def latent_options(parser: argparse.ArgumentParser) -> None:
-    shape = LatentShape()
-    parser.add_argument("--latent-channels", type=int, default=shape.channels)
+    parser.add_argument("--latent-channels", type=int, help="default: as many as --downscale")
     parser.add_argument(
         "--downscale",
         type=int,
         choices=WIDTHS,
-        default=shape.downscale,
-        help="4 keeps more of a picture, and gives the DiT four times the tokens",
+        help="4 keeps more of a picture, and gives the DiT four times the tokens:\n"
+        f"default 4 up to {SMALL_PICTURE} pixels a side, else 8",
     )
+
+
+def latent_shape(options: argparse.Namespace) -> LatentShape:
+    """What the options name, or the usual for pictures of their size."""
+    downscale = options.downscale or (4 if options.image_size <= SMALL_PICTURE else 8)
+    return LatentShape(options.latent_channels or LATENT_CHANNELS[downscale], downscale)
 
 
 def main() -> None:
@@ -181,7 +192,7 @@ def main() -> None:
         options.batch_size,
         options.out,
         accelerator,
-        LatentShape(options.latent_channels, options.downscale),
+        latent_shape(options),
     )
     held_out, _ = photographs.part(held_out=True)
     if accelerator.is_main_process:

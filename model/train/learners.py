@@ -12,7 +12,7 @@ from torch.func import functional_call
 from model.train.autoencoder import pixel_losses
 from model.train.discriminator import PatchDiscriminator, hinge_loss
 
-ADVERSARIAL_WEIGHT = 0.003
+ADVERSARIAL_WEIGHT = 0.0125
 
 
 class PixelDecoder(nn.Module):

@@ -51,8 +51,8 @@ NETWORKS[SMALL] = {"hidden_size": 256, "depth": 8, "num_heads": 4, "patch_size":
 STEPS, BATCH_SIZE, LEARNING_RATE = 12000, 128, 8e-4
 
 LARGEST_SNR = 5.0
-EVERYWHERE, SHAPING = (0, 1000), (100, 600)
-"""Timesteps: all, and those between what is nearly clean and what is nearly noise (alpha_bar 0.90 to 0.03)."""
+EVERYWHERE, SHAPING = (0, 1000), (150, 700)
+"""Timesteps: all, and those between what is nearly clean and what is nearly noise (alpha_bar 0.79 to 0.007)."""
 
 
 @dataclass(frozen=True, slots=True)
