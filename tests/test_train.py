@@ -386,7 +386,7 @@ def test_the_textured_decoder_grows_out_of_the_wide_one(tmp_path: Path) -> None:
     wide, textured = (
         AutoencoderKL.from_pretrained(tmp_path / name) for name in (decoder.WIDE, folder)
     )
-    assert textured.config.block_out_channels == [32, 64, 128, 128]
+    assert textured.config.block_out_channels == [32, 64, 128]
     apart = [
         float((a - b).detach().abs().max())
         for a, b in zip(wide.decoder.parameters(), textured.decoder.parameters())
@@ -401,7 +401,7 @@ def test_a_widened_autoencoder_is_the_same_function_and_its_copies_part(tmp_path
             if "norm" in name:
                 weight += 0.3 * torch.randn(weight.shape)
     wide = widened(vae, 3, seed=5)
-    assert wide.config.block_out_channels == [48, 96, 192, 192]
+    assert wide.config.block_out_channels == [48, 96, 192]
     assert (wide.config.scaling_factor, wide.config.shift_factor) == (0.5, 0.1)
     pixels = autoencoder.to_unit_range(random_images(2))
     moments = vae.encode(pixels).latent_dist.parameters
