@@ -27,9 +27,6 @@ from model.train.trainer import Schedule, Trainer, share
 WIDTHS = {4: (16, 32, 64), 8: (16, 32, 64, 64)}
 """Channels of the stages, by how many times a latent's side is smaller than the picture's."""
 
-LATENT_CHANNELS = {4: 4, 8: 8}
-"""The usual channels of a latent, by the same."""
-
 SMALL_PICTURE = 64
 """Pixels a side, up to which latents 4x smaller leave a DiT with patches of 2 at most 64 tokens."""
 
@@ -174,7 +171,7 @@ def latent_options(parser: argparse.ArgumentParser) -> None:
 def latent_shape(options: argparse.Namespace) -> LatentShape:
     """What the options name, or the usual for pictures of their size."""
     downscale = options.downscale or (4 if options.image_size <= SMALL_PICTURE else 8)
-    return LatentShape(options.latent_channels or LATENT_CHANNELS[downscale], downscale)
+    return LatentShape(options.latent_channels or downscale, downscale)
 
 
 def main() -> None:
