@@ -1,10 +1,11 @@
 """Packed: a DiT's forward pass on a CPU, its products in oneDNN's own order.
 
 A plain linear layer reorders its weight for the CPU's kernels at every call, which at a few rows
-takes as long as the product. Packed once, the same products take 0.4 to 0.7 of the time, the GELU
-is part of the product before it, and every row comes out the same, bit by bit, whatever the rows
-beside it. At a few rows a call into torch costs as much as what it computes, so these are plain
-objects that call its operators directly.
+takes as long as the product. Packed once, the same products take 0.5 to 0.8 of the time up to 32
+tokens, and 0.55 to 0.9 from 64 to 512 (widths 256 to 1024, two cores), the GELU is part of the
+product before it, and every row comes out the same, bit by bit, whatever the rows beside it. At a
+few rows a call into torch costs as much as what it computes, so these are plain objects that call
+its operators directly.
 """
 
 from __future__ import annotations
