@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import machine
-from bench.figures import Facts, SuiteResult, write_result
 from bench.options import REPORT, RESULTS, WORK, Options
-from bench.report import write_report
+from bench.report.figures import Facts, SuiteResult, write_result
+from bench.report.page import write_report
 from bench.suites.catalogue import SUITES, default_suites
 from bench.suites.suite import plan_of
 

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(early, lambda *_: os._exit(0))
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
-    from service.serve import serve
+    from service.launch import serve
 
     return serve(settings)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.checkpoints import write_pipeline
-from tests.harness import Running, load_small_runner, running_service
+from tests.support.checkpoints import write_pipeline
+from tests.support.services import Running, load_small_runner, running_service
 
 
 def pytest_configure() -> None:

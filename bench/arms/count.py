@@ -8,9 +8,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.protocol import Answer, ArmSpec, Count, Task
-from model.dit import DiT
-from model.json_file import JsonFile
+from bench.arms.protocol import Answer, ArmSpec, Count, Task
+from model.networks.dit import DiT
+from model.weights.config_files import JsonFile
 
 
 class Counter:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.arms.protocol import Answer, ArmSpec, Product, Task
 from bench.arms.timing import mean_seconds
-from bench.protocol import Answer, ArmSpec, Product, Task
 
 
 class Matmul:

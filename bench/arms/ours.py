@@ -7,12 +7,12 @@ import time
 
 import torch
 
+from bench.arms.protocol import Answer, ArmSpec, Draw, Forward, Task
 from bench.arms.timing import mean_seconds
-from bench.protocol import Answer, ArmSpec, Draw, Forward, Task
-from model.diffusion import ddim_table
-from model.runner import ModelRunner
-from model.trajectory import Trajectory
-from service.serve import load_runner
+from model.runner.runner import ModelRunner
+from model.sampling.samplers import ddim_table
+from model.sampling.trajectory import Trajectory
+from service.launch import load_runner
 from service.settings import read_settings
 
 LONG = 1000

@@ -16,8 +16,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 from torch import Tensor
 
-from bench.protocol import Answer, ArmSpec, Draw, Task
-from model.json_file import JsonFile
+from bench.arms.protocol import Answer, ArmSpec, Draw, Task
+from model.weights.config_files import JsonFile
 
 
 class PipelineLoop:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from bench.arms.protocol import Answer, ArmSpec, Forward, Task
 from bench.arms.timing import mean_seconds
-from bench.protocol import Answer, ArmSpec, Forward, Task
-from model.checkpoint import load_checkpoint
+from model.weights.checkpoint import load_checkpoint
 
 
 class Plain:

@@ -8,10 +8,10 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from service.__main__ import THREADS
-from service.jobs import Job, Sample
+from service.scheduling.jobs import Job, Sample
 
 if TYPE_CHECKING:
-    from model.trajectory import Trajectory
+    from model.sampling.trajectory import Trajectory
 
 
 class StaticBatcher:
@@ -83,7 +83,7 @@ def most_rows(trajectory: Trajectory) -> int:
 def main() -> int:
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
-    from service.serve import serve
+    from service.launch import serve
     from service.settings import read_settings
 
     return serve(read_settings([]), make_scheduler=StaticBatcher)

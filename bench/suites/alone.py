@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bench.agreement import agreement
-from bench.figures import Figure, Measured, Spread, Table
-from bench.models import BUNDLED, XL_256, XL_512
+from bench.arms.agreement import agreement
+from bench.arms.rounds import interleaved, ratio
+from bench.arms.workers import Worker, running_workers
+from bench.models.folders import BUNDLED, XL_256, XL_512
 from bench.options import Options
-from bench.rounds import interleaved, ratio
+from bench.report.figures import Figure, Measured, Spread, Table
 from bench.suites.arms import (
     AGREED,
     OURS,
@@ -21,7 +22,6 @@ from bench.suites.arms import (
     arms_of,
     draw_of,
 )
-from bench.workers import Worker, running_workers
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.models import model_folder
+from bench.arms.protocol import ArmSpec, Draw
+from bench.models.folders import model_folder
 from bench.options import Options
-from bench.protocol import ArmSpec, Draw
 
 OURS, OURS_FP32, OURS_COMPILED = "ours", "ours fp32", "ours compiled"
 PEER_FP32, PEER_BF16, PEER_COMPILED = "diffusers fp32", "diffusers bf16", "diffusers bf16 compiled"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.figures import Figure, Measured, Spread, Table
-from bench.load import closed_loop
-from bench.models import BUNDLED, XL_256
+from bench.load.clients import closed_loop
+from bench.load.servers import running_server
+from bench.load.workload import uniform
+from bench.models.folders import BUNDLED, XL_256
 from bench.options import Options
-from bench.servers import running_server
+from bench.report.figures import Figure, Measured, Spread, Table
 from bench.suites.arms import CFG_SCALE, CLASSES
 from bench.suites.peers import our_server
-from bench.workload import uniform
 
 CLIENTS = 16
 

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from bench.figures import Cell, Figure, Measured, Spread, Table, percentile
-from bench.load import LoadRun, closed_loop, open_loop
-from bench.metrics import Counts, counts_in, read_metrics
-from bench.models import BUNDLED, XL_256
+from bench.load.clients import LoadRun, closed_loop, open_loop
+from bench.load.metrics import Counts, counts_in, read_metrics
+from bench.load.servers import Server, running_server
+from bench.load.workload import mixed, poisson, steps_log_uniform, steps_uniform
+from bench.models.folders import BUNDLED, XL_256
 from bench.options import Options
-from bench.servers import Server, running_server
+from bench.report.figures import Cell, Figure, Measured, Spread, Table, percentile
 from bench.suites.arms import CLASSES
 from bench.suites.peers import STATIC, our_server, static_server
-from bench.workload import mixed, poisson, steps_log_uniform, steps_uniform
 
 OURS = "ours"
 TARGET_SHARE = 0.8

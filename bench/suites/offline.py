@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from bench.agreement import agreement
-from bench.figures import Cell, Figure, Measured, Spread, Table
-from bench.limits import Work, images_per_second
-from bench.models import BUNDLED, XL_256, XL_512, model_folder
+from bench.arms.agreement import agreement
+from bench.arms.protocol import ArmSpec
+from bench.arms.rounds import interleaved, rate, ratio
+from bench.arms.workers import Worker, running_worker, running_workers
+from bench.models.folders import BUNDLED, XL_256, XL_512, model_folder
 from bench.options import Options
-from bench.protocol import ArmSpec
-from bench.rounds import interleaved, rate, ratio
+from bench.report.figures import Cell, Figure, Measured, Spread, Table
+from bench.report.limits import Work, images_per_second
 from bench.suites.arms import AGREED, OURS, OURS_FP32, PEER_FP32, arms_of, draw_of
 from bench.suites.tick import count_work
-from bench.workers import Worker, running_worker, running_workers
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.figures import Cell, Figure, Measured, Spread, Table, percentile
-from bench.load import LoadRun, closed_loop
-from bench.models import BUNDLED, XL_256
+from bench.load.clients import LoadRun, closed_loop
+from bench.load.servers import Server, running_server
+from bench.load.workload import uniform
+from bench.models.folders import BUNDLED, XL_256
 from bench.options import Options
-from bench.servers import Server, running_server
+from bench.report.figures import Cell, Figure, Measured, Spread, Table, percentile
 from bench.suites.arms import CFG_SCALE, CLASSES
 from bench.suites.peers import our_server
-from bench.workload import uniform
 
 WORK = ("denoise", "decode", "encode")
 """Stages of Server-Timing that are the work itself; all else is overhead."""

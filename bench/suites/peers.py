@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from importlib import metadata
 
-from bench.models import model_folder
+from bench.load.servers import ServerSpec
+from bench.models.folders import model_folder
 from bench.options import Options
-from bench.servers import ServerSpec
 
 STATIC = "static batcher"
 PATIENT_S = "3600"

@@ -6,15 +6,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from bench.figures import Figure, Measured, Table
-from bench.load import closed_loop
-from bench.models import BUNDLED, XL_256
+from bench.arms.rounds import interleaved, ratio
+from bench.load.clients import closed_loop
+from bench.load.servers import Server, running_server
+from bench.load.workload import uniform
+from bench.models.folders import BUNDLED, XL_256
 from bench.options import Options
-from bench.rounds import interleaved, ratio
-from bench.servers import Server, running_server
+from bench.report.figures import Figure, Measured, Table
 from bench.suites.arms import CFG_SCALE, CLASSES
 from bench.suites.peers import our_server
-from bench.workload import uniform
 
 ON, OFF = "reproducible", "as it is"
 

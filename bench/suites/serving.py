@@ -7,20 +7,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from bench.agreement import agreement
-from bench.figures import Figure, Measured, Spread, Table
-from bench.limits import images_per_second
-from bench.load import closed_loop
-from bench.models import BUNDLED, XL_256, model_folder
+from bench.arms.agreement import agreement
+from bench.arms.protocol import ArmSpec
+from bench.arms.rounds import interleaved, ratio
+from bench.arms.workers import running_worker, running_workers
+from bench.load.clients import closed_loop
+from bench.load.servers import Server, ServerSpec, running_server
+from bench.load.workload import uniform
+from bench.models.folders import BUNDLED, XL_256, model_folder
 from bench.options import Options
-from bench.protocol import ArmSpec
-from bench.rounds import interleaved, ratio
-from bench.servers import Server, ServerSpec, running_server
+from bench.report.figures import Figure, Measured, Spread, Table
+from bench.report.limits import images_per_second
 from bench.suites.arms import AGREED, CFG_SCALE, CLASSES, OURS_FP32, PEER_FP32, arms_of
 from bench.suites.peers import lit_is_there, lit_server, naive_server, our_server
 from bench.suites.tick import count_work
-from bench.workers import running_worker, running_workers
-from bench.workload import uniform
 
 OURS = "ours"
 

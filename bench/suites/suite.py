@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
-from bench.figures import Measured
 from bench.options import Options
+from bench.report.figures import Measured
 
 
 class Suite(Protocol):

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from bench.figures import Cell, Figure, Measured, Spread, Table
-from bench.limits import Work
-from bench.models import BUNDLED, XL_256, XL_512, XL_TICK, model_folder
+from bench.arms.protocol import ArmSpec, Count
+from bench.arms.rounds import Measure, interleaved, ratio
+from bench.arms.workers import Worker, running_worker
+from bench.models.folders import BUNDLED, XL_256, XL_512, XL_TICK, model_folder
 from bench.options import Options
-from bench.protocol import ArmSpec, Count
-from bench.rounds import Measure, interleaved, ratio
-from bench.workers import Worker, running_worker
+from bench.report.figures import Cell, Figure, Measured, Spread, Table
+from bench.report.limits import Work
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from model.train import autoencoder, decoder, transformer
+from model.train import transformer
+from model.train.autoencoder import autoencoder, decoder
+from model.train.data.latents import training_latents
+from model.train.data.photographs import Photographs, load_photographs
 from model.train.export import averaged_dit, export, trained_autoencoder
-from model.train.latents import training_latents
 from model.train.options import accelerator_of, command_parser, data_options
-from model.train.photographs import Photographs, load_photographs
 from model.train.trainer import Schedule, share
 
 

@@ -16,12 +16,12 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 from torch import Tensor
 
-from model.diffusion import NoiseSchedule
-from model.dit import DiT
-from model.naming import to_diffusers
+from model.networks.dit import DiT
+from model.sampling.samplers import NoiseSchedule
+from model.train.data.photographs import class_names
 from model.train.options import command_parser
-from model.train.photographs import class_names
 from model.train.transformer import DOWNSCALE_FREQ_SHIFT
+from model.weights.diffusers_names import to_diffusers
 
 CARD = """---
 license: {licence}

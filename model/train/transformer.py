@@ -21,14 +21,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from model.checkpoint import load_checkpoint
-from model.diffusion import NoiseSchedule, training_loss
-from model.dit import WIDTHS, DiT
-from model.errors import CheckpointError
-from model.train.latents import draw, training_latents
+from model.networks.dit import WIDTHS, DiT
+from model.sampling.samplers import NoiseSchedule, training_loss
+from model.train.data.latents import draw, training_latents
+from model.train.data.photographs import load_photographs
 from model.train.options import accelerator_of, training_parser
-from model.train.photographs import load_photographs
 from model.train.trainer import Loss, Schedule, Trainer, share
+from model.weights.checkpoint import load_checkpoint
+from model.weights.errors import CheckpointError
 
 DOWNSCALE_FREQ_SHIFT = 1
 """diffusers' timestep frequencies, so that its DiTPipeline computes what the DiT has learnt."""

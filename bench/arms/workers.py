@@ -1,0 +1,113 @@
+"""Workers: the processes in which the arms without HTTP run; one works while the others wait."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench.arms.protocol import (
+    ANSWER,
+    ARM_SPEC,
+    READY,
+    TASK,
+    Answer,
+    ArmSpec,
+    Draw,
+    Forward,
+    Product,
+    Ready,
+    Task,
+)
+from bench.environment import bare_environment
+from bench.options import ROOT, Options
+
+STOP_S = 20.0
+LINES_SHOWN = 5
+
+
+class WorkerDied(RuntimeError):
+    """A worker ended before its answer; its log's last lines say why."""
+
+
+class Worker:
+    """One arm in a process of its own, blocked on its pipe whenever it is not asked anything."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self._process = process
+        self._log = log
+        self.ready: Ready = READY.validate_json(self._line())
+
+    def ask(self, task: Task) -> Answer:
+        """Have a task done.
+
+        Raises:
+            WorkerDied: it ended instead.
+        """
+        assert self._process.stdin is not None, "this is a bug: the worker has a pipe"
+        self._process.stdin.write(TASK.dump_json(task) + b"\n")
+        self._process.stdin.flush()
+        return ANSWER.validate_json(self._line())
+
+    def draw(self, draw: Draw) -> float:
+        return self.ask(draw).seconds
+
+    def forward(self, rows: int) -> float:
+        return self.ask(Forward(rows)).seconds
+
+    def peak(self, sizes: Sequence[int]) -> float:
+        """The best FLOP/s of square products."""
+        return max(self.ask(Product(size)).values[0] for size in sizes)
+
+    def _line(self) -> bytes:
+        assert self._process.stdout is not None, "this is a bug: the worker has a pipe"
+        line = self._process.stdout.readline()
+        if not line:
+            tail = self._log.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
+            raise WorkerDied("\n".join([f"{self.name} died:", *tail]))
+        return line
+
+
+@contextmanager
+def running_worker(name: str, spec: ArmSpec, options: Options) -> Iterator[Worker]:
+    """Start an arm and wait until it is ready; it ends with the block."""
+    log = options.work / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.arms.worker", ARM_SPEC.dump_json(spec).decode()],
+            cwd=ROOT,
+            env=bare_environment(options),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+    try:
+        yield Worker(name, process, log)
+    finally:
+        _end(process)
+
+
+@contextmanager
+def running_workers(specs: Mapping[str, ArmSpec], options: Options) -> Iterator[dict[str, Worker]]:
+    """Start several arms, one after the other."""
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(running_worker(name, spec, options))
+            for name, spec in specs.items()
+        }
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Its pipe's end ends a worker; one that does not listen is killed."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

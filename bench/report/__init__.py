@@ -1,0 +1,1 @@
+"""Results, and the page made from them."""

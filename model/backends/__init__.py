@@ -1,0 +1,1 @@
+"""From a DiT to the fastest network for its device."""

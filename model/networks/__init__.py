@@ -1,0 +1,1 @@
+"""DiT and the autoencoder: plain modules that know nothing of devices."""

@@ -1,0 +1,1 @@
+"""The model on its device: one tick for many images, and decoding."""

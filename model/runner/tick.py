@@ -1,0 +1,97 @@
+"""Tick: the device's side of a denoising step, the same few buffers at every one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.runner.flight import PLAN_COLUMNS
+from model.sampling.samplers import COLUMNS, advance
+
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The forward pass: (x, t, y) -> output, as `DiT.forward`."""
+
+CAPTURE_TRIALS = 3
+"""Runs before a capture, in which libraries choose their kernels and take their workspaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A tick of one row count as a CUDA graph that reads ``plan``."""
+
+    graph: torch.cuda.CUDAGraph
+    plan: Tensor
+
+
+class Tick:
+    """The latents of all images in flight, by slot, and what advances them.
+
+    ``latents`` and ``x0`` are (slots + 1, C, S, S); the last slot takes what padding writes.
+    """
+
+    def __init__(
+        self, network: Network, shape: tuple[int, int, int], *, slots: int, rows: int
+    ) -> None:
+        self._network = network
+        self._channels = shape[0]
+        self.spare_slot = slots
+        self.latents = torch.zeros(slots + 1, *shape)
+        self.x0 = torch.zeros_like(self.latents)
+        self._noise = torch.zeros(rows, *shape)
+        self._recordings: dict[int, Recording] = {}
+
+    def to(self, device: torch.device) -> Tick:
+        self.latents, self.x0 = self.latents.to(device), self.x0.to(device)
+        self._noise = self._noise.to(device)
+        return self
+
+    def run(self, plan: Tensor, noise: Tensor | None) -> None:
+        """Advance the images of a plan, (rows, len(PLAN_COLUMNS)) as `plan_tick` makes it.
+
+        ``noise`` (n, C, S, S) is that of the first n images; None where no image takes any. Both
+        may lie in pinned memory: nothing here waits for the device.
+        """
+        if noise is not None:
+            self._noise[: len(noise)].copy_(noise, non_blocking=True)
+        recording = self._recordings.get(len(plan))
+        if recording is None:
+            self._advance(plan.to(self.latents.device, non_blocking=True))
+        else:
+            recording.plan.copy_(plan, non_blocking=True)
+            recording.graph.replay()
+
+    def record(self, rows: int) -> None:
+        """Capture the tick of one row count: from then on it is one launch. CUDA only."""
+        plan = torch.zeros(rows, len(PLAN_COLUMNS), device=self.latents.device)
+        plan[:, 0] = self.spare_slot
+        plan[:, PLAN_COLUMNS.index("image")] = torch.arange(rows, device=plan.device)
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(CAPTURE_TRIALS):
+                self._advance(plan)
+        torch.cuda.current_stream().wait_stream(side)
+        pools = [recording.graph.pool() for recording in self._recordings.values()]
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pools[0] if pools else None):
+            self._advance(plan)
+        self._recordings[rows] = Recording(graph, plan)
+
+    def _advance(self, plan: Tensor) -> None:
+        slots, null_row = plan[:, 0].long(), plan[:, 1].long()
+        cfg_scale = plan[:, 2].view(-1, 1, 1, 1)
+        coefficients = plan[:, 3 : 3 + len(COLUMNS)]
+        image, t, y = plan[:, -3].long(), plan[:, -2], plan[:, -1].long()
+        x = self.latents.index_select(0, slots)  # (R, C, S, S), one an image, then padding
+        answers = self._network(x.index_select(0, image), t, y)  # (R, out_channels, S, S)
+        conditional = answers[:, : self._channels]
+        unconditional = conditional.index_select(0, null_row)
+        guided = unconditional + cfg_scale * (conditional - unconditional)
+        output = torch.cat([guided, answers[:, self._channels :]], dim=1)
+        x0_before = self.x0.index_select(0, slots)
+        x, x0 = advance(x, x0_before, output, self._noise[: len(plan)], coefficients)
+        self.latents.index_copy_(0, slots, x)
+        self.x0.index_copy_(0, slots, x0)

@@ -1,0 +1,1 @@
+"""From noise to latent: schedule, samplers, and one image's plan."""

@@ -1,0 +1,1 @@
+"""The autoencoder's training and its decoder's."""

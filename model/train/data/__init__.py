@@ -1,0 +1,1 @@
+"""Photographs, and the latents that the DiT learns from."""

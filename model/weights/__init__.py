@@ -1,0 +1,1 @@
+"""From any source of weights to a Checkpoint."""

@@ -1,0 +1,61 @@
+"""ServedModel: what HTTP needs to know of the model that the engine runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.sampling.samplers import NoiseSchedule
+from model.weights.checkpoint import Checkpoint
+from service.engine.class_catalogue import ClassCatalogue
+
+OFFICIAL_CFG_SCALE = 4.0
+"""The guidance of the official samples, for models that recommend none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """Facts of a loaded checkpoint, without its tensors."""
+
+    name: str
+    architecture: str
+    image_size: int
+    dtype: str
+    device: str
+    digest: str
+    licence: str | None
+    guidable: bool  # has a null class
+    default_cfg_scale: float
+    schedule: NoiseSchedule
+    classes: ClassCatalogue
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> ServedModel:
+        weights = checkpoint.dit.pos_embed
+        guidable = checkpoint.dit.null_class is not None
+        return cls(
+            name=checkpoint.name,
+            architecture=checkpoint.architecture,
+            image_size=checkpoint.image_size,
+            dtype=str(weights.dtype).removeprefix("torch."),
+            device=str(weights.device),
+            digest=checkpoint.digest,
+            licence=checkpoint.licence,
+            guidable=guidable,
+            default_cfg_scale=(checkpoint.default_cfg_scale or OFFICIAL_CFG_SCALE)
+            if guidable
+            else 1.0,
+            schedule=checkpoint.schedule,
+            classes=ClassCatalogue(checkpoint.class_names),
+        )
+
+    def labels(self) -> dict[str, str]:
+        """For the model_info metric."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture,
+            "image_size": str(self.image_size),
+            "classes": str(len(self.classes)),
+            "dtype": self.dtype,
+            "device": self.device,
+            "digest": self.digest,
+        }

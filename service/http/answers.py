@@ -1,0 +1,87 @@
+"""Answers: the forms in which finished images leave: picture, JSON, zip."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import zipfile
+from dataclasses import asdict
+
+from starlette.responses import JSONResponse, Response
+
+from service.http.negotiation import JSON, ZIP, AnswerForm
+from service.http.schemas import GeneratedImage, GenerateResponse, SharedParameters, StageTimings
+from service.images.encoding import CONTENT_TYPES, ImageParameters
+from service.images.order import Encoded, Order
+
+LONGEST_FILE_NAME = 80
+PLAIN_FILE = 0o100644 << 16  # as zip keeps a Unix mode; without one, unzip makes unreadable files
+
+
+def answer(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
+    """The whole response."""
+    response = _body(form, order, encoded)
+    response.headers.update(headers_of(form, order))
+    response.headers["Server-Timing"] = _server_timing(encoded)
+    return response
+
+
+def headers_of(form: AnswerForm, order: Order) -> dict[str, str]:
+    """The headers that are known before the images are."""
+    headers = {"ETag": order.etag(form.kind, form.output_format)}
+    if len(order.images) == 1:
+        headers["X-Seed"] = str(order.images[0].seed)
+        headers["X-Class-Label"] = str(order.images[0].class_label)
+    return headers
+
+
+def as_json(order: Order, encoded: Encoded, output_format: str) -> GenerateResponse:
+    """The images in base64, with the parameters that they share."""
+    images = [
+        GeneratedImage(
+            index=i,
+            seed=parameters.seed,
+            b64_json=base64.b64encode(file).decode("ascii"),
+            content_type=CONTENT_TYPES[output_format],
+        )
+        for i, (parameters, file) in enumerate(zip(order.images, encoded.files))
+    ]
+    first = order.images[0]
+    timings = StageTimings(**asdict(encoded.engine), encode=encoded.encode_s)
+    return GenerateResponse(
+        images=images,
+        parameters=SharedParameters.model_validate(asdict(first) | {"num_images": len(images)}),
+        timings=timings,
+        model=first.model,
+    )
+
+
+def _body(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
+    if form.kind == JSON:
+        return JSONResponse(as_json(order, encoded, form.output_format).model_dump())
+    if form.kind == ZIP:
+        return Response(_zipped(order, encoded, form.output_format), media_type=ZIP)
+    return Response(encoded.files[0], media_type=CONTENT_TYPES[form.output_format])
+
+
+def _zipped(order: Order, encoded: Encoded, output_format: str) -> bytes:
+    """One file an image; no time of the day in it, so that bytes repeat."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for i, (parameters, file) in enumerate(zip(order.images, encoded.files)):
+            entry = zipfile.ZipInfo(f"{_file_name(parameters)}-{i}.{output_format}")
+            entry.external_attr = PLAIN_FILE
+            archive.writestr(entry, file)
+    return buffer.getvalue()
+
+
+def _file_name(parameters: ImageParameters) -> str:
+    """class-seed: letters and digits of any script, but nothing a file system minds."""
+    name = re.sub(r"[^\w]+", "_", parameters.class_name)[:LONGEST_FILE_NAME].strip("_")
+    return f"{name or parameters.class_label}-{parameters.seed}"
+
+
+def _server_timing(encoded: Encoded) -> str:
+    stages = asdict(encoded.engine) | {"encode": encoded.encode_s}
+    return ", ".join(f"{name};dur={seconds * 1e3:.1f}" for name, seconds in stages.items())

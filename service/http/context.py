@@ -1,0 +1,30 @@
+"""Context: what the routes work with, carried by the application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from service.engine.engine import Engine
+from service.images.order import Encoder, Policy
+from service.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    engine: Engine
+    metrics: Metrics
+    policy: Policy
+    encoder: Encoder
+
+
+def context_of(request: Request) -> Context:
+    context = request.app.state.context
+    assert isinstance(context, Context), "this is a bug: create_app puts it there"
+    return context
+
+
+def client_of(request: Request) -> str:
+    """Whose request it is: the address of the peer, or what a trusted proxy says it is."""
+    return request.client.host if request.client is not None else ""

@@ -1,0 +1,115 @@
+"""Problems: every error as application/problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from dataclasses import asdict
+from http import HTTPStatus
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import FieldError, InvalidRequest, ServiceError, UnknownClass
+from service.http.schemas import Problem
+
+MEDIA_TYPE = "application/problem+json"
+TYPES = "urn:dit-service:"
+LONGEST_TEXT = 200
+LONGEST_DETAIL = 2000
+MOST_FIELDS = 20
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Answer the service's errors and the framework's own in one form."""
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+def problem(error: ServiceError, request_id: str) -> Response:
+    """The answer to a request that ended in ``error``."""
+    response = _response(problem_body(error, request_id), error.status)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    return response
+
+
+def problem_body(error: ServiceError, request_id: str) -> dict[str, object]:
+    """Its members; ``type`` tells the kinds of errors apart for programs."""
+    body: dict[str, object] = {
+        "type": TYPES + error.title.lower().replace(" ", "-"),
+        "title": error.title,
+        "status": error.status,
+        "detail": _short(error.detail, LONGEST_DETAIL),
+        "request_id": request_id,
+    }
+    if isinstance(error, InvalidRequest):
+        body["errors"] = [_field(each) for each in error.errors[:MOST_FIELDS]]
+    if isinstance(error, UnknownClass):
+        body["nearest"] = error.nearest
+    return body
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """What OpenAPI is to say of a route's errors."""
+    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    return {each: {"description": HTTPStatus(each).phrase, "content": content} for each in statuses}
+
+
+async def _on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError), "this is a bug: registered for ServiceError alone"
+    return problem(error, request.state.request_id)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    """A query parameter that FastAPI found wrong."""
+    assert isinstance(error, RequestValidationError), "this is a bug: registered for it alone"
+    wrong = (FieldError(str(e["loc"][-1]), e["msg"], e["input"]) for e in error.errors())
+    return problem(InvalidRequest(*wrong), request.state.request_id)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "this is a bug: registered for HTTPException alone"
+    status = HTTPStatus(error.status_code)
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status,
+        "detail": f"{request.method} {_short(request.url.path)}: {status.description}",
+        "request_id": request.state.request_id,
+    }
+    response = _response(body, status)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _field(error: FieldError) -> dict[str, object]:
+    return {name: _speakable(value) for name, value in asdict(error).items()}
+
+
+def _speakable(value: object) -> object:
+    """The value as every JSON reader takes it: NaN and infinities by name, what is long cut short."""
+    if isinstance(value, str):
+        return _short(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, bool | int | float | None) and abs(value or 0) < 2**64:
+        return value
+    shortener = reprlib.Repr()  # bounds depth and length
+    shortener.maxstring = shortener.maxlong = LONGEST_TEXT
+    return _short(shortener.repr(value))
+
+
+def _short(text: str, longest: int = LONGEST_TEXT) -> str:
+    """At most so long, and without lone surrogates."""
+    cut = text if len(text) <= longest else text[:longest] + "…"
+    return cut.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _response(body: dict[str, object], status: int) -> Response:
+    return Response(json.dumps(body), status_code=status, media_type=MEDIA_TYPE)

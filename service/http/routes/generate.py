@@ -1,0 +1,105 @@
+"""POST /generate: class label and guidance in, pictures out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from service.engine.model_info import ServedModel
+from service.http.answers import answer, headers_of
+from service.http.context import Context, client_of, context_of
+from service.http.disconnect import result_of
+from service.http.events import EventStream, ProgressBox
+from service.http.negotiation import EVENTS, ZIP, AnswerForm, negotiate
+from service.http.problems import problem_responses
+from service.http.schemas import GenerateRequest, GenerateResponse
+from service.images.encoding import CONTENT_TYPES
+from service.images.order import Order, make_job, take_order
+from service.images.request import parse_generate_request
+
+router = APIRouter(tags=["generate"])
+
+EXAMPLES = {
+    "one image": {"class_label": 0, "seed": 1},
+    "few steps, more guidance": {
+        "class_label": 0,
+        "cfg_scale": 4.0,
+        "num_sampling_steps": 20,
+        "sampler": "dpmpp_2m",
+    },
+    "four images, as JSON": {"class_label": 0, "num_images": 4, "output_format": "webp"},
+}
+"""They run as they stand on any model."""
+
+NO_BUFFERING = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": GenerateRequest.model_json_schema(),
+                "examples": {name: {"value": value} for name, value in EXAMPLES.items()},
+            }
+        },
+    }
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_EVENTS = {"schema": {"type": "string"}}
+_PICTURES = {
+    "description": "The picture, or all of them as JSON, zip or events, as Accept says.",
+    "model": GenerateResponse,
+    "content": dict.fromkeys((*CONTENT_TYPES.values(), ZIP), _BINARY) | {EVENTS: _EVENTS},
+}
+
+
+@router.post(
+    "/generate",
+    openapi_extra=_BODY,
+    response_class=Response,
+    responses={200: _PICTURES, **problem_responses(404, 406, 413, 422, 429, 500, 503, 504)},
+    summary="Generate images of one class",
+)
+async def generate(request: Request) -> Response:
+    """Answers one image as its bytes and several as JSON, unless Accept asks for another form."""
+    context = context_of(request)
+    wanted = parse_generate_request(await request.body())
+    served = context.engine.served
+    order = take_order(wanted, served, context.policy)
+    accept = ", ".join(request.headers.getlist("accept"))
+    form = negotiate(accept, wanted.output_format, len(order.images))
+    if form.kind == EVENTS:
+        return _events(request, form, order, served, wanted.preview_every)
+    job = make_job(order, served, request.state.request_id, client=client_of(request))
+    result = await result_of(request, job, context.engine.submit(job))
+    return answer(form, order, await context.encoder.encode_all(result, order, form.output_format))
+
+
+def _events(
+    request: Request, form: AnswerForm, order: Order, served: ServedModel, preview_every: int
+) -> Response:
+    context: Context = context_of(request)
+    box = ProgressBox(asyncio.get_running_loop())
+    job = make_job(
+        order,
+        served,
+        request.state.request_id,
+        client=client_of(request),
+        preview_every=preview_every,
+        on_progress=box.put,
+    )
+    promise = context.engine.submit(job)
+    stream = EventStream(
+        job,
+        promise,
+        box,
+        order,
+        encoder=context.encoder,
+        output_format=form.output_format,
+        on_error=lambda status: setattr(request.state, "status", status),
+    )
+    headers = headers_of(form, order) | NO_BUFFERING
+    return StreamingResponse(stream.events(), media_type=EVENTS, headers=headers)

@@ -1,0 +1,49 @@
+"""GET /livez, /readyz and /metrics: for those who look after the service."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import Unavailable
+from service.http.context import context_of
+from service.http.problems import problem_responses
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", summary="The process is alive")
+async def livez() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+@router.get(
+    "/readyz",
+    summary="The model is loaded and warm, and the engine runs",
+    responses=problem_responses(503),
+)
+async def readyz(request: Request) -> dict[str, str]:
+    engine = context_of(request).engine
+    if not engine.ready:
+        raise Unavailable(f"the service is {engine.status}", retry_after_s=5)
+    return {"status": "ready"}
+
+
+_METRICS = {
+    "description": "Every metric; as OpenMetrics where Accept asks for it.",
+    "content": {"text/plain": {"schema": {"type": "string"}}},
+}
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: _METRICS},
+)
+async def metrics(request: Request) -> Response:
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    body = encode(context_of(request).metrics.registry)
+    return Response(body, headers={"Content-Type": content_type})

@@ -1,0 +1,1 @@
+"""What may be asked for, and the file that comes out."""

@@ -1,0 +1,1 @@
+"""Who goes next: admission, order, deadlines. Needs no torch."""

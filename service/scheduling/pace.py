@@ -1,0 +1,37 @@
+"""Pace: how long ticks take on this device, measured, for every estimate the service gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model.runner.runner import TickTimes
+
+SMOOTHING = 0.05
+JUMP = 4.0
+"""The most that one tick may seem slower than the last ones: a pause of the machine is no pace."""
+
+
+class Pace:
+    """A tick of r rows takes about ``scale * (base + r * per_row)`` seconds.
+
+    Base and slope come from the warm-up; the scale follows the ticks observed since.
+    """
+
+    def __init__(self, times: TickTimes, max_rows: int) -> None:
+        self.max_rows = max_rows
+        self._per_row = max(times.full - times.one_row, 0.0) / max(max_rows - 1, 1)
+        self._base = max(times.one_row - self._per_row, 1e-6)
+        self._scale = 1.0
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Learn from a tick of ``rows`` rows."""
+        ratio = seconds / (self._base + rows * self._per_row)
+        self._scale += SMOOTHING * (min(ratio, JUMP * self._scale) - self._scale)
+
+    def tick_seconds(self, rows: int) -> float:
+        return self._scale * (self._base + rows * self._per_row)
+
+    def seconds_for(self, row_steps: int) -> float:
+        """Time to work off ``row_steps`` in full ticks."""
+        return row_steps / self.max_rows * self.tick_seconds(self.max_rows)

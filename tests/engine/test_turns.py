@@ -1,0 +1,160 @@
+"""Turns: whom a tick advances, what those who wait are told, and who is let go."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pytest
+
+from service.engine.worker import LOOKED_AFTER
+from service.errors import ClientGone, DeadlinePassed
+from service.scheduling.jobs import Job, Progress, Sample
+from service.scheduling.row_limit import RECOVERY_TICKS
+from tests.support.workbench import Bench, pixels
+
+
+@pytest.fixture
+def bench(pipeline_folder: Path) -> Bench:
+    return Bench(pipeline_folder)
+
+
+def test_after_an_out_of_memory_ticks_fit_and_grow_again(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, max_rows=8)
+    assert bench.metric("dit_row_limit") == 8
+    bench.runner.most_rows = 5
+    jobs = [bench.submit(seed, steps=60) for seed in range(4)]
+    bench.worker.step(0.0)  # its two halves are the first ticks that fit
+    assert bench.metric("dit_row_limit") == 4
+    for _ in range(RECOVERY_TICKS - 3):
+        bench.worker.step(0.0)
+    assert bench.metric("dit_out_of_memory_total") == 1
+    bench.runner.most_rows = 8
+    bench.finish()
+    assert all(pixels(job) for job in jobs)
+    assert bench.metric("dit_out_of_memory_total") == 1
+    assert bench.metric("dit_row_limit") == 8
+
+
+def test_progress_tells_steps_queue_and_previews(bench: Bench) -> None:
+    told: list[Progress] = []
+    bench.submit(1, 2, steps=6, preview_every=4, on_progress=told.append)
+    bench.finish()
+    assert [each.steps_done for each in told] == [2, 4, 6, 8, 10]
+    assert {each.steps for each in told} == {12}
+    (shown,) = [each.previews for each in told if each.previews]
+    assert [index for index, _ in shown] == [0, 1]
+    assert shown[0][1].shape == (8, 8, 3)
+
+
+def test_an_image_that_is_set_aside_shows_no_preview_again(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, max_rows=2)
+    told: list[Progress] = []
+    bench.submit(1, steps=9, preview_every=2, on_progress=told.append)
+    for _ in range(2):
+        bench.worker.step(0.0)
+    small = bench.submit(2, steps=4)
+    while not small.future.done():
+        bench.worker.step(0.0)
+    assert [(each.steps_done, len(each.previews)) for each in told] == [(1, 0), (2, 1)]
+    bench.finish()
+    assert [each.steps_done for each in told] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert sum(len(each.previews) for each in told) == 4
+
+
+def test_who_waits_is_told_how_many_are_ahead_until_it_begins(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, max_rows=2)
+    told: list[Progress] = []
+    bench.submit(1, steps=2)
+    bench.submit(2, steps=2)
+    bench.submit(3, steps=2, on_progress=told.append)
+    bench.finish()
+    assert [(each.steps_done, each.ahead_in_queue) for each in told] == [
+        (0, 1),
+        (0, 1),
+        (0, 0),
+        (0, 0),
+        (1, 0),
+    ]
+
+
+def test_those_who_left_while_waiting_are_gone_before_long(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, max_rows=2)
+    runs = bench.submit(0, steps=40)
+    waiting = [bench.submit(seed, steps=60) for seed in range(1, 3 * LOOKED_AFTER)]
+    bench.worker.step(0.0)
+    assert bench.metric("dit_requests_waiting") == len(waiting)
+    for job in waiting:
+        job.cancel()
+    for _ in range(3):
+        bench.worker.step(0.0)
+    assert all(isinstance(job.future.exception(timeout=0), ClientGone) for job in waiting)
+    assert bench.metric("dit_requests_waiting") == 0
+    bench.finish()
+    assert pixels(runs)
+
+
+def test_a_deadline_that_cannot_be_met_any_more_burns_no_rows(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, max_rows=2)
+    late = bench.submit(1, steps=1000, timeout_s=30.0)
+    bench.worker.step(0.0)
+    assert not late.future.done()
+    for _ in range(200):
+        bench.pace.observe(2, 1.0)  # a second a tick from now on: a thousand seconds
+    bench.worker.step(0.0)
+    with pytest.raises(DeadlinePassed, match="no longer"):
+        late.future.result(timeout=0)
+    assert bench.metric("dit_tick_images_sum") == 1
+    assert bench.queue.row_steps == 0
+
+
+class OneAtATime:
+    """Another policy: a job after the other, whatever room there is."""
+
+    def __init__(self, max_rows: int) -> None:
+        self.row_limit = max_rows
+        self._jobs: dict[Job, list[Sample]] = {}
+
+    @property
+    def running(self) -> int:
+        return min(len(self._jobs), 1)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._jobs) - self.running
+
+    def jobs(self) -> Collection[Job]:
+        return self._jobs.keys()
+
+    def ahead_of(self, job: Job) -> int:
+        return list(self._jobs).index(job)
+
+    def add(self, job: Job) -> None:
+        self._jobs[job] = [Sample(job, i, each) for i, each in enumerate(job.trajectories)]
+
+    def pick(self) -> list[Sample]:
+        first = next(iter(self._jobs.values()), [])
+        return [sample for sample in first if sample.rows_next]
+
+    def served(self, samples: Sequence[Sample]) -> None:
+        pass
+
+    def shrink(self, rows: int) -> None:
+        pass
+
+    def finish(self, sample: Sample) -> None:
+        self._jobs[sample.job].remove(sample)
+        if not self._jobs[sample.job]:
+            del self._jobs[sample.job]
+
+    def drop(self, job: Job) -> list[Sample]:
+        return self._jobs.pop(job)
+
+
+def test_the_policy_is_the_callers_choice(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, policy=OneAtATime(32))
+    jobs = [bench.submit(1, 2, steps=6), bench.submit(3)]
+    bench.finish()
+    assert [len(pixels(job)) for job in jobs] == [2, 1]
+    assert bench.metric("dit_tick_images_bucket", le="1.0") == 4
+    assert bench.metric("dit_tick_images_bucket", le="2.0") == 10

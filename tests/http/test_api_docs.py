@@ -1,0 +1,188 @@
+"""/docs and /openapi.json: they describe what there is, and their examples run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from service.http.schemas import GenerateRequest
+from tests.support.services import Running
+
+Node = dict[str, "Node"]
+"""A JSON object, as far as these tests look into one."""
+
+METHODS = {"get", "post", "put", "patch", "delete"}
+
+
+@pytest.fixture(scope="module")
+def document(service: Running) -> Node:
+    return cast(Node, service.client.get("/openapi.json").json())
+
+
+def operations(document: Node) -> Iterator[tuple[str, str, Node]]:
+    for path, item in document["paths"].items():
+        for method in METHODS & item.keys():
+            yield path, method, item[method]
+
+
+def references(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for each in node.values():
+            yield from references(each)
+    if isinstance(node, list):
+        for each in node:
+            yield from references(each)
+
+
+def schemas(node: object) -> Iterator[object]:
+    if isinstance(node, dict):
+        if "schema" in node:
+            yield node["schema"]
+        for each in node.values():
+            yield from schemas(each)
+
+
+def picture_file(service: Running) -> bytes:
+    return service.client.post("/generate", json={"class_label": 0}).content
+
+
+def test_the_page_is_there(service: Running) -> None:
+    answer = service.client.get("/docs")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "/openapi.json" in answer.text
+
+
+def test_the_document_has_what_openapi_asks_for(document: Node) -> None:
+    assert str(document["openapi"]).startswith("3.1")
+    assert {"title", "version"} <= document["info"].keys()
+    ids = [str(operation["operationId"]) for _, _, operation in operations(document)]
+    assert len(set(ids)) == len(ids)
+    for _, _, operation in operations(document):
+        assert operation["summary"]
+        assert all("description" in each for each in operation["responses"].values())
+
+
+def test_every_reference_leads_somewhere(document: Node) -> None:
+    found = set(references(document))
+    assert found
+    for reference in found:
+        node = document
+        for name in reference.removeprefix("#/").split("/"):
+            node = node[name]
+
+
+def test_every_schema_is_one(document: Node) -> None:
+    found = [*schemas(document["paths"]), *document["components"]["schemas"].values()]
+    assert len(found) > 10
+    for schema in found:
+        Draft202012Validator.check_schema(cast(Node, schema))
+
+
+def test_every_surface_is_described(document: Node) -> None:
+    described = {(method, path) for path, method, _ in operations(document)}
+    assert described >= {
+        ("post", "/generate"),
+        ("post", "/verify"),
+        ("get", "/classes"),
+        ("get", "/models"),
+        ("get", "/livez"),
+        ("get", "/readyz"),
+        ("get", "/metrics"),
+    }
+
+
+def test_errors_are_described_as_problems(document: Node) -> None:
+    responses = document["paths"]["/generate"]["post"]["responses"]
+    assert set(responses) == {"200", "404", "406", "413", "422", "429", "500", "503", "504"}
+    for _, _, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if status >= "400":
+                assert list(response["content"]) == ["application/problem+json"]
+
+
+def test_every_field_is_described(document: Node) -> None:
+    content = document["paths"]["/generate"]["post"]["requestBody"]["content"]
+    properties = content["application/json"]["schema"]["properties"]
+    assert set(properties) == set(GenerateRequest.model_fields)
+    assert all(each["description"] for each in properties.values())
+
+
+def test_the_examples_of_every_post_succeed_as_they_stand(service: Running, document: Node) -> None:
+    sent = 0
+    for path, method, operation in operations(document):
+        if method != "post":
+            continue
+        content = operation["requestBody"]["content"].get("application/json")
+        if content is None:
+            continue  # a file, of which no document holds an example
+        validator = Draft202012Validator(content["schema"])
+        for example in content["examples"].values():
+            validator.validate(example["value"])
+            answer = service.client.post(path, json=example["value"])
+            assert answer.status_code == 200, answer.text
+            sent += 1
+    assert sent >= 3
+
+
+def test_the_examples_of_verdicts_are_verdicts(document: Node) -> None:
+    answer = document["paths"]["/verify"]["post"]["responses"]["200"]["content"]["application/json"]
+    validator = Draft202012Validator({**answer["schema"], "components": document["components"]})
+    for example in answer["examples"].values():
+        validator.validate(example["value"])
+    assert len(answer["examples"]) == 3
+
+
+def test_every_get_succeeds_and_gives_what_it_says(service: Running, document: Node) -> None:
+    for path, method, operation in operations(document):
+        if method == "get":
+            answer = service.client.get(path)
+            assert answer.status_code == 200
+            given = answer.headers["Content-Type"].partition(";")[0]
+            assert given in operation["responses"]["200"]["content"]
+
+
+def test_a_json_answer_is_as_its_schema_says(service: Running, document: Node) -> None:
+    answers = {
+        "/generate": service.client.post("/generate", json={"class_label": 0, "num_images": 2}),
+        "/classes": service.client.get("/classes"),
+        "/models": service.client.get("/models"),
+        "/verify": service.client.post("/verify", content=picture_file(service)),
+    }
+    for path, answer in answers.items():
+        operation = next(iter(document["paths"][path].values()))
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        whole = {**schema, "components": document["components"]}
+        Draft202012Validator(whole).validate(answer.json())
+
+
+def test_problems_are_as_their_schema_says(service: Running, document: Node) -> None:
+    responses = document["paths"]["/generate"]["post"]["responses"]
+    bodies = {"422": {"class_label": -1}, "404": {"class_label": "aple"}}
+    for status, body in bodies.items():
+        schema = responses[status]["content"]["application/problem+json"]["schema"]
+        answer = service.client.post("/generate", json=body)
+        assert str(answer.status_code) == status
+        Draft202012Validator(schema).validate(answer.json())
+        assert set(answer.json()) <= set(schema["properties"])
+
+
+def test_the_models_list_is_one_that_openai_clients_read(service: Running) -> None:
+    content = service.client.get("/v1/models").json()
+    assert content == service.client.get("/models").json()
+    assert content["object"] == "list"
+    (model,) = content["data"]
+    assert model["object"] == "model"
+    assert model["architecture"] == "DiT 2x128/2"
+    assert (model["image_size"], model["num_classes"]) == (8, 5)
+    assert (model["dtype"], model["device"]) == ("float32", "cpu")
+    assert len(model["digest"]) == 64
+    assert model["limits"]["cfg_scale"] == [1.0, 20.0]
+    assert model["limits"]["seed"] == [0, 2**63 - 1]
+    assert model["limits"]["num_images"] == [1, 16]
+    assert model["defaults"]["num_sampling_steps"] == 5

@@ -1,0 +1,270 @@
+"""From the start to the stop: loading, draining, dying, clients that leave."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from model.runner.runner import DeviceLost, Flight, ModelRunner
+from service.engine.engine import State
+from service.engine.watchdog import Patience
+from service.launch import exit_code
+from tests.support.processes import answers, free_port, process
+from tests.support.services import (
+    PATIENCE_S,
+    GatedRunner,
+    load_small_checkpoint,
+    load_small_runner,
+    running_service,
+    wait_until,
+)
+
+ONE = {"class_label": 1, "seed": 1}
+
+
+def test_while_the_model_loads_the_service_says_so(pipeline_folder: Path) -> None:
+    may_load = threading.Event()
+
+    def load() -> ModelRunner:
+        assert may_load.wait(PATIENCE_S)
+        return load_small_runner(pipeline_folder)
+
+    with running_service(load, wait_ready=False) as running:
+        assert running.client.get("/livez").status_code == 200
+        for answer in (running.client.get("/readyz"), running.client.post("/generate", json=ONE)):
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
+            assert "starting" in answer.json()["detail"]
+        assert running.client.get("/metrics").status_code == 200
+        assert running.metric("dit_ready") == 0
+        may_load.set()
+        wait_until(lambda: running.client.get("/readyz").status_code == 200)
+        assert running.metric("dit_ready") == 1
+        assert running.client.post("/generate", json=ONE).status_code == 200
+
+
+def test_draining_finishes_what_is_in_and_admits_nothing(pipeline_folder: Path) -> None:
+    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
+    with (
+        running_service(lambda: runner, drain_timeout_s=600) as running,
+        ThreadPoolExecutor() as pool,
+    ):
+        runner.close()
+        answer = pool.submit(running.client.post, "/generate", json=ONE)
+        wait_until(lambda: running.queue_row_steps > 0)
+        running.engine.drain()
+        assert running.client.get("/readyz").status_code == 503
+        refused = running.client.post("/generate", json=ONE)
+        assert refused.status_code == 503
+        assert "stopping" in refused.json()["detail"]
+        runner.open()
+        assert answer.result().status_code == 200
+        running.engine.join(PATIENCE_S)
+        assert running.engine.state is State.STOPPED
+        assert exit_code(running.engine) == 0
+
+
+def test_a_drain_that_takes_too_long_answers_503(pipeline_folder: Path) -> None:
+    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
+    with (
+        running_service(lambda: runner, drain_timeout_s=0.1) as running,
+        ThreadPoolExecutor() as pool,
+    ):
+        runner.close()
+        long = ONE | {"num_sampling_steps": 1000}
+        answer = pool.submit(running.client.post, "/generate", json=long)
+        wait_until(lambda: running.queue_row_steps > 0)
+        running.engine.drain()
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() > began + 0.1)
+        runner.let(1)  # the tick under way; no other begins
+        assert answer.result().status_code == 503
+        assert exit_code(running.engine) == 0
+
+
+class DyingRunner(ModelRunner):
+    """Its device is lost when the first real image arrives."""
+
+    warm = False
+
+    def tick(self, flights: Sequence[Flight]) -> int:
+        if self.warm:
+            raise DeviceLost("CUDA error: an illegal memory access was encountered")
+        return super().tick(flights)
+
+    def decode(self, flights: Sequence[Flight]) -> list[object]:  # type: ignore[override]
+        self.warm = len(flights) == self.max_rows  # the warm-up's last act
+        return list(super().decode(flights))
+
+
+def test_a_lost_device_answers_503_and_ends_the_process_with_an_error(
+    pipeline_folder: Path,
+) -> None:
+    runner = DyingRunner(load_small_checkpoint(pipeline_folder), max_rows=4)
+    with running_service(lambda: runner) as running:
+        assert running.client.post("/generate", json=ONE).status_code == 503
+        running.engine.join(PATIENCE_S)
+        assert not running.engine.ready
+        assert running.metric("dit_ready") == 0
+        assert exit_code(running.engine) == 1
+
+
+def test_a_client_that_hangs_up_frees_its_rows(pipeline_folder: Path) -> None:
+    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
+    with running_service(lambda: runner) as running:
+        runner.close()
+        _, _, host_port = running.url.partition("//")
+        host, port = host_port.split(":")
+        body = b'{"class_label": 1, "num_sampling_steps": 1000}'
+        head = f"POST /generate HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode() + body)
+            wait_until(lambda: running.queue_row_steps > 0)
+            runner.let(2)
+            wait_until(lambda: len(runner.seen) >= 2)
+        wait_until(
+            lambda: (
+                running.metric("dit_requests_total", route="/generate", outcome="cancelled") == 1
+            )
+        )
+        runner.let(1)  # the tick that was under way
+        wait_until(lambda: running.metric("dit_images_total", outcome="cancelled") == 1)
+        assert running.queue_row_steps == 0
+        wait_until(lambda: running.metric("dit_requests_running") == 0)
+
+
+def test_a_full_queue_answers_429_with_the_time_to_come_back(pipeline_folder: Path) -> None:
+    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
+    with (
+        running_service(lambda: runner, max_queue_row_steps=100) as running,
+        ThreadPoolExecutor() as pool,
+    ):
+        runner.close()
+        first = pool.submit(running.client.post, "/generate", json=ONE | {"num_sampling_steps": 40})
+        wait_until(lambda: running.queue_row_steps > 0)
+        refused = running.client.post("/generate", json=ONE | {"num_sampling_steps": 40})
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        runner.open()
+        assert first.result().status_code == 200
+
+
+def test_deadlines_are_kept(pipeline_folder: Path) -> None:
+    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
+    with running_service(lambda: runner) as running, ThreadPoolExecutor() as pool:
+        runner.close()
+        hasty = ONE | {"num_sampling_steps": 5, "timeout_s": 0.5}
+        late = pool.submit(running.client.post, "/generate", json=hasty)
+        wait_until(lambda: running.queue_row_steps > 0)
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() > began + 0.5)
+        runner.let(1)  # the tick under way; no other begins
+        assert late.result().status_code == 504
+        impossible = ONE | {"num_sampling_steps": 1000, "timeout_s": 1e-4}
+        assert running.client.post("/generate", json=impossible).status_code == 504
+        runner.open()
+
+
+def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with (
+        process(
+            DIT_MODEL=str(pipeline_folder), DIT_PORT=str(port), DIT_DRAIN_TIMEOUT_S="600"
+        ) as service,
+        ThreadPoolExecutor() as pool,
+    ):
+        wait_until(lambda: answers(f"{url}/readyz", 200))
+        long = ONE | {"num_sampling_steps": 1000, "sampler": "ddpm"}
+        with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
+            request = pool.submit(client.post, "/generate", json=long)
+            wait_until(lambda: "dit_requests_running 1.0" in client.get("/metrics").text)
+            service.send_signal(signal.SIGTERM)
+            wait_until(lambda: answers(f"{url}/readyz", 503))
+            service.send_signal(signal.SIGTERM)  # make sends its own on top of the group's
+            assert request.result().status_code == 200
+        assert service.wait(PATIENCE_S) == 0
+        assert service.stderr is not None
+        assert "Traceback" not in service.stderr.read()
+
+
+def test_sigterm_before_anything_listens_exits_with_0(pipeline_folder: Path) -> None:
+    with process(DIT_MODEL=str(pipeline_folder), DIT_PORT="0") as service:
+        with pytest.raises(subprocess.TimeoutExpired):
+            service.wait(1.0)  # python is up, and imports torch
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(PATIENCE_S) == 0
+
+
+def test_a_tick_that_never_ends_holds_up_neither_its_request_nor_a_stop(
+    pipeline_folder: Path,
+) -> None:
+    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
+    patience = Patience(late_s=0.2)
+    with running_service(lambda: runner, drain_timeout_s=0.1, patience=patience) as running:
+        runner.close()
+        hasty = ONE | {"timeout_s": 0.1}
+        assert running.client.post("/generate", json=hasty).status_code == 504
+        running.engine.drain()
+        wait_until(lambda: not answers(f"{running.url}/livez", 200))
+        assert running.engine.alive
+        runner.open()
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_sigterm_ends_an_idle_service_and_one_that_still_starts(
+    pipeline_folder: Path, early: bool
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with process(DIT_MODEL=str(pipeline_folder), DIT_PORT=str(port)) as service:
+        if early:
+            wait_until(lambda: answers(f"{url}/livez", 200))
+        else:
+            wait_until(lambda: answers(f"{url}/readyz", 200))
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(PATIENCE_S) == 0
+
+
+def test_a_model_that_is_not_there_ends_the_start_in_one_line(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere.pt"
+    with process(DIT_MODEL=str(missing), DIT_PORT="0", DIT_LOG_FORMAT="json") as service:
+        assert service.wait(PATIENCE_S) == 1
+        assert service.stderr is not None
+        said = service.stderr.read()
+    lines = [line for line in said.splitlines() if "nowhere.pt" in line and "cannot start" in line]
+    assert len(lines) == 1
+    assert "Traceback" not in said
+
+
+def test_a_wrong_setting_ends_the_start_in_one_line() -> None:
+    with process(DIT_PORT="many") as service:
+        assert service.wait(PATIENCE_S) == 2
+        assert service.stderr is not None
+        said = service.stderr.read().strip()
+    assert "DIT_PORT" in said
+    assert "many" in said
+    assert "\n" not in said
+
+
+def test_a_port_in_use_ends_the_start_with_an_error(pipeline_folder: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        with process(DIT_MODEL=str(pipeline_folder), DIT_PORT=port) as service:
+            assert service.wait(PATIENCE_S) == 1
+            assert service.stderr is not None
+            said = service.stderr.read()
+    assert "address already in use" in said
+    assert "Traceback" not in said

@@ -1,0 +1,265 @@
+"""/metrics: every metric is there, and says what has happened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from prometheus_client.parser import text_string_to_metric_families
+
+from model.runner.decoding import Decoding
+from model.runner.runner import Flight, ModelRunner, OutOfMemory
+from service import __version__
+from tests.support.requests import PICTURE, gated_service, generate, send_bytes
+from tests.support.services import (
+    Running,
+    load_small_checkpoint,
+    load_small_runner,
+    running_service,
+    wait_until,
+)
+
+NAMES = {
+    "dit_requests": "counter",
+    "dit_request_duration_seconds": "histogram",
+    "dit_queue_wait_seconds": "histogram",
+    "dit_tick_duration_seconds": "histogram",
+    "dit_tick_rows": "histogram",
+    "dit_tick_images": "histogram",
+    "dit_row_limit": "gauge",
+    "dit_denoise_steps": "counter",
+    "dit_decode_duration_seconds": "histogram",
+    "dit_encode_duration_seconds": "histogram",
+    "dit_images": "counter",
+    "dit_requests_waiting": "gauge",
+    "dit_requests_running": "gauge",
+    "dit_row_steps_waiting": "gauge",
+    "dit_nonfinite_images": "counter",
+    "dit_out_of_memory": "counter",
+    "dit_gpu_memory_bytes": "gauge",
+    "dit_ready": "gauge",
+    "dit_engine_heartbeat_timestamp_seconds": "gauge",
+    "dit_model_info": "gauge",
+    "dit_build_info": "gauge",
+}
+LABELS = {"route", "outcome", "kind", "format", "le"}
+
+
+@pytest.fixture(scope="module")
+def used(pipeline_folder: Path) -> Iterator[Running]:
+    """A service that has answered: two pictures, three images as JSON, three errors."""
+    with running_service(lambda: load_small_runner(pipeline_folder)) as running:
+        for seed in (1, 2):
+            assert generate(running, PICTURE | {"seed": seed}).status_code == 200
+        several = PICTURE | {"num_images": 3, "cfg_scale": 1.0, "output_format": "webp"}
+        assert generate(running, several).status_code == 200
+        assert generate(running, {"class_label": -1}).status_code == 422
+        assert generate(running, {"class_label": "nothing"}).status_code == 404
+        assert generate(running, PICTURE, "text/html").status_code == 406
+        assert running.client.get("/livez").status_code == 200
+        assert running.client.get("/made/up/path").status_code == 404
+        wait_until(lambda: running.metric("dit_requests_running") == 0)
+        yield running
+
+
+def test_every_metric_is_there_with_its_kind(used: Running) -> None:
+    families = text_string_to_metric_families(used.client.get("/metrics").text)
+    kinds = {family.name: family.type for family in families if not family.name.endswith("created")}
+    assert {name: kinds.get(name) for name in NAMES} == NAMES
+    assert {name for name in kinds if name.startswith("dit_")} == set(NAMES)
+    assert "process_resident_memory_bytes" in kinds
+
+
+def test_no_label_holds_an_id_a_seed_or_a_class(used: Running) -> None:
+    for family in text_string_to_metric_families(used.client.get("/metrics").text):
+        if family.name not in ("dit_model_info", "dit_build_info"):
+            assert all(sample.labels.keys() <= LABELS for sample in family.samples)
+
+
+@pytest.mark.parametrize(
+    ("route", "outcome", "count"),
+    [
+        ("/generate", "ok", 3),
+        ("/generate", "invalid", 3),
+        ("/generate", "failed", 0),
+        ("/livez", "ok", 1),
+        ("unmatched", "invalid", 1),
+    ],
+)
+def test_requests_are_counted(used: Running, route: str, outcome: str, count: int) -> None:
+    assert used.metric("dit_requests_total", route=route, outcome=outcome) == count
+
+
+def test_the_stages_are_observed(used: Running) -> None:
+    assert used.metric("dit_request_duration_seconds_count", route="/generate") == 6
+    assert used.metric("dit_request_duration_seconds_sum", route="/generate") > 0
+    assert used.metric("dit_queue_wait_seconds_count") == 3
+    assert used.metric("dit_decode_duration_seconds_count") == 3
+    assert used.metric("dit_encode_duration_seconds_count", format="png") == 2
+    assert used.metric("dit_encode_duration_seconds_count", format="webp") == 3
+    assert used.metric("dit_tick_duration_seconds_sum") > 0
+
+
+def test_the_work_is_accounted_for(used: Running) -> None:
+    """Two guided images of two steps are eight row-steps, three unguided ones are six."""
+    assert used.metric("dit_images_total", outcome="ok") == 5
+    assert used.metric("dit_denoise_steps_total", kind="useful") == 14
+    assert used.metric("dit_denoise_steps_total", kind="padding") == 0
+    assert used.metric("dit_denoise_steps_total", kind="cancelled") == 0
+    assert used.metric("dit_tick_rows_sum") == 14
+    assert used.metric("dit_tick_images_sum") == 10
+    assert used.metric("dit_tick_rows_count") == used.metric("dit_tick_duration_seconds_count") == 6
+
+
+def test_the_state_is_shown(used: Running) -> None:
+    assert used.metric("dit_ready") == 1
+    assert used.metric("dit_requests_waiting") == 0
+    assert used.metric("dit_row_steps_waiting") == 0
+    assert abs(time.time() - used.metric("dit_engine_heartbeat_timestamp_seconds")) < 10
+    (model,) = used.client.get("/models").json()["data"]
+    labels = {
+        "name": model["id"],
+        "architecture": model["architecture"],
+        "image_size": "8",
+        "classes": "5",
+        "dtype": "float32",
+        "device": "cpu",
+        "digest": model["digest"],
+    }
+    assert used.metrics.registry.get_sample_value("dit_model_info", labels) == 1
+    assert used.metric("dit_build_info", version=__version__) == 1
+
+
+def test_openmetrics_by_accept(used: Running) -> None:
+    plain = used.client.get("/metrics")
+    assert plain.headers["Content-Type"].startswith("text/plain; version=")
+    accept = "application/openmetrics-text; version=1.0.0"
+    openmetrics = used.client.get("/metrics", headers={"Accept": accept})
+    assert openmetrics.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert openmetrics.text.endswith("# EOF\n")
+    assert "# EOF" not in plain.text
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+def test_promtool_finds_nothing(used: Running) -> None:
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=used.client.get("/metrics").text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_a_request_that_runs_and_one_that_waits_are_shown(pipeline_folder: Path) -> None:
+    body = PICTURE | {"num_sampling_steps": 4}
+    with (
+        ThreadPoolExecutor() as pool,
+        gated_service(pipeline_folder, max_rows=2) as (running, runner),
+    ):
+        answers = [pool.submit(generate, running, body) for _ in range(2)]
+        wait_until(lambda: running.queue_row_steps == 16)
+        runner.let(2)  # during the first the second request may still be on its way
+        wait_until(lambda: running.metric("dit_requests_waiting") == 1)
+        assert running.metric("dit_requests_running") == 1
+        wait_until(lambda: running.metric("dit_row_steps_waiting") == 12)
+        runner.open()
+        assert [answer.result().status_code for answer in answers] == [200, 200]
+        wait_until(lambda: running.metric("dit_requests_running") == 0)
+        wait_until(lambda: running.metric("dit_row_steps_waiting") == 0)
+
+
+class FaultyRunner(ModelRunner):
+    """Seed 666 runs out of memory, seed 13's latent is not finite."""
+
+    def tick(self, flights: Sequence[Flight]) -> int:
+        if any(flight.trajectory.seed == 666 for flight in flights):
+            raise OutOfMemory("injected")
+        return super().tick(flights)
+
+    def start_decode(self, flights: Sequence[Flight]) -> Decoding:
+        for flight in flights:
+            if flight.trajectory.seed == 13:
+                self._tick.latents[flight.slot].fill_(torch.nan)
+        return super().start_decode(flights)
+
+
+def test_faults_are_counted(pipeline_folder: Path) -> None:
+    checkpoint = load_small_checkpoint(pipeline_folder)
+    with running_service(lambda: FaultyRunner(checkpoint, max_rows=8)) as running:
+        for seed in (666, 13):
+            answer = generate(running, PICTURE | {"seed": seed})
+            assert answer.status_code == 500
+            assert answer.json()["title"] == "Image failed"
+        assert running.metric("dit_out_of_memory_total") == 2  # alone it was tried once more
+        assert running.metric("dit_row_limit") == 2
+        assert running.metric("dit_nonfinite_images_total") == 1
+        assert running.metric("dit_images_total", outcome="failed") == 2
+        wait_until(lambda: _requests(running, "failed") == 2)
+
+
+def _requests(running: Running, outcome: str) -> float:
+    return running.metric("dit_requests_total", route="/generate", outcome=outcome)
+
+
+class PaddedRunner(ModelRunner):
+    """Says of every tick that it ran eight rows, as one on CUDA may."""
+
+    def tick(self, flights: Sequence[Flight]) -> int:
+        super().tick(flights)
+        return 8
+
+
+def test_padding_is_counted(pipeline_folder: Path) -> None:
+    checkpoint = load_small_checkpoint(pipeline_folder)
+    with running_service(lambda: PaddedRunner(checkpoint, max_rows=8)) as running:
+        assert generate(running, PICTURE).status_code == 200
+        assert running.metric("dit_denoise_steps_total", kind="useful") == 4
+        assert running.metric("dit_denoise_steps_total", kind="padding") == 12
+
+
+def test_refusals_are_counted_by_their_reason(pipeline_folder: Path) -> None:
+    with (
+        ThreadPoolExecutor() as pool,
+        gated_service(pipeline_folder, max_queue_row_steps=4) as (running, runner),
+    ):
+        first = pool.submit(generate, running, PICTURE)
+        wait_until(lambda: running.queue_row_steps == 4)
+        full = generate(running, PICTURE)
+        assert full.status_code == 429
+        assert int(full.headers["Retry-After"]) >= 1
+        runner.open()
+        assert first.result().status_code == 200
+        wait_until(lambda: running.queue_row_steps == 0)
+        late = send_bytes(running, b'{"class_label":0,"timeout_s":1e-9}')
+        assert late.status == 504
+        running.engine.drain()
+        stopping = generate(running, PICTURE)
+        assert stopping.status_code == 503
+        for outcome in ("full", "timeout", "unavailable"):
+            wait_until(lambda counted=outcome: _requests(running, counted) == 1)  # type: ignore[misc]
+
+
+def test_a_client_that_leaves_is_counted(pipeline_folder: Path) -> None:
+    with gated_service(pipeline_folder) as (running, runner):
+        address = httpx.URL(running.url)
+        body = json.dumps(PICTURE).encode()
+        head = f"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection((address.host, address.port or 0)) as connection:
+            connection.sendall(head.encode() + body)
+            wait_until(lambda: running.metric("dit_queue_wait_seconds_count") == 1)
+        wait_until(lambda: _requests(running, "cancelled") == 1)
+        runner.let(1)
+        wait_until(lambda: running.metric("dit_images_total", outcome="cancelled") == 1)
+        assert running.metric("dit_denoise_steps_total", kind="cancelled") == 2
+        assert running.queue_row_steps == 0

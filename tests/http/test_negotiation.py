@@ -1,0 +1,118 @@
+"""Accept: which form the answer takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.errors import NotAcceptable
+from service.http.negotiation import AnswerForm, negotiate
+from tests.support.requests import PICTURE, generate
+from tests.support.services import Running
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+JSON = "application/json"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind", "output_format"),
+    [
+        (None, "image", "png"),
+        ("", "image", "png"),
+        ("*/*", "image", "png"),
+        ("image/*", "image", "png"),
+        ("image/png", "image", "png"),
+        ("image/webp", "image", "webp"),
+        ("image/jpeg", "image", "jpeg"),
+        ("IMAGE/WebP", "image", "webp"),
+        (BROWSER, "image", "webp"),
+        (JSON, JSON, "png"),
+        ("application/json; charset=utf-8", JSON, "png"),
+        ("application/json, text/plain, */*", JSON, "png"),
+        ("application/*", JSON, "png"),
+        ("application/zip", "application/zip", "png"),
+        ("text/event-stream", "text/event-stream", "png"),
+        ("image/webp;q=0.5, image/jpeg;q=0.9", "image", "jpeg"),
+        ("text/html, image/png;q=0.1", "image", "png"),
+        ("*/*, application/zip", "application/zip", "png"),
+        ("image/png;q=0, image/webp;q=0.001", "image", "webp"),
+        ("image/png;q=nonsense, application/json;q=0.2", JSON, "png"),
+        (" , ,image/jpeg", "image", "jpeg"),
+    ],
+)
+def test_one_image(accept: str | None, kind: str, output_format: str) -> None:
+    assert negotiate(accept, None, 1) == AnswerForm(kind, output_format)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (None, JSON),
+        ("*/*", JSON),
+        (BROWSER, JSON),
+        (JSON, JSON),
+        ("application/zip", "application/zip"),
+        ("image/png, application/json;q=0.1", JSON),
+        ("text/event-stream", "text/event-stream"),
+    ],
+)
+def test_several_images(accept: str | None, kind: str) -> None:
+    assert negotiate(accept, "webp", 2) == AnswerForm(kind, "webp")
+
+
+@pytest.mark.parametrize(
+    ("accept", "output_format", "num_images"),
+    [
+        ("text/html", None, 1),
+        ("image/avif", None, 1),
+        ("image/png;q=0", None, 1),
+        ("*/*;q=0", None, 1),
+        ("image/*", None, 2),
+        ("image/png", None, 2),
+        ("image/png", "webp", 1),
+        ("png", None, 1),
+    ],
+)
+def test_what_cannot_be_met(accept: str, output_format: str | None, num_images: int) -> None:
+    with pytest.raises(NotAcceptable, match="application/json"):
+        negotiate(accept, output_format, num_images)
+
+
+def test_an_asked_for_format_narrows_image_slash_anything() -> None:
+    assert negotiate("image/*", "jpeg", 1) == AnswerForm("image", "jpeg")
+    assert negotiate("image/png, image/jpeg;q=0.1", "jpeg", 1) == AnswerForm("image", "jpeg")
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (None, "image/png"),
+        ("image/webp", "image/webp"),
+        (JSON, JSON),
+        ("application/zip", "application/zip"),
+        ("text/event-stream", "text/event-stream; charset=utf-8"),
+    ],
+)
+def test_the_service_answers_in_the_form(
+    service: Running, accept: str | None, content_type: str
+) -> None:
+    answer = generate(service, PICTURE, accept)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == content_type
+
+
+def test_several_accept_lines_count_as_one(service: Running) -> None:
+    lines = [("Accept", "text/html"), ("Accept", "image/webp;q=0.9"), ("Accept", "image/png;q=0.5")]
+    answer = service.client.post("/generate", json=PICTURE, headers=lines)
+    assert answer.headers["Content-Type"] == "image/webp"
+
+
+def test_406_says_what_can_be_had(service: Running) -> None:
+    answer = generate(service, PICTURE, "text/html")
+    assert answer.status_code == 406
+    problem = answer.json()
+    assert problem["title"] == "Not acceptable"
+    for form in ("text/html", "image/webp", JSON, "application/zip", "text/event-stream"):
+        assert form in problem["detail"]
+    assert (
+        "image/" not in generate(service, PICTURE | {"num_images": 2}, "text/css").json()["detail"]
+    )

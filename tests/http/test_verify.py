@@ -1,0 +1,427 @@
+"""POST /verify: pictures as they came, pictures that somebody touched, and anything else."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from model.runner.runner import ModelRunner
+from tests.support.checkpoints import small_dit, write_pipeline
+from tests.support.requests import PICTURE, gated_service, generate
+from tests.support.services import POLICY, Running, load_small_runner, running_service, wait_until
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def exact(pipeline_folder: Path) -> Iterator[Running]:
+    """A service in reproducible mode."""
+
+    def load() -> ModelRunner:
+        return load_small_runner(pipeline_folder, max_rows=8, reproducible=True)
+
+    with running_service(load, policy=replace(POLICY, reproducible=True)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def file(exact: Running) -> bytes:
+    return generate(exact, PICTURE | {"class_label": "damson plum"}).content
+
+
+def verify(service: Running, file: bytes) -> httpx.Response:
+    headers = {"Content-Type": "image/png"}
+    return service.client.post("/verify", content=file, headers=headers)
+
+
+def verdict(service: Running, file: bytes) -> dict[str, object]:
+    answer = verify(service, file)
+    assert answer.status_code == 200, answer.text
+    content = answer.json()
+    assert isinstance(content, dict)
+    return content
+
+
+def refusal(service: Running, file: bytes) -> tuple[str, str]:
+    """Field and message of the only thing that is wrong with a file."""
+    answer = verify(service, file)
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    (error,) = answer.json()["errors"]
+    return error["field"], error["message"]
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + checksum
+
+
+def chunks(file: bytes) -> list[tuple[bytes, bytes]]:
+    found, place = [], len(SIGNATURE)
+    while place < len(file):
+        (size,) = struct.unpack(">I", file[place : place + 4])
+        found.append((file[place + 4 : place + 8], file[place + 8 : place + 8 + size]))
+        place += 12 + size
+    return found
+
+
+def png_of(parts: list[tuple[bytes, bytes]]) -> bytes:
+    return SIGNATURE + b"".join(chunk(kind, content) for kind, content in parts)
+
+
+def metadata(file: bytes) -> dict[str, object]:
+    text = next(content for kind, content in chunks(file) if content.startswith(b"dit\0"))
+    content = json.loads(text[4:])
+    assert isinstance(content, dict)
+    return content
+
+
+def with_text(file: bytes, text: bytes) -> bytes:
+    """The file with these bytes for its `dit` text."""
+    new = (b"tEXt", b"dit\0" + text)
+    return png_of([new if each[1].startswith(b"dit\0") else each for each in chunks(file)])
+
+
+def saying(file: bytes, **changes: object) -> bytes:
+    """The file with other metadata."""
+    return with_text(file, json.dumps(metadata(file) | changes, sort_keys=True).encode())
+
+
+def repainted(file: bytes, pixels: np.ndarray) -> bytes:
+    """Other pixels under the same texts."""
+    texts = PngInfo()
+    for kind, content in chunks(file):
+        if kind == b"tEXt":
+            texts.add(kind, content)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1, pnginfo=texts)
+    return buffer.getvalue()
+
+
+def pixels_of(file: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(file)))
+
+
+def test_a_picture_as_it_came_is_verified(exact: Running, file: bytes) -> None:
+    assert verdict(exact, file) == {
+        "verified": True,
+        "bytes_equal": True,
+        "max_pixel_difference": 0,
+        "reproducible": True,
+        "parameters": metadata(file),
+        "reason": None,
+    }
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpmpp_2m"])
+def test_every_image_of_a_request_is_verified(exact: Running, sampler: str) -> None:
+    body = PICTURE | {"num_images": 3, "sampler": sampler, "guidance_interval": [0.2, 0.9]}
+    for each in exact.client.post("/generate", json=body).json()["images"]:
+        alone = generate(exact, body | {"num_images": 1, "seed": each["seed"]}).content
+        assert verdict(exact, alone)["bytes_equal"]
+
+
+def test_one_touched_pixel_is_seen(exact: Running, file: bytes) -> None:
+    touched = pixels_of(file).copy()
+    touched[3, 4, 1] ^= 1
+    said = verdict(exact, repainted(file, touched))
+    assert said["verified"] is said["bytes_equal"] is False
+    assert said["max_pixel_difference"] == 1
+    assert said["reason"] == "the pixels differ by up to 1 of 255"
+
+
+def test_the_greatest_difference_is_told(exact: Running, file: bytes) -> None:
+    white = np.full((8, 8, 3), 255, dtype=np.uint8)
+    said = verdict(exact, repainted(file, white))
+    assert said["max_pixel_difference"] == 255 - int(pixels_of(file).min())
+    assert said["verified"] is False
+
+
+def test_without_reproducible_mode_the_last_bit_may_differ(service: Running) -> None:
+    file = generate(service, PICTURE).content
+    assert verdict(service, file)["reproducible"] is False
+    touched = pixels_of(file).astype(int)
+    touched[3, 4, 1] += 1 if touched[3, 4, 1] < 255 else -1
+    said = verdict(service, repainted(file, touched.astype(np.uint8)))
+    assert (said["verified"], said["bytes_equal"]) == (True, False)
+    assert "reproducible mode is off" in str(said["reason"])
+    touched[3, 4, 1] += 2 if touched[3, 4, 1] < 200 else -2
+    assert verdict(service, repainted(file, touched.astype(np.uint8)))["verified"] is False
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 2}, {"class_label": 1, "class_name": "pear"}, {"cfg_scale": 9.0}]
+)
+def test_parameters_that_made_another_picture_are_seen(
+    exact: Running, file: bytes, change: dict[str, object]
+) -> None:
+    said = verdict(exact, saying(file, **change))
+    assert said["verified"] is False
+    assert int(str(said["max_pixel_difference"])) > 0
+    assert said["parameters"] == metadata(file) | change
+
+
+@pytest.mark.parametrize("change", [{"class_name": "melon"}, {"image_size": 16}])
+def test_a_lie_that_changes_no_pixel_is_seen(
+    exact: Running, file: bytes, change: dict[str, object]
+) -> None:
+    said = verdict(exact, saying(file, **change))
+    assert (said["verified"], said["max_pixel_difference"]) == (False, 0)
+    ((name, value),) = change.items()
+    assert f"its {name} is {json.dumps(value)}, here" in str(said["reason"])
+
+
+def test_the_line_for_image_tools_is_part_of_the_bytes(exact: Running, file: bytes) -> None:
+    lines = [
+        (b"tEXt", b"parameters\0melon") if content.startswith(b"parameters\0") else (kind, content)
+        for kind, content in chunks(file)
+    ]
+    said = verdict(exact, png_of(lines))
+    assert (said["verified"], said["bytes_equal"]) == (True, False)
+    assert said["reason"] == "the pixels are the same; only the file is written otherwise"
+
+
+def test_another_version_may_have_made_the_same_picture(exact: Running, file: bytes) -> None:
+    said = verdict(exact, saying(file, version="0.0.9"))
+    assert (said["verified"], said["bytes_equal"]) == (True, False)
+    assert 'its version is "0.0.9", here it would be' in str(said["reason"])
+
+
+def test_another_models_picture_is_told_so(exact: Running, tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path, small_dit(seed=7))
+    with running_service(lambda: load_small_runner(folder)) as other:
+        theirs = generate(other, PICTURE).content
+    said = verdict(exact, theirs)
+    assert (said["verified"], said["bytes_equal"]) == (False, False)
+    assert said["max_pixel_difference"] is None
+    assert str(said["reason"]).startswith("made by another model")
+    for digest in (metadata(theirs)["model_digest"], exact.engine.served.digest):
+        assert str(digest) in str(said["reason"])
+
+
+def test_a_large_picture_of_another_model_is_no_error(exact: Running, file: bytes) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    large = saying(repainted(file, noise), model_digest="0" * 64, image_size=512)
+    assert len(large) > 700_000
+    assert str(verdict(exact, large)["reason"]).startswith("made by another model")
+
+
+def test_another_size_is_told_and_not_made_again(exact: Running, file: bytes) -> None:
+    cropped = repainted(file, pixels_of(file)[:, :4])
+    said = verdict(exact, cropped)
+    assert said["reason"] == "it has 4 x 8 pixels, this model makes 8 x 8"
+    assert said["max_pixel_difference"] is None
+
+
+def test_the_same_pixels_in_another_form_are_the_same_picture(exact: Running, file: bytes) -> None:
+    opaque = np.dstack([pixels_of(file), np.full((8, 8), 255, dtype=np.uint8)])
+    said = verdict(exact, repainted(file, opaque))
+    assert (said["verified"], said["max_pixel_difference"]) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"GIF89a", "does not begin as one"),
+        (SIGNATURE, "cut off after 8 bytes"),
+        (SIGNATURE + b"\xff" * 4 + b"IHDR", "cut off"),
+        (png_of([(b"IEND", b"")]), "does not begin with a header"),
+        (png_of([(b"IHDR", b"short"), (b"IEND", b"")]), "does not begin with a header"),
+        (png_of([(b"IHDR", bytes(13))]), "cut off"),
+        (png_of([(b"IHDR", bytes(13)), (b"IEND", b"")]), "no text called `dit`"),
+    ],
+)
+def test_what_is_no_picture_of_ours_is_told_why(service: Running, body: bytes, reason: str) -> None:
+    field, message = refusal(service, body)
+    assert field == "body"
+    assert reason in message
+    assert message.endswith("it must be a PNG that this service made")
+
+
+def test_a_flipped_bit_is_a_wrong_checksum(exact: Running, file: bytes) -> None:
+    place = file.index(b"IDAT") + 20
+    flipped = file[:place] + bytes([file[place] ^ 1]) + file[place + 1 :]
+    assert "checksum of the chunk at byte" in refusal(exact, flipped)[1]
+
+
+def test_two_texts_of_the_name_are_one_too_many(exact: Running, file: bytes) -> None:
+    twice = [each for each in chunks(file) for _ in range(1 + each[1].startswith(b"dit\0"))]
+    assert "2 texts called `dit`" in refusal(exact, png_of(twice))[1]
+
+
+@pytest.mark.parametrize("keep", [0, 10])
+def test_pixels_that_are_not_all_there_are_an_error(exact: Running, file: bytes, keep: int) -> None:
+    cut = [(kind, each[:keep] if kind == b"IDAT" else each) for kind, each in chunks(file)]
+    assert "pixels cannot be read" in refusal(exact, png_of(cut))[1]
+    assert exact.queue_row_steps == 0
+
+
+def test_a_bomb_is_not_unpacked(exact: Running, file: bytes) -> None:
+    """A gigabyte of text in a chunk that nobody needs, far more pixels than are used, and a
+    header that claims 2^31 x 2^31 of them."""
+    zeros = zlib.compressobj(9)
+    packed = b"".join(zeros.compress(bytes(2**24)) for _ in range(8)) + zeros.flush()
+    parts = chunks(file)
+    text_bomb = png_of([parts[0], (b"zTXt", b"note\0\0" + packed), *parts[1:]])
+    assert verdict(exact, text_bomb)["verified"] is True
+    assert verdict(exact, png_of([parts[0], (b"iCCP", b"x\0\0" + packed), *parts[1:]]))["verified"]
+    pixel_bomb = [(kind, packed if kind == b"IDAT" else each) for kind, each in parts]
+    assert verdict(exact, png_of(pixel_bomb))["verified"] is False
+    vast = struct.pack(">II", 2**31 - 1, 2**31 - 1) + parts[0][1][8:]
+    said = verdict(exact, png_of([(b"IHDR", vast), *parts[1:]]))
+    assert "2147483647 x 2147483647 pixels" in str(said["reason"])
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "message"),
+    [
+        (b"", "dit", "it is empty"),
+        (b"{", "dit", "line 1 column 2"),
+        (b"[]", "dit", "no object"),
+        (b"\xff{}", "dit", "byte 0 is not UTF-8"),
+        (b"[" * 30_000, "dit", "nested too deeply"),
+        (b'{"seed":1,"seed":2}', "seed", "more than once"),
+    ],
+)
+def test_metadata_that_is_no_json_object(
+    exact: Running, file: bytes, text: bytes, field: str, message: str
+) -> None:
+    told, why = refusal(exact, with_text(file, text))
+    assert told == field
+    assert message in why
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("sampler", "euler", "must be ddim, ddpm or dpmpp_2m"),
+        ("cfg_scale", 20.5, "must be 1.0 .. 20.0"),
+        ("cfg_scale", float("nan"), "must be 1.0 .. 20.0"),
+        ("cfg_scale", None, "must be 1.0 .. 20.0"),
+        ("num_sampling_steps", 0, "must be 1 .. 1000"),
+        ("num_sampling_steps", 2.5, "must be 1 .. 1000"),
+        ("seed", 2**63, "must be 0 .. 9223372036854775807"),
+        ("seed", True, "must be 0 .. 9223372036854775807"),
+        ("guidance_interval", [0.9, 0.1], "must be [low, high] with 0 <= low <= high <= 1"),
+        ("class_label", 5, "must be 0 .. 4, or a class name"),
+        ("class_label", -1, "must be greater than or equal to 0"),
+        ("class_label", "plum", "must be a valid integer"),
+        ("class_name", "\ud800", "must be text without lone surrogates"),
+        ("image_size", 10**400, "must be"),
+        ("model_digest", "xyz", "must match pattern"),
+        ("reproducible", 1, "must be a valid boolean"),
+        ("extra", 1, "is no field of `dit`"),
+    ],
+)
+def test_a_wrong_field_of_the_metadata_is_named(
+    exact: Running, file: bytes, field: str, value: object, message: str
+) -> None:
+    told, why = refusal(exact, saying(file, **{field: value}))
+    assert told == field
+    assert message in why
+
+
+def test_missing_fields_are_named_all_at_once(exact: Running, file: bytes) -> None:
+    answer = verify(exact, with_text(file, b"{}"))
+    assert answer.status_code == 422
+    errors = answer.json()["errors"]
+    assert {error["field"] for error in errors} == metadata(file).keys()
+    assert {error["message"] for error in errors} == {"is missing in `dit`"}
+
+
+def test_the_body_limit_is_this_routes_own(exact: Running) -> None:
+    for path, most in (("/verify", 2**20), ("/generate", 65_536)):
+        assert exact.client.post(path, content=bytes(most)).status_code == 422
+        over = exact.client.post(path, content=bytes(most + 1))
+        assert over.status_code == 413
+        assert str(most) in over.json()["detail"]
+
+
+def test_a_picture_from_without_reproducible_mode_says_so(service: Running, exact: Running) -> None:
+    said = verdict(exact, generate(service, PICTURE).content)
+    assert (said["verified"], said["bytes_equal"], said["reproducible"]) == (True, False, False)
+    assert "its reproducible is false, here it would be true" in str(said["reason"])
+
+
+def test_it_queues_and_is_refused_like_any_request(pipeline_folder: Path) -> None:
+    with (
+        ThreadPoolExecutor() as pool,
+        gated_service(pipeline_folder, max_queue_row_steps=4) as (running, runner),
+    ):
+        runner.let(2)
+        file = generate(running, PICTURE).content
+        first = pool.submit(verify, running, file)
+        wait_until(lambda: running.queue_row_steps == 4)
+        full = verify(running, file)
+        assert full.status_code == 429
+        assert int(full.headers["Retry-After"]) >= 1
+        runner.open()
+        assert first.result().json()["verified"] is True
+        running.engine.drain()
+        assert verify(running, file).status_code == 503
+        for outcome in ("ok", "full", "unavailable"):
+            labels = {"route": "/verify", "outcome": outcome}
+            wait_until(lambda told=labels: running.metric("dit_requests_total", **told) == 1)  # type: ignore[misc]
+
+
+kinds = st.sampled_from(
+    [b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"tEXt", b"zTXt", b"acTL", b"\0\0\0\0"]
+)
+values = (
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 6)
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()), max_size=8)
+    | st.lists(st.floats(0, 1), min_size=2, max_size=2)
+)
+fields = st.sampled_from(
+    ["class_label", "class_name", "cfg_scale", "sampler", "seed", "guidance_interval", "image_size"]
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_whatever_is_sent_is_answered(exact: Running, file: bytes, data: st.DataObject) -> None:
+    body = saying(file, **data.draw(st.dictionaries(fields, values, max_size=2)))
+    parts = chunks(body)
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.integers(0, len(parts) - 1))
+        kind, content = parts[place]
+        cut = data.draw(st.integers(0, len(content)))
+        change = content[:cut] + data.draw(st.binary(max_size=20)) + content[cut:][1:]
+        parts.insert(place, (data.draw(st.just(kind) | kinds), change))
+        if data.draw(st.booleans()):
+            del parts[place + 1]
+    answer = verify(exact, png_of(parts)[: data.draw(st.none() | st.integers(0, 600))])
+    assert answer.status_code in (200, 422), answer.text
+    if answer.status_code == 422:
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert "Traceback" not in answer.text
+
+
+def test_after_all_that_the_service_is_as_it_was(exact: Running, file: bytes) -> None:
+    assert verdict(exact, file)["verified"] is True
+    assert exact.queue_row_steps == 0
+    assert exact.metric("dit_requests_total", route="/verify", outcome="failed") == 0

@@ -1,0 +1,168 @@
+"""The files: what they say of how they were made, and that their bytes repeat."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service import __version__
+from service.images.encoding import EXIF_IFD, EXIF_USER_COMMENT, ImageParameters, encode
+from tests.support.requests import PICTURE, generate, picture
+from tests.support.services import Running
+
+PARAMETERS = ImageParameters(
+    class_label=207,
+    class_name="golden retriever",
+    cfg_scale=4.0,
+    num_sampling_steps=50,
+    sampler="ddim",
+    seed=1234,
+    guidance_interval=(0.0, 1.0),
+    image_size=16,
+    model="DiT-XL-2-256",
+    model_digest="0123456789abcdef" * 4,
+    dtype="bfloat16",
+    reproducible=True,
+    version="1.2.3",
+)
+LOSSY = ("webp", "jpeg")
+
+
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+def png_chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Every chunk's name and content, its checksum checked."""
+    place = 8
+    while place < len(file):
+        (size,) = struct.unpack(">I", file[place : place + 4])
+        name, content = file[place + 4 : place + 8], file[place + 8 : place + 8 + size]
+        (checksum,) = struct.unpack(">I", file[place + 8 + size : place + 12 + size])
+        assert checksum == zlib.crc32(name + content)
+        yield name, content
+        place += 12 + size
+
+
+def in_exif(file: bytes) -> dict[str, object]:
+    """The JSON in a WebP's or JPEG's EXIF."""
+    comment = Image.open(io.BytesIO(file)).getexif().get_ifd(EXIF_IFD)[EXIF_USER_COMMENT]
+    assert comment.startswith(b"ASCII\0\0\0")
+    content = json.loads(comment[8:])
+    assert isinstance(content, dict)
+    return content
+
+
+def test_a_png_keeps_the_pixels() -> None:
+    decoded = np.asarray(Image.open(io.BytesIO(encode(pixels(), "png", PARAMETERS))))
+    assert np.array_equal(decoded, pixels())
+
+
+@pytest.mark.parametrize("output_format", LOSSY)
+def test_a_lossy_file_is_near_the_pixels(output_format: str) -> None:
+    smooth = np.full((16, 16, 3), (200, 120, 40), dtype=np.uint8)
+    decoded = np.asarray(Image.open(io.BytesIO(encode(smooth, output_format, PARAMETERS))))
+    assert np.abs(decoded.astype(int) - smooth).max() <= 4
+
+
+def test_a_png_says_how_it_was_made() -> None:
+    text = Image.open(io.BytesIO(encode(pixels(), "png", PARAMETERS))).info
+    assert text["parameters"] == (
+        "golden retriever\n"
+        "Steps: 50, Sampler: ddim, CFG scale: 4.0, Seed: 1234, Size: 16x16, "
+        "Model: DiT-XL-2-256, Model hash: 0123456789, Class: 207"
+    )
+    assert json.loads(text["dit"]) == {
+        "class_label": 207,
+        "class_name": "golden retriever",
+        "cfg_scale": 4.0,
+        "num_sampling_steps": 50,
+        "sampler": "ddim",
+        "seed": 1234,
+        "guidance_interval": [0.0, 1.0],
+        "image_size": 16,
+        "model": "DiT-XL-2-256",
+        "model_digest": "0123456789abcdef" * 4,
+        "dtype": "bfloat16",
+        "reproducible": True,
+        "version": "1.2.3",
+    }
+
+
+def test_a_png_has_two_text_chunks_and_no_time() -> None:
+    names = [name for name, _ in png_chunks(encode(pixels(), "png", PARAMETERS))]
+    assert names == [b"IHDR", b"tEXt", b"tEXt", b"IDAT", b"IEND"]
+
+
+@pytest.mark.parametrize("output_format", LOSSY)
+def test_webp_and_jpeg_carry_the_same_json(output_format: str) -> None:
+    in_png = Image.open(io.BytesIO(encode(pixels(), "png", PARAMETERS))).info["dit"]
+    assert in_exif(encode(pixels(), output_format, PARAMETERS)) == json.loads(in_png)
+
+
+@pytest.mark.parametrize("output_format", ["png", *LOSSY])
+def test_bytes_repeat_and_depend_on_the_parameters(output_format: str) -> None:
+    file = encode(pixels(), output_format, PARAMETERS)
+    assert encode(pixels(), output_format, PARAMETERS) == file
+    assert encode(pixels(), output_format, replace(PARAMETERS, seed=1)) != file
+
+
+@pytest.mark.parametrize("name", ["Käse", "りんご", "яблоко, красное", "🍌", "a\nb", "x" * 5000])
+@pytest.mark.parametrize("output_format", ["png", *LOSSY])
+def test_any_class_name_goes_in_and_comes_out(name: str, output_format: str) -> None:
+    file = encode(pixels(), output_format, replace(PARAMETERS, class_name=name))
+    if output_format == "png":
+        info = Image.open(io.BytesIO(file)).info
+        assert info["parameters"].startswith(f"{name}\nSteps: 50")
+        assert json.loads(info["dit"])["class_name"] == name
+    else:
+        assert in_exif(file)["class_name"] == name
+
+
+def test_a_served_picture_says_what_made_it(service: Running) -> None:
+    body = PICTURE | {"cfg_scale": 2, "class_label": "damson plum", "sampler": "dpmpp_2m"}
+    made = json.loads(picture(generate(service, body)).info["dit"])
+    model = service.client.get("/models").json()["data"][0]
+    assert made == {
+        "class_label": 2,
+        "class_name": "plum",
+        "cfg_scale": 2.0,
+        "num_sampling_steps": 2,
+        "sampler": "dpmpp_2m",
+        "seed": 1,
+        "guidance_interval": [0.0, 1.0],
+        "image_size": 8,
+        "model": model["id"],
+        "model_digest": model["digest"],
+        "dtype": "float32",
+        "reproducible": False,
+        "version": __version__,
+    }
+    for output_format in LOSSY:
+        answer = generate(service, body | {"output_format": output_format})
+        assert in_exif(answer.content) == made
+
+
+def test_each_of_several_images_says_its_own_seed(service: Running) -> None:
+    content = generate(service, PICTURE | {"num_images": 2, "output_format": "webp"}).json()
+    seeds = [each["seed"] for each in content["images"]]
+    answers = [
+        generate(service, PICTURE | {"seed": seed, "output_format": "webp"}) for seed in seeds
+    ]
+    assert [in_exif(answer.content)["seed"] for answer in answers] == seeds
+
+
+def test_the_metadata_is_enough_to_make_the_picture_again(service: Running) -> None:
+    first = generate(service, {"class_label": "fig", "num_sampling_steps": 3})
+    made = json.loads(picture(first).info["dit"])
+    wanted = ("class_label", "cfg_scale", "num_sampling_steps", "sampler", "seed")
+    again = {name: made[name] for name in (*wanted, "guidance_interval")}
+    assert generate(service, again).content == first.content

@@ -1,0 +1,198 @@
+"""Latents become the images that diffusers' autoencoders decode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from model.device import cpu_multiplies_bfloat16
+from model.networks.vae import Vae, default_vae_dtype, load_vae
+from tests.support.checkpoints import STEM, edit_json, small_vae, write_tensors, write_vae
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> Vae:
+    return load_vae(folder, device=CPU, dtype=dtype)
+
+
+def random_latents(count: int = 3, channels: int = 4, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, channels, 5, 4, generator=generator)
+
+
+@torch.no_grad()
+def expected_levels(z: Tensor, vae: AutoencoderKL) -> Tensor:
+    """Grey levels before rounding, as diffusers' pipelines compute them: (N, H, W, 3)."""
+    x = vae.decode(z).sample
+    levels: Tensor = ((x / 2 + 0.5).clamp(0, 1) * 255).permute(0, 2, 3, 1)
+    return levels
+
+
+class Fixed(nn.Module):
+    """An autoencoder that decodes to the same values, whatever it is given."""
+
+    dtype = torch.float32
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__()
+        self.x = x
+
+    def decode(self, z: Tensor, return_dict: bool = True) -> tuple[Tensor]:
+        assert not return_dict
+        return (self.x,)
+
+
+def fixed(x: Tensor) -> Vae:
+    return Vae(Fixed(x), latent_channels=4, downscale_factor=1, scaling_factor=1, shift_factor=0)
+
+
+def test_images_are_those_of_diffusers(tmp_path: Path) -> None:
+    vae, latents = small_vae(scaling_factor=0.5), random_latents()
+    images, finite = load(write_vae(tmp_path, vae)).decode(latents)
+    expected = expected_levels(latents / 0.5, vae)
+    assert images.dtype == torch.uint8
+    assert images.shape == (3, 10, 8, 3)
+    assert finite.tolist() == [True] * 3
+    assert (images - expected).abs().max() < 0.51
+    assert expected.std() > 5
+
+
+def test_shift_factor_is_added_after_scaling(tmp_path: Path) -> None:
+    vae, latents = small_vae(scaling_factor=2.0), random_latents()
+    edit_json(write_vae(tmp_path, vae) / "config.json", shift_factor=0.75)
+    found = load(tmp_path)
+    assert (found.scaling_factor, found.shift_factor) == (2.0, 0.75)
+    images, _ = found.decode(latents)
+    assert (images - expected_levels(latents / 2.0 + 0.75, vae)).abs().max() < 0.51
+
+
+def test_absent_factors_are_those_of_the_class(tmp_path: Path) -> None:
+    edit_json(write_vae(tmp_path) / "config.json", scaling_factor=None, shift_factor=None)
+    found = load(tmp_path)
+    assert (found.scaling_factor, found.shift_factor) == (0.18215, 0.0)
+
+
+def test_levels_are_clamped_and_rounded_half_to_even() -> None:
+    x = torch.linspace(-1.5, 1.5, 3 * 4096 + 3).view(1, 3, 1, -1)
+    images, finite = fixed(x).decode(torch.zeros(1, 4, 1, 1))
+    levels = np.round(np.clip((x.numpy() / 2 + 0.5) * 255, 0, 255)).transpose(0, 2, 3, 1)
+    assert (images.numpy() == levels).all()
+    assert finite.all()
+    halves = torch.tensor([-1.0 / 255, 0.0, 1.0 / 255]).view(1, 3, 1, 1)  # 127, 127.5, 128
+    assert fixed(halves).decode(torch.zeros(1, 4, 1, 1))[0].flatten().tolist() == [127, 128, 128]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_image_that_is_not_finite_is_told_apart(value: float, tmp_path: Path) -> None:
+    found, latents = load(write_vae(tmp_path)), random_latents()
+    alone, _ = found.decode(latents)
+    latents[1, 2, 3, 1] = value
+    images, finite = found.decode(latents)
+    assert finite.tolist() == [True, False, True]
+    assert torch.equal(images[0::2], alone[0::2])
+
+
+def test_one_value_that_is_not_finite_is_enough() -> None:
+    x = torch.zeros(3, 3, 2, 2)
+    x[0, 0, 0, 0], x[2, 2, 1, 1] = float("nan"), float("inf")
+    images, finite = fixed(x).decode(torch.zeros(3, 4, 2, 2))
+    assert finite.tolist() == [False, True, False]
+    assert images[0, 0, 0].tolist() == [0, 128, 128]
+
+
+def test_old_names_of_the_attention_are_understood(tmp_path: Path) -> None:
+    write_vae(tmp_path)
+    latents = random_latents()
+    expected, _ = load(tmp_path).decode(latents)
+    path = tmp_path / f"{STEM}.safetensors"
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = load_file(path)
+    for new, name in old.items():
+        state = {key.replace(f".{new}.", f".{name}."): state[key] for key in state}
+    assert any(".proj_attn." in key for key in state)
+    write_tensors(path, state)
+    assert torch.equal(load(tmp_path).decode(latents)[0], expected)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4])
+def test_downscale_factor_is_that_of_the_decoder(levels: int, tmp_path: Path) -> None:
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=(8,) * levels,
+        latent_channels=3,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+    )
+    found = load(write_vae(tmp_path, vae))
+    assert found.downscale_factor == 2 ** (levels - 1)
+    assert found.latent_channels == 3
+
+
+def test_the_tiny_autoencoder_is_served_too(tmp_path: Path) -> None:
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).eval()
+    found, latents = load(write_vae(tmp_path, vae)), random_latents()
+    images, _ = found.decode(latents)
+    assert found.downscale_factor == 2
+    assert (images - expected_levels(latents, vae)).abs().max() < 0.51
+
+
+def test_half_precision_decodes_nearly_the_same(tmp_path: Path) -> None:
+    write_vae(tmp_path)
+    latents = random_latents()
+    whole, _ = load(tmp_path).decode(latents)
+    found = load(tmp_path, torch.bfloat16)
+    halved, _ = found.decode(latents)
+    assert found.module.dtype == torch.bfloat16
+    assert (whole.int() - halved.int()).abs().max() <= 6
+
+
+def test_latents_of_the_runner_may_be_in_half_precision(tmp_path: Path) -> None:
+    found, latents = load(write_vae(tmp_path)), random_latents().bfloat16()
+    assert torch.equal(found.decode(latents)[0], found.decode(latents.float())[0])
+
+
+def test_the_decoder_is_frozen_in_eval_mode_and_channels_last(tmp_path: Path) -> None:
+    module = load(write_vae(tmp_path)).module
+    assert not module.training
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+    weight = module.decoder.conv_in.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "given"),
+    [
+        (CPU, torch.float32, torch.float32),
+        (CPU, torch.bfloat16, torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32),
+        (CUDA, torch.bfloat16, torch.bfloat16),
+        (CUDA, torch.float16, torch.bfloat16),
+        (CUDA, torch.float32, torch.float32),
+    ],
+)
+def test_dtype_follows_the_device(
+    device: torch.device, asked: torch.dtype, given: torch.dtype
+) -> None:
+    assert default_vae_dtype(device, asked) == given
+
+
+@pytest.mark.gpu
+def test_the_gpu_decodes_the_same_images(tmp_path: Path) -> None:
+    write_vae(tmp_path)
+    latents = random_latents()
+    images, finite = load_vae(tmp_path, device=CUDA, dtype=torch.bfloat16).decode(latents.cuda())
+    assert images.device.type == "cuda"
+    assert finite.all()
+    assert (images.cpu().int() - load(tmp_path).decode(latents)[0].int()).abs().max() <= 6

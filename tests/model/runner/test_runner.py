@@ -1,0 +1,357 @@
+"""The runner: one tick for many images gives what each image alone would get."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model.backends.cpu import PackedDiT
+from model.networks.vae import Vae
+from model.runner.runner import ModelRunner
+from model.sampling.samplers import NoiseSchedule, advance
+from model.sampling.trajectory import ImageNoise, Trajectory, plan_trajectory, seed_of_image
+from model.weights.checkpoint import Checkpoint, load_checkpoint
+from tests.support.services import load_small_checkpoint, load_small_runner
+
+SCHEDULE = NoiseSchedule()
+
+
+def plan(
+    class_label: int = 0,
+    cfg_scale: float = 1.5,
+    steps: int = 5,
+    sampler: str = "ddim",
+    seed: int = 0,
+    interval: tuple[float, float] = (0.0, 1.0),
+) -> Trajectory:
+    return plan_trajectory(
+        SCHEDULE,
+        class_label=class_label,
+        cfg_scale=cfg_scale,
+        num_sampling_steps=steps,
+        sampler=sampler,
+        seed=seed,
+        guidance_interval=interval,
+    )
+
+
+MIXED = [
+    plan(0, 1.0, 3, "ddim", 1),
+    plan(1, 4.0, 7, "ddpm", 2),
+    plan(2, 1.5, 5, "dpmpp_2m", 3),
+    plan(3, 8.0, 4, "ddpm", 4, (0.2, 0.6)),
+    plan(4, 2.0, 1, "dpmpp_2m", 5),
+]
+
+
+def fly(runner: ModelRunner, trajectories: list[Trajectory]) -> list[np.ndarray]:
+    """Run images together from the first tick on, each to its own end."""
+    flights = [runner.join(trajectory) for trajectory in trajectories]
+    while running := [flight for flight in flights if not flight.done]:
+        runner.tick(running)
+    pixels = runner.decode(flights)
+    for flight in flights:
+        runner.leave(flight)
+    return [image for image in pixels if image is not None]
+
+
+@torch.no_grad()
+def sample_alone(checkpoint: Checkpoint, trajectory: Trajectory) -> Tensor:
+    """One image by the plainest loop there is, over the model's public functions."""
+    dit, table = checkpoint.dit, trajectory.table
+    noise = ImageNoise(trajectory.seed, (dit.in_channels, dit.input_size, dit.input_size))
+    x = noise.draw().unsqueeze(0)
+    x0 = torch.zeros_like(x)
+    y = torch.tensor([trajectory.class_label])
+    for step in range(len(table)):
+        t = table.timesteps[step : step + 1]
+        if trajectory.rows[step] == 2:
+            both = torch.cat([y, torch.tensor([dit.num_classes])])
+            answers = dit.forward_with_cfg(
+                torch.cat([x, x]), torch.cat([t, t]), both, trajectory.cfg_scale
+            )
+            output = answers[:1]
+        else:
+            output = dit(x, t, y)
+        fresh = noise.draw().unsqueeze(0) if table.draws(step) else torch.zeros_like(x)
+        x, x0 = advance(x, x0, output, fresh, table.coefficients[step : step + 1])
+    return x
+
+
+@pytest.fixture(scope="module")
+def runner(pipeline_folder: Path) -> ModelRunner:
+    return load_small_runner(pipeline_folder)
+
+
+@pytest.mark.parametrize("trajectory", MIXED)
+def test_runner_gives_what_a_plain_loop_gives(runner: ModelRunner, trajectory: Trajectory) -> None:
+    flight = runner.join(trajectory)
+    while not flight.done:
+        runner.tick([flight])
+    ours = runner._tick.latents[flight.slot]
+    torch.testing.assert_close(
+        ours, sample_alone(runner.checkpoint, trajectory)[0], rtol=1e-4, atol=1e-4
+    )
+    runner.leave(flight)
+
+
+def test_images_in_company_equal_images_alone(runner: ModelRunner) -> None:
+    together = fly(runner, MIXED)
+    for trajectory, image in zip(MIXED, together):
+        (alone,) = fly(runner, [trajectory])
+        assert np.abs(image.astype(int) - alone.astype(int)).max() <= 1
+
+
+def test_images_join_and_leave_at_any_tick(runner: ModelRunner) -> None:
+    early, late = MIXED[1], MIXED[2]
+    first = runner.join(early)
+    for _ in range(3):
+        runner.tick([first])
+    second = runner.join(late)
+    while not (first.done and second.done):
+        runner.tick([flight for flight in (first, second) if not flight.done])
+    shown = runner.decode([first, second])
+    for flight in (first, second):
+        runner.leave(flight)
+    for trajectory, image in zip((early, late), shown):
+        (alone,) = fly(runner, [trajectory])
+        assert image is not None
+        assert np.abs(image.astype(int) - alone.astype(int)).max() <= 1
+
+
+def test_reproducible_bytes_do_not_depend_on_company(pipeline_folder: Path) -> None:
+    runner = load_small_runner(pipeline_folder, max_rows=16, reproducible=True)
+    together = fly(runner, MIXED)
+    for trajectory, image in zip(MIXED, together):
+        assert np.array_equal(fly(runner, [trajectory])[0], image)
+
+
+def test_reproducible_ticks_are_padded_where_rows_depend_on_each_other(
+    pipeline_folder: Path,
+) -> None:
+    runner = load_small_runner(pipeline_folder, max_rows=16, reproducible=True)
+    flight = runner.join(plan())
+    independent = isinstance(runner.checkpoint.dit.stand_in, PackedDiT)
+    assert runner.tick([flight]) == (2 if independent else 16)
+
+
+class CountedVae:
+    """Decodes as the autoencoder it holds, and keeps the number of images of each pass."""
+
+    def __init__(self, vae: Vae) -> None:
+        self._vae = vae
+        self.passes: list[int] = []
+
+    def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        self.passes.append(len(latents))
+        return self._vae.decode(latents)
+
+
+@pytest.mark.parametrize(("reproducible", "passes"), [(True, [1] * 5), (False, [5])])
+def test_reproducible_decodes_take_one_image_at_a_time(
+    pipeline_folder: Path, reproducible: bool, passes: list[int]
+) -> None:
+    checkpoint = load_small_checkpoint(pipeline_folder)
+    vae = CountedVae(checkpoint.vae)
+    counted = replace(checkpoint, vae=vae)  # type: ignore[arg-type]
+    fly(ModelRunner(counted, max_rows=16, reproducible=reproducible), MIXED)
+    assert vae.passes == passes
+
+
+def test_guidance_costs_a_row_only_where_it_applies() -> None:
+    assert plan(cfg_scale=1.0).row_steps == 5
+    assert plan(cfg_scale=1.1).row_steps == 10
+    timesteps = plan(steps=11).table.timesteps / 999
+    partial = plan(steps=11, interval=(0.3, 0.7))
+    assert [rows == 2 for rows in partial.rows] == [0.3 <= t <= 0.7 for t in timesteps.tolist()]
+    assert 0 < partial.row_steps - 11 < 11
+
+
+def test_a_flight_tells_the_rows_that_are_coming(runner: ModelRunner) -> None:
+    flight = runner.join(plan(1, steps=11, interval=(0.0, 0.15)))
+    assert flight.coming(2, null_class=9) == [(999.0, 1), (899.0, 1)]
+    flight.step = 9
+    assert flight.coming(8, null_class=9) == [(100.0, 1), (100.0, 9), (0.0, 1), (0.0, 9)]
+    runner.leave(flight)
+
+
+def test_a_tick_counts_the_rows_it_ran(runner: ModelRunner) -> None:
+    flights = [runner.join(plan(cfg_scale=scale)) for scale in (1.0, 2.0, 3.0)]
+    assert runner.tick(flights) == 5
+    for flight in flights:
+        runner.leave(flight)
+
+
+def test_a_slot_keeps_nothing_of_the_image_before(runner: ModelRunner) -> None:
+    trajectory = plan(sampler="dpmpp_2m", seed=9)
+    (clean,) = fly(runner, [trajectory])
+    runner._tick.latents.fill_(torch.nan)
+    runner._tick.x0.fill_(torch.nan)
+    assert np.array_equal(fly(runner, [trajectory])[0], clean)
+    runner._tick.latents.zero_()
+    runner._tick.x0.zero_()
+
+
+def test_a_latent_that_is_not_finite_is_told_and_harms_no_neighbour(runner: ModelRunner) -> None:
+    flights = [runner.join(plan(seed=seed)) for seed in (1, 2, 3)]
+    runner._tick.latents[flights[1].slot, 0, 0, 0] = torch.nan
+    while not flights[0].done:
+        runner.tick(flights)
+    pixels = runner.decode(flights)
+    for flight in flights:
+        runner.leave(flight)
+    assert pixels[1] is None
+    assert pixels[0] is not None
+    assert np.array_equal(fly(runner, [plan(seed=1)])[0], pixels[0])
+
+
+def test_a_tick_repeated_after_a_fault_draws_no_second_noise(pipeline_folder: Path) -> None:
+    checkpoint, faults = load_small_checkpoint(pipeline_folder), [RuntimeError("injected")]
+
+    def network(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        if faults:
+            raise faults.pop()
+        answer: Tensor = checkpoint.dit(x, t, y)
+        return answer
+
+    trajectory = plan(sampler="ddpm", seed=3)
+    faulty = ModelRunner(checkpoint, max_rows=4, network=network)
+    flight = faulty.join(trajectory)
+    with pytest.raises(RuntimeError, match="injected"):
+        faulty.tick([flight])
+    assert flight.step == 0
+    while not flight.done:
+        faulty.tick([flight])
+    (expected,) = fly(load_small_runner(pipeline_folder), [trajectory])
+    shown = faulty.decode([flight])[0]
+    assert shown is not None
+    assert np.array_equal(shown, expected)
+
+
+def test_noise_is_torchs_own_for_small_seeds_and_distinct_for_large_ones() -> None:
+    shape = (4, 4, 4)
+    generator = torch.Generator().manual_seed(5)
+    noise = ImageNoise(5, shape)
+    for _ in range(2):
+        assert torch.equal(noise.draw(), torch.randn(shape, generator=generator))
+    large = ImageNoise(5 + 2**32, shape).draw()
+    assert not torch.equal(large, ImageNoise(5, shape).draw())
+    many = torch.stack([ImageNoise(2**40 + i, shape).draw() for i in range(500)])
+    assert abs(float(many.mean())) < 0.03
+    assert abs(float(many.std()) - 1) < 0.03
+
+
+def test_seeds_of_a_requests_images_are_distinct_and_valid() -> None:
+    seeds = {seed_of_image(seed, i) for seed in range(50) for i in range(16)}
+    assert len(seeds) == 50 * 16
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seed_of_image(7, 0) == 7
+
+
+def test_plan_refuses_what_no_table_exists_for() -> None:
+    with pytest.raises(ValueError, match="sampler"):
+        plan(sampler="euler")
+    with pytest.raises(ValueError, match=r"1 \.\. 1000"):
+        plan(steps=1001)
+
+
+def test_warm_up_leaves_every_slot_free(runner: ModelRunner) -> None:
+    lines: list[str] = []
+    times = runner.warm_up(lines.append)
+    assert times.one_row > 0
+    assert times.full > 0
+    assert lines
+    flights = [runner.join(plan(seed=i)) for i in range(runner.slots)]
+    for flight in flights:
+        runner.leave(flight)
+
+
+def test_an_image_set_aside_goes_on_where_it_was(runner: ModelRunner) -> None:
+    first, *others = [runner.join(trajectory) for trajectory in MIXED[1:4]]
+    runner.tick([first])
+    while not all(flight.done for flight in others):
+        runner.tick([flight for flight in others if not flight.done])
+    while not first.done:
+        runner.tick([first])
+    shown = runner.decode([first])[0]
+    for flight in (first, *others):
+        runner.leave(flight)
+    assert shown is not None
+    assert np.array_equal(shown, fly(runner, [MIXED[1]])[0])
+
+
+def test_a_decoding_outlives_its_slot(runner: ModelRunner) -> None:
+    flight = runner.join(MIXED[2])
+    while not flight.done:
+        runner.tick([flight])
+    decoding = runner.start_decode([flight])
+    runner.leave(flight)
+    (expected,) = fly(runner, [MIXED[2]])
+    (shown,) = decoding.pixels()
+    assert decoding.done
+    assert shown is not None
+    assert np.array_equal(shown, expected)
+
+
+@pytest.fixture
+def cuda_runner(pipeline_folder: Path) -> ModelRunner:
+    checkpoint = load_checkpoint(
+        str(pipeline_folder), device=torch.device("cuda:0"), dtype=torch.float32
+    )
+    return ModelRunner(checkpoint, max_rows=32)
+
+
+@pytest.mark.gpu
+def test_cuda_gives_the_cpus_pictures(cuda_runner: ModelRunner, runner: ModelRunner) -> None:
+    for here, there in zip(fly(cuda_runner, MIXED), fly(runner, MIXED)):
+        assert np.abs(here.astype(int) - there.astype(int)).max() <= 2
+
+
+@pytest.mark.gpu
+def test_recorded_ticks_give_the_pictures_of_launched_ones(cuda_runner: ModelRunner) -> None:
+    launched = fly(cuda_runner, MIXED)
+    cuda_runner.warm_up(lambda line: None)
+    for before, after in zip(launched, fly(cuda_runner, MIXED)):
+        assert np.abs(before.astype(int) - after.astype(int)).max() <= 2
+
+
+@pytest.mark.gpu
+def test_ticks_go_on_beside_a_decode_and_harm_it_not(cuda_runner: ModelRunner) -> None:
+    cuda_runner.warm_up(lambda line: None)
+    (expected,) = fly(cuda_runner, [MIXED[0]])
+    flight = cuda_runner.join(MIXED[0])
+    while not flight.done:
+        cuda_runner.tick([flight])
+    decoding = cuda_runner.start_decode([flight])
+    cuda_runner.leave(flight)
+    fly(cuda_runner, MIXED[1:])
+    (shown,) = decoding.pixels()
+    assert shown is not None
+    assert np.abs(shown.astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.gpu
+def test_no_tick_waits_for_the_device(cuda_runner: ModelRunner) -> None:
+    cuda_runner.warm_up(lambda line: None)
+    flights = [cuda_runner.join(replace(trajectory)) for trajectory in MIXED[:4]]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(2):
+            cuda_runner.tick(flights)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for flight in flights:
+        cuda_runner.leave(flight)
+
+
+@pytest.mark.gpu
+def test_rows_are_padded_to_powers_of_two_on_cuda(cuda_runner: ModelRunner) -> None:
+    flights = [cuda_runner.join(plan(cfg_scale=1.0, seed=i)) for i in range(5)]
+    assert cuda_runner.tick(flights) == 8
+    for flight in flights:
+        cuda_runner.leave(flight)

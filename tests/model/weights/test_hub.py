@@ -1,0 +1,214 @@
+"""Models come from the hub once, in the files that are needed, and then from the cache."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from model.weights.errors import CheckpointError
+from model.weights.hub import download, is_hub_id
+from tests.support.checkpoints import (
+    STEM,
+    small_dit,
+    write_json,
+    write_pipeline,
+    write_tensors,
+    write_vae,
+)
+from tests.support.hub import COMMIT, Hub, Repository, running_hub
+
+PARTS = ("transformer", "vae")
+CARDS = {
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "transformer/config.json",
+    "vae/config.json",
+}
+
+
+@pytest.fixture(autouse=True)
+def _local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def serve(folder: Path, *, gated: bool = False, cut: bool = False) -> AbstractContextManager[Hub]:
+    return running_hub({"someone/dit": Repository(folder, gated=gated, cut=cut)})
+
+
+def fetch(hub: Hub, cache: Path, folders: tuple[str, ...] = PARTS) -> Path:
+    return download("someone/dit", folders, endpoint=hub.endpoint, cache_dir=cache)
+
+
+def test_only_what_is_needed_is_downloaded(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path / "served")
+    write_tensors(folder / "transformer" / f"{STEM}.bin", small_dit().state_dict())
+    write_tensors(folder / "vae" / f"{STEM}.fp16.safetensors", small_dit().state_dict())
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    (folder / "samples.png").write_bytes(b"\x89PNG")
+    with serve(folder) as hub:
+        found = fetch(hub, tmp_path / "cache")
+    weights = {f"{part}/{STEM}.safetensors" for part in PARTS}
+    assert set(hub.fetched) == CARDS | weights | {"README.md"}
+    assert len(hub.fetched) == len(set(hub.fetched))
+    assert found.name == COMMIT
+    for file in hub.fetched:
+        assert (found / file).read_bytes() == (folder / file).read_bytes()
+
+
+def test_bin_comes_for_the_part_that_has_nothing_better(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path / "served", kind="bin")
+    write_vae(folder / "vae")
+    with serve(folder) as hub:
+        fetch(hub, tmp_path / "cache")
+    weights = {f"transformer/{STEM}.bin", f"vae/{STEM}.safetensors"}
+    assert set(hub.fetched) == CARDS | weights
+
+
+def test_half_precision_comes_where_there_is_nothing_else(tmp_path: Path) -> None:
+    with serve(write_pipeline(tmp_path / "served", variant="fp16")) as hub:
+        fetch(hub, tmp_path / "cache")
+    assert f"transformer/{STEM}.fp16.safetensors" in hub.fetched
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_shards_come_with_their_index(kind: str, tmp_path: Path) -> None:
+    with serve(write_pipeline(tmp_path / "served", kind=kind, shards=2)) as hub:
+        found = fetch(hub, tmp_path / "cache")
+    assert len(list((found / "transformer").glob(f"{STEM}-0000?-of-00002.{kind}"))) == 2
+    assert (found / "transformer" / f"{STEM}.{kind}.index.json").is_file()
+
+
+def test_a_lone_autoencoder_comes_from_the_root(tmp_path: Path) -> None:
+    folder = write_vae(tmp_path / "served")
+    write_vae(folder, kind="bin")
+    with serve(folder) as hub:
+        found = fetch(hub, tmp_path / "cache", (".", "vae"))
+    assert set(hub.fetched) == {"config.json", f"{STEM}.safetensors"}
+    assert (found / "config.json").is_file()
+
+
+def test_the_cache_is_used_again_and_when_the_hub_is_gone(tmp_path: Path) -> None:
+    with serve(write_pipeline(tmp_path / "served", kind="bin")) as hub:
+        found = fetch(hub, tmp_path / "cache")
+        fetched = list(hub.fetched)
+        assert fetch(hub, tmp_path / "cache") == found
+    assert hub.fetched == fetched
+    assert fetch(hub, tmp_path / "cache") == found
+
+
+def failure(repo_id: str, endpoint: str, cache: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        download(repo_id, PARTS, endpoint=endpoint, cache_dir=cache)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert message.startswith(f"{repo_id}: ")
+    return message
+
+
+def free_address() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_repository_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with serve(tmp_path) as hub:
+        message = failure("someone/else", hub.endpoint, tmp_path / "cache")
+    assert "neither a folder here nor a repository on the hub" in message
+
+
+def test_a_gated_repository_is_named(tmp_path: Path) -> None:
+    with serve(write_pipeline(tmp_path / "served"), gated=True) as hub:
+        message = failure("someone/dit", hub.endpoint, tmp_path / "cache")
+    assert "is gated" in message
+
+
+def test_a_hub_out_of_reach_is_named(tmp_path: Path) -> None:
+    message = failure("someone/dit", free_address(), tmp_path / "cache")
+    assert "cannot be reached and nothing of it is in the cache" in message
+
+
+def test_a_body_cut_short_is_named(tmp_path: Path) -> None:
+    with serve(write_pipeline(tmp_path / "served"), cut=True) as hub:
+        message = failure("someone/dit", hub.endpoint, tmp_path / "cache")
+    assert "download failed" in message
+
+
+def test_a_name_the_hub_would_not_take_is_named(tmp_path: Path) -> None:
+    with serve(tmp_path) as hub:
+        assert "download failed" in failure("someone/a..b", hub.endpoint, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("source", "taken"),
+    [
+        ("facebook/DiT-XL-2-256", True),
+        ("stabilityai/sd-vae-ft-mse", True),
+        ("bundled", False),
+        ("./model", False),
+        ("../model", False),
+        ("/models/dit", False),
+        ("runs/new/model", False),
+        ("owner/naïve", False),
+        ("owner/name\n", False),
+    ],
+)
+def test_hub_ids_are_told_from_paths(source: str, taken: bool) -> None:
+    assert is_hub_id(source) == taken
+
+
+LOADER = """
+import sys, torch
+from model.checkpoint import CheckpointError, load_checkpoint
+for source in sys.argv[1:]:
+    try:
+        found = load_checkpoint(source, device=torch.device("cpu"), dtype=torch.float32)
+        print(found.name, found.licence, found.image_size, found.digest)
+    except CheckpointError as error:
+        print(error)
+"""
+
+
+def load_elsewhere(endpoint: str, home: Path, *sources: str) -> list[str]:
+    """What a new process prints, which reads HF_ENDPOINT and HF_HOME as it starts."""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER, *sources],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert "Traceback" not in done.stderr
+    return done.stdout.splitlines()
+
+
+def test_hub_ids_load_through_the_environments_hub_and_cache(tmp_path: Path) -> None:
+    model = write_pipeline(tmp_path / "model")
+    official = write_tensors(tmp_path / "dit.pt", small_dit().state_dict())
+    repositories = {
+        "facebook/DiT-XL-2-256": Repository(model),
+        "stabilityai/sd-vae-ft-mse": Repository(write_vae(tmp_path / "vae")),
+        "someone/other": Repository(write_json(tmp_path / "other" / "config.json", {}).parent),
+    }
+    sources = ["facebook/DiT-XL-2-256", str(official)]
+    with running_hub(repositories) as hub:
+        lines = load_elsewhere(hub.endpoint, tmp_path / "home", *sources, "someone/other")
+    assert lines[0].startswith("facebook/DiT-XL-2-256 CC-BY-NC-4.0 8 ")
+    assert lines[1].startswith("dit.pt None 8 ")
+    assert lines[2].endswith("model_index.json: no such file")
+    again = load_elsewhere(free_address(), tmp_path / "home", *sources, "someone/new")
+    assert again[:2] == lines[:2]
+    assert again[2] == "someone/new: the hub cannot be reached and nothing of it is in the cache"

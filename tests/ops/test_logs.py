@@ -1,0 +1,52 @@
+"""Log lines: one an event, whoever logs and whatever a client puts into them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+LOGGING = """
+import logging, sys, structlog
+from service.logs import configure_logs
+configure_logs(sys.argv[1])
+structlog.get_logger().info("request", path="/a\\nERROR forged", status=404)
+logging.getLogger("uvicorn.error").warning("from a %s", "library")
+logging.getLogger("uvicorn.error").debug("too much detail")
+try:
+    1 / 0
+except ZeroDivisionError:
+    structlog.get_logger().exception("unexpected error", request_id="abc")
+"""
+
+
+def log_lines(form: str) -> list[str]:
+    """What a process of its own logs."""
+    ended = subprocess.run(
+        [sys.executable, "-c", LOGGING, form],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert not ended.stdout
+    return ended.stderr.splitlines()
+
+
+def test_json_lines_are_one_object_each() -> None:
+    request, library, error = (json.loads(line) for line in log_lines("json"))
+    assert request["event"] == "request"
+    assert (request["path"], request["status"]) == ("/a\nERROR forged", 404)
+    assert (library["event"], library["level"]) == ("from a library", "warning")
+    assert (error["event"], error["request_id"]) == ("unexpected error", "abc")
+    assert "ZeroDivisionError" in error["exception"]
+    assert all("timestamp" in each for each in (request, library, error))
+
+
+def test_console_lines_show_the_same() -> None:
+    lines = log_lines("console")
+    for text in ("[info     ] request", "from a library", "unexpected error"):
+        assert sum(text in line for line in lines) == 1
+    assert not any(line.startswith("ERROR forged") for line in lines)

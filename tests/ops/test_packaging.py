@@ -1,0 +1,243 @@
+"""Packaging: the files around the code agree with it and with each other."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from pydantic import BaseModel
+
+import service
+from service.http.middleware import OUTCOMES
+from service.http.server import CLOSE_CONNECTIONS_S
+from service.metrics import Metrics
+from service.settings import Settings, read_settings
+
+ROOT = Path(__file__).parents[2]
+SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
+
+CODE = re.DOTALL | re.MULTILINE
+
+
+class Device(BaseModel):
+    driver: str
+    capabilities: list[str]
+
+
+class Reservations(BaseModel):
+    devices: list[Device] = []
+
+
+class Resources(BaseModel):
+    reservations: Reservations
+
+
+class Deploy(BaseModel):
+    resources: Resources
+
+
+class Network(BaseModel):
+    aliases: list[str] = []
+
+
+class ComposeService(BaseModel):
+    """The part of a compose service that the tests look at."""
+
+    profiles: list[str] = []
+    environment: dict[str, str | int | None] = {}
+    ports: list[str] = []
+    volumes: list[str] = []
+    networks: dict[str, Network] = {}
+    stop_grace_period: str = "10s"
+    deploy: Deploy | None = None
+
+    @property
+    def reserves_gpu(self) -> bool:
+        devices = self.deploy.resources.reservations.devices if self.deploy else []
+        return any("gpu" in device.capabilities for device in devices)
+
+    def mounts(self) -> dict[str, str]:
+        """Source by target, of the volumes and bind mounts."""
+        pairs = [volume.split(":") for volume in self.volumes]
+        return {target: source for source, target, *_ in pairs}
+
+
+def text_of(path: str | Path) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def compose_services() -> dict[str, ComposeService]:
+    tree = yaml.safe_load(text_of("docker-compose.yml"))
+    return {name: ComposeService.model_validate(body) for name, body in tree["services"].items()}
+
+
+def started(profile: str | None) -> dict[str, ComposeService]:
+    """What `docker compose [--profile PROFILE] up` starts; the option replaces .env's choice."""
+    chosen = re.findall(r"^COMPOSE_PROFILES=(\w+)$", text_of(".env"), re.MULTILINE)
+    active = {profile} if profile else set(chosen)
+    every = compose_services().items()
+    return {name: one for name, one in every if not one.profiles or active & set(one.profiles)}
+
+
+def dockerfile() -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile's last stage, with their arguments."""
+    text = re.sub(r"^#.*\n", "", text_of("Dockerfile"), flags=re.MULTILINE)
+    lines = text.replace("\\\n", " ").splitlines()
+    pairs = [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines)]
+    last = max(index for index, (word, _) in enumerate(pairs) if word == "FROM")
+    return pairs[last:]
+
+
+def image_environment() -> dict[str, str]:
+    settings = " ".join(rest for word, rest in dockerfile() if word == "ENV")
+    return {name: value.strip('"') for name, value in re.findall(r"(\w+)=(\S+)", settings)}
+
+
+def pyproject() -> dict[str, dict[str, object]]:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)
+
+
+@pytest.mark.parametrize(("profile", "on_gpu"), [(None, True), ("cpu", False)])
+def test_compose_starts_one_service_and_prometheus(profile: str | None, on_gpu: bool) -> None:
+    running = started(profile)
+    serving = [one for one in running.values() if "8000:8000" in one.ports]
+    assert len(serving) == 1
+    assert len(running) == 2
+    assert serving[0].reserves_gpu is on_gpu
+
+
+@pytest.mark.parametrize("profile", [None, "cpu"])
+def test_prometheus_finds_the_service_and_its_rules(profile: str | None) -> None:
+    running = started(profile)
+    mounts = running["prometheus"].mounts()
+    config_path = "/etc/prometheus/prometheus.yml"
+    config = yaml.safe_load(text_of(mounts[config_path]))
+    for name in config["rule_files"]:
+        assert (ROOT / mounts[f"/etc/prometheus/{name}"]).is_file()
+    host, _, port = config["scrape_configs"][0]["static_configs"][0]["targets"][0].partition(":")
+    (serving,) = [one for one in running.values() if "8000:8000" in one.ports]
+    assert host in serving.networks["default"].aliases
+    assert port == image_environment()["DIT_PORT"]
+
+
+@pytest.mark.parametrize("name", ["dit", "dit-cpu"])
+def test_containers_settings_are_accepted_and_fit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = compose_services()[name]
+    given = image_environment() | {key: str(value) for key, value in container.environment.items()}
+    ours = {key: value for key, value in given.items() if key.startswith("DIT_")}
+    assert {key.removeprefix("DIT_").lower() for key in ours} <= set(Settings.model_fields)
+    for key, value in ours.items():
+        monkeypatch.setenv(key, value)
+    settings = read_settings([])
+    grace_s = float(container.stop_grace_period.removesuffix("s"))
+    assert grace_s > settings.drain_timeout_s + CLOSE_CONNECTIONS_S
+
+
+def test_hub_downloads_land_on_the_volume() -> None:
+    assert compose_services()["dit"].mounts()[image_environment()["HF_HOME"]] == "huggingface"
+
+
+def test_image_runs_unprivileged_and_takes_signals() -> None:
+    stage = dict(dockerfile())
+    user, _, group = stage["USER"].partition(":")
+    assert int(user) > 0  # by number: an orchestrator cannot tell what a name stands for
+    assert int(group) > 0
+    assert json.loads(stage["ENTRYPOINT"])[-2:] == ["-m", "service"]  # no shell in between
+    command = json.loads(stage["HEALTHCHECK"].partition("CMD")[2])
+    copied = [rest.split()[-1] for word, rest in dockerfile() if word == "COPY"]
+    assert any(command[1].startswith(target) for target in copied)
+
+
+def test_builder_is_sent_what_the_dockerfile_copies() -> None:
+    sent = {line.removeprefix("!") for line in text_of(".dockerignore").splitlines()}
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", text_of("Dockerfile"), re.MULTILINE)
+    sources = {source for copy in copies for source in copy.split()}
+    assert sources <= sent
+    assert all((ROOT / source).exists() for source in sources)
+
+
+@pytest.mark.parametrize("package", ["model", "service"])
+def test_data_files_go_into_the_wheel(package: str) -> None:
+    setuptools = pyproject()["tool"]["setuptools"]
+    assert isinstance(setuptools, dict)
+    folder = ROOT / package
+    packaged = {
+        found
+        for pattern in setuptools["package-data"].get(package, [])
+        for found in glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 (as setuptools)
+    }
+    files = {
+        path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    }
+    data = {str(path.relative_to(folder)) for path in files if path.suffix != ".py"}
+    assert data <= packaged
+
+
+def test_every_dependency_is_pinned_within_its_range() -> None:
+    tree = pyproject()
+    declared = [
+        *_strings(tree["project"]["dependencies"]),
+        *_strings(tree["dependency-groups"]["dev"]),
+        *_strings(tree["dependency-groups"]["bench"]),
+    ]
+    lines = text_of("constraints.txt").splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    versions = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    assert not [version for version in versions.values() if "+" in version]  # one machine's build
+    for requirement in map(Requirement, declared):
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)])
+
+
+def _strings(value: object) -> list[str]:
+    assert isinstance(value, list)
+    return [str(item) for item in value]
+
+
+def test_version_is_the_same_everywhere() -> None:
+    assert pyproject()["project"]["version"] == service.__version__
+    assert f"\n## {service.__version__}" in text_of("CHANGELOG.md")
+
+
+def test_make_targets_named_in_the_documents_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    for document in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        code = re.findall(r"```.*?```|`[^`\n]+`|^    [^\n]*", text_of(document), CODE)
+        named = set(re.findall(r"(?<!install )\bmake ([a-z][a-z-]*)", "\n".join(code)))
+        assert named <= targets, document.name
+
+
+def test_alerts_name_metrics_and_outcomes_that_exist() -> None:
+    families = list(Metrics().registry.collect())
+    exported = {one.name + suffix for one in families for suffix in SUFFIXES.get(one.type, [""])}
+    outcomes = {one.labels.get("outcome") for family in families for one in family.samples}
+    groups = yaml.safe_load(text_of("deploy/alerts.yml"))["groups"]
+    rules = "\n".join(rule["expr"] for group in groups for rule in group["rules"])
+    assert set(re.findall(r"\bdit_\w+", rules)) <= exported
+    asked = {
+        word for match in re.findall(r'outcome=~?"([^"]+)"', rules) for word in match.split("|")
+    }
+    assert asked <= outcomes | set(OUTCOMES.values())
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Prometheus's promtool")
+@pytest.mark.parametrize(
+    "arguments",
+    [["check", "config", "deploy/prometheus.yml"], ["test", "rules", "tests/alerts.promtool.yml"]],
+)
+def test_promtool_accepts(arguments: list[str]) -> None:
+    done = subprocess.run(
+        ["promtool", *arguments], check=False, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

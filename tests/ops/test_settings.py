@@ -1,0 +1,164 @@
+"""Settings: the environment, the flags, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings, SettingsError, read_settings, unknown_variables
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("DIT_")]:
+        monkeypatch.delenv(name)
+
+
+GOOD = [
+    ("model", "facebook/DiT-XL-2-256", "facebook/DiT-XL-2-256"),
+    ("vae", "stabilityai/sd-vae-ft-ema", "stabilityai/sd-vae-ft-ema"),
+    ("classes", "names.json", Path("names.json")),
+    ("device", "cuda:1", "cuda:1"),
+    ("dtype", "bfloat16", "bfloat16"),
+    ("host", "0.0.0.0", "0.0.0.0"),
+    ("port", "8001", 8001),
+    ("max_rows", "64", 64),
+    ("max_queue_row_steps", "5000", 5000),
+    ("max_images_per_request", "4", 4),
+    ("max_body_bytes", "2048", 2048),
+    ("request_timeout_s", "12.5", 12.5),
+    ("drain_timeout_s", "0", 0.0),
+    ("reproducible", "1", True),
+    ("compile", "true", True),
+    ("default_cfg_scale", "4", 4.0),
+    ("default_steps", "20", 20),
+    ("default_sampler", "dpmpp_2m", "dpmpp_2m"),
+    ("log_format", "json", "json"),
+]
+
+
+def test_the_table_above_has_every_setting() -> None:
+    assert [name for name, *_ in GOOD] == list(Settings.model_fields)
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
+def test_a_variable_is_read(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
+) -> None:
+    assert getattr(read_settings([]), name) != value
+    monkeypatch.setenv(f"DIT_{name.upper()}", text)
+    assert getattr(read_settings([]), name) == value
+    assert getattr(read_settings(), name) == value
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
+def test_a_flag_is_read(name: str, text: str, value: object) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    arguments = [flag] if value is True else [flag, text]
+    assert getattr(read_settings(arguments), name) == value
+
+
+def test_a_flag_goes_before_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIT_PORT", "8001")
+    monkeypatch.setenv("DIT_REPRODUCIBLE", "true")
+    settings = read_settings(["--port", "8002", "--no-reproducible"])
+    assert (settings.port, settings.reproducible) == (8002, False)
+
+
+def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIT_PORT", "")
+    assert read_settings([]).port == 8000
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "may_be"),
+    [
+        ("DIT_DEVICE", "gpu", "auto, cpu, cuda or cuda:N"),
+        ("DIT_DTYPE", "fp8", "'auto', 'float32' or 'bfloat16'"),
+        ("DIT_PORT", "http", "valid integer"),
+        ("DIT_PORT", "70000", "less than or equal to 65535"),
+        ("DIT_MAX_ROWS", "1", "greater than or equal to 2"),
+        ("DIT_MAX_QUEUE_ROW_STEPS", "0", "greater than or equal to 1"),
+        ("DIT_MAX_IMAGES_PER_REQUEST", "0", "greater than or equal to 1"),
+        ("DIT_MAX_BODY_BYTES", "10", "greater than or equal to 1024"),
+        ("DIT_REQUEST_TIMEOUT_S", "0", "greater than 0"),
+        ("DIT_REQUEST_TIMEOUT_S", "nan", "finite number"),
+        ("DIT_DRAIN_TIMEOUT_S", "-1", "greater than or equal to 0"),
+        ("DIT_REPRODUCIBLE", "maybe", "valid boolean"),
+        ("DIT_DEFAULT_CFG_SCALE", "0.5", "greater than or equal to 1"),
+        ("DIT_DEFAULT_STEPS", "1001", "less than or equal to 1000"),
+        ("DIT_DEFAULT_SAMPLER", "euler", "'ddim', 'ddpm' or 'dpmpp_2m'"),
+        ("DIT_LOG_FORMAT", "xml", "'json' or 'console'"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, may_be: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(SettingsError) as caught:
+        read_settings([])
+    line = str(caught.value)
+    assert line.startswith(f"{variable} (--")
+    assert repr(text) in line
+    assert may_be in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--prot", "1"], "--prot 1; did you mean --port? (--help lists the flags)"),
+        (["--port"], "argument --port: expected one argument (--help lists the flags)"),
+        (["model.pt"], "unrecognized arguments: model.pt (--help lists the flags)"),
+        (["--port", "x"], "DIT_PORT (--port) is 'x': it should be a valid integer"),
+    ],
+)
+def test_a_wrong_flag_is_told_in_one_line(arguments: list[str], line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(arguments)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variable_that_is_no_setting_is_told_with_the_nearest() -> None:
+    environment = {"DIT_PROT": "1", "DIT_PORT": "2", "DIT_ZZ": "3", "PATH": "4", "PROT": "5"}
+    assert unknown_variables(environment) == [
+        "DIT_PROT is no setting; did you mean DIT_PORT?",
+        "DIT_ZZ is no setting",
+    ]
+
+
+def run_service(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m service` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "service", *arguments],
+        env=os.environ | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_wrong_value_ends_the_start_with_one_line() -> None:
+    ended = run_service([], DIT_PORT="http")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("DIT_PORT (--port) is 'http': ")
+    assert ended.stderr.count("\n") == 1
+    assert not ended.stdout
+
+
+def test_help_names_every_flag_and_its_default() -> None:
+    ended = run_service(["--help"])
+    assert ended.returncode == 0
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')}" in ended.stdout
+    assert "default: bundled" in ended.stdout
+    assert "default: 8000" in ended.stdout

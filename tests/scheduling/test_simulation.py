@@ -1,0 +1,119 @@
+"""Thousands of synthetic requests through the scheduler: nobody starves, nobody is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.scheduling.fair import BAND_TICKS, FairScheduler
+from service.scheduling.jobs import Job
+from tests.support.jobs import job, step
+from tests.support.simulation import Simulation, traffic
+
+MAX_ROWS = 32
+SLOTS = 4 * MAX_ROWS
+BAND = BAND_TICKS * MAX_ROWS
+
+
+def new_simulation() -> Simulation:
+    return Simulation(FairScheduler(MAX_ROWS, SLOTS), SLOTS, BAND)
+
+
+def latest_end(simulation: Simulation, of: Job) -> int:
+    """The tick by which the policy promises a job's end.
+
+    It is the tick by which weighted processor sharing, given the same work of every tick, would
+    have ended it with a band more to do; then the steps of its longest image, which no number of
+    rows makes shorter; and what was spent in vain on others that were dropped meanwhile.
+    """
+    serial = max(trajectory.steps for trajectory in of.trajectories)
+    return simulation.shared[of] + serial + simulation.burnt // (MAX_ROWS - 1)
+
+
+def check_all_ended_in_time(simulation: Simulation, jobs: list[Job]) -> None:
+    assert simulation.finished.keys() | simulation.dropped.keys() == set(jobs)
+    assert not simulation.finished.keys() & simulation.dropped.keys()
+    for each, ended in simulation.finished.items():
+        assert ended <= latest_end(simulation, each), each.id
+
+
+def test_every_request_ends_about_when_sharing_would_end_it() -> None:
+    arrivals = traffic(0, 1000, max_rows=MAX_ROWS, load=1.0)
+    simulation = new_simulation()
+    simulation.run(arrivals)
+    assert not simulation.dropped
+    check_all_ended_in_time(simulation, [arrival.job for arrival in arrivals])
+
+
+def test_also_among_clients_that_leave_deadlines_that_pass_and_memory_that_runs_out() -> None:
+    arrivals = traffic(1, 1000, max_rows=MAX_ROWS, load=1.0, impatience=0.3)
+    simulation = new_simulation()
+    simulation.run(arrivals, shrink_every=300)
+    assert len(simulation.dropped) > 50
+    check_all_ended_in_time(simulation, [arrival.job for arrival in arrivals])
+
+
+def test_few_slots_are_never_exceeded_and_come_free() -> None:
+    arrivals = traffic(2, 300, max_rows=MAX_ROWS, load=3.0, impatience=0.1)
+    simulation = Simulation(FairScheduler(MAX_ROWS, 20), 20, BAND)
+    simulation.run(arrivals)
+    assert len(simulation.finished) + len(simulation.dropped) == len(arrivals)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load", [0.5, 0.8, 1.0, 2.0])
+@pytest.mark.parametrize("impatience", [0.0, 0.2])
+@pytest.mark.parametrize("seed", range(2, 5))
+def test_nobody_starves_under_any_traffic(seed: int, impatience: float, load: float) -> None:
+    arrivals = traffic(seed, 2000, max_rows=MAX_ROWS, load=load, impatience=impatience)
+    simulation = new_simulation()
+    simulation.run(arrivals, shrink_every=700 if impatience else 10**9)
+    check_all_ended_in_time(simulation, [arrival.job for arrival in arrivals])
+
+
+def ticks_until_gone(scheduler: FairScheduler, awaited: Job) -> int:
+    ticks = 0
+    while awaited in scheduler.jobs():
+        assert step(scheduler)
+        ticks += 1
+    return ticks
+
+
+def test_one_image_amid_a_huge_request_takes_its_own_steps_and_no_tick_more() -> None:
+    scheduler = FairScheduler(MAX_ROWS, SLOTS)
+    huge = [job(f"huge {i}", *[[2] * 1000] * 16, client="greedy") for i in range(8)]
+    for each in huge:
+        scheduler.add(each)
+    for _ in range(100):
+        step(scheduler)
+    small = job("small", [2] * 50, admitted=100, client="modest")
+    scheduler.add(small)
+    assert ticks_until_gone(scheduler, small) == 50
+
+
+def test_one_request_beside_a_hundred_of_another_client_is_among_the_first() -> None:
+    scheduler = FairScheduler(MAX_ROWS, SLOTS)
+    flood = [job(f"{i}", *[[2] * 100] * 4, admitted=i, client="greedy") for i in range(100)]
+    for each in flood:
+        scheduler.add(each)
+    one = job("one", *[[2] * 100] * 4, admitted=100, client="modest")
+    scheduler.add(one)
+    alone = 100
+    assert ticks_until_gone(scheduler, one) <= 2 * alone
+    assert ticks_until_gone(scheduler, flood[-1]) > 20 * alone
+
+
+def test_a_client_that_always_has_a_hundred_in_leaves_another_its_part() -> None:
+    scheduler = FairScheduler(MAX_ROWS, SLOTS)
+    alone = 50
+    sent = 0
+    for turn in range(10):
+        one = job(f"one {turn}", *[[2] * 50] * 16, admitted=sent, client="modest")
+        scheduler.add(one)
+        ticks = 0
+        while one in scheduler.jobs():
+            while sum(each.client == "greedy" for each in scheduler.jobs()) < 100:
+                sent += 1
+                scheduler.add(job(f"{sent}", [2] * 50, admitted=sent, client="greedy"))
+            step(scheduler)
+            ticks += 1
+            assert ticks <= 3 * alone

@@ -1,0 +1,56 @@
+"""Small DiTs with random weights, and what to feed them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from model.networks.dit import DiT
+
+
+def randomise(model: DiT, seed: int = 0) -> DiT:
+    """Give every trainable parameter weights under which every part of the model matters."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                fan_in = parameter[0].numel() if parameter.ndim > 1 else 10
+                parameter.normal_(std=fan_in**-0.5, generator=generator)
+    return model
+
+
+def tiny(*, seed: int = 0, class_dropout_prob: float = 0.1, learn_sigma: bool = True) -> DiT:
+    model = DiT(
+        input_size=8,
+        hidden_size=64,
+        depth=3,
+        num_heads=4,
+        num_classes=10,
+        class_dropout_prob=class_dropout_prob,
+        learn_sigma=learn_sigma,
+    )
+    return randomise(model, seed)
+
+
+def inputs_for(model: DiT, rows: int = 3, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, timesteps (whole ones and one fractional) and labels, the null class among them."""
+    generator = torch.Generator().manual_seed(seed)
+    size = model.input_size
+    x = torch.randn(rows, model.in_channels, size, size, generator=generator)
+    t = torch.tensor([999.0, 0.0, 417.25, 1.0, 650.0, 3.0])[:rows]
+    last = model.num_classes if model.null_class is not None else model.num_classes - 1
+    y = torch.tensor([last, 0, last // 2, 1, 0, last])[:rows]
+    return x, t, y
+
+
+def pairs_for(model: DiT, images: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows of forward_with_cfg; the second half's latents, which it must not read, are NaN."""
+    x, t, y = inputs_for(model, rows=images)
+    y = torch.cat([torch.arange(images), torch.full((images,), model.num_classes)])
+    return torch.cat([x, torch.full_like(x, math.nan)]), torch.cat([t, t]), y
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()

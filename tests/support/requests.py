@@ -1,0 +1,110 @@
+"""Sending requests to a running service, as text or byte for byte."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from PIL import Image
+
+from tests.support.services import (
+    PATIENCE_S,
+    GatedRunner,
+    Running,
+    load_small_checkpoint,
+    running_service,
+)
+
+PICTURE = {"class_label": 1, "seed": 1, "num_sampling_steps": 2}
+
+
+def generate(
+    service: Running, body: Mapping[str, object], accept: str | None = None
+) -> httpx.Response:
+    """POST /generate; without ``accept`` the header is left out."""
+    request = service.client.build_request("POST", "/generate", json=body)
+    del request.headers["accept"]
+    if accept is not None:
+        request.headers["accept"] = accept
+    return service.client.send(request)
+
+
+def picture(answer: httpx.Response) -> Image.Image:
+    """The one image that was asked for."""
+    assert answer.status_code == 200, answer.text
+    image = Image.open(io.BytesIO(answer.content))
+    image.load()
+    return image
+
+
+def images_of(answer: httpx.Response) -> list[bytes]:
+    """The files in a JSON answer."""
+    assert answer.status_code == 200, answer.text
+    return [base64.b64decode(each["b64_json"]) for each in answer.json()["images"]]
+
+
+@contextmanager
+def gated_service(
+    folder: Path, *, max_rows: int = 32, max_queue_row_steps: int = 100_000
+) -> Iterator[tuple[Running, GatedRunner]]:
+    """A service whose ticks wait for the test; all of them may pass once the block ends."""
+    runner = GatedRunner(load_small_checkpoint(folder), max_rows=max_rows)
+    with running_service(lambda: runner, max_queue_row_steps=max_queue_row_steps) as running:
+        runner.close()
+        try:
+            yield running, runner
+        finally:
+            runner.open()
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    content: bytes
+
+    def json(self) -> dict[str, object]:
+        content = json.loads(self.content)
+        assert isinstance(content, dict)
+        return content
+
+
+def send_bytes(
+    service: Running, body: bytes | Iterator[bytes], headers: Mapping[str, str] | None = None
+) -> RawAnswer:
+    """POST these very bytes to /generate; an iterator's go as chunks."""
+    url = httpx.URL(service.url)
+    assert url.port is not None
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=PATIENCE_S)
+    try:
+        connection.request("POST", "/generate", body, dict(headers or {}))
+        answer = connection.getresponse()
+        named = {name.lower(): value for name, value in answer.getheaders()}
+        return RawAnswer(answer.status, named, answer.read())
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event."""
+
+    name: str
+    data: dict[str, object]
+
+
+def read_events(lines: Iterator[str]) -> Iterator[Event]:
+    """Events as they come, from a streamed answer's lines."""
+    name = ""
+    for line in lines:
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield Event(name, json.loads(line.removeprefix("data: ")))

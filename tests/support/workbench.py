@@ -1,0 +1,114 @@
+"""Workbench: a worker that the test steps by hand, and a runner that fails as it is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from model.runner.decoding import Decoding
+from model.runner.runner import Flight, ModelRunner, OutOfMemory, TickTimes
+from model.runner.tick import Network
+from model.sampling.trajectory import plan_trajectory
+from service.engine.worker import Worker
+from service.metrics import Metrics
+from service.scheduling.admission import AdmissionQueue
+from service.scheduling.fair import FairScheduler, Scheduler
+from service.scheduling.jobs import Job, Progress
+from service.scheduling.pace import Pace
+from tests.support.services import load_small_checkpoint
+
+BAD_SEED = 666
+
+
+class BrittleRunner(ModelRunner):
+    """Fails any tick or decode that a bad image has part in, as it is told to."""
+
+    fault: Exception | None = None
+    at_step = 0
+    in_decode = False
+    most_rows = 1_000
+
+    def tick(self, flights: Sequence[Flight]) -> int:
+        rows = sum(flight.rows for flight in flights)
+        if rows > self.most_rows:
+            raise OutOfMemory(f"{rows} rows")
+        self._check(flights, in_decode=False)
+        return super().tick(flights)
+
+    def start_decode(self, flights: Sequence[Flight]) -> Decoding:
+        self._check(flights, in_decode=True)
+        return super().start_decode(flights)
+
+    def _check(self, flights: Sequence[Flight], *, in_decode: bool) -> None:
+        for flight in flights:
+            due = self.in_decode == in_decode and (in_decode or flight.step == self.at_step)
+            if self.fault is not None and flight.trajectory.seed == BAD_SEED and due:
+                raise self.fault
+
+
+class Bench:
+    """A worker that the test steps by hand."""
+
+    def __init__(
+        self,
+        folder: Path,
+        kind: type[BrittleRunner] = BrittleRunner,
+        *,
+        max_rows: int = 32,
+        network: Network | None = None,
+        policy: Scheduler | None = None,
+    ) -> None:
+        self.runner = kind(load_small_checkpoint(folder), max_rows=max_rows, network=network)
+        self.queue = AdmissionQueue(100_000)
+        self.metrics = Metrics()
+        self.pace = Pace(TickTimes(1e-4, 1e-3), max_rows)
+        scheduler = policy or FairScheduler(max_rows, self.runner.slots)
+        self.worker = Worker(
+            self.runner, self.queue, self.metrics, pace=self.pace, scheduler=scheduler
+        )
+
+    def submit(
+        self,
+        *seeds: int,
+        steps: int = 4,
+        timeout_s: float = 60.0,
+        preview_every: int = 0,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Job:
+        now = time.monotonic()
+        trajectories = tuple(
+            plan_trajectory(
+                self.runner.checkpoint.schedule,
+                class_label=seed % 5,
+                cfg_scale=2.0,
+                num_sampling_steps=steps,
+                sampler="ddpm",
+                seed=seed,
+            )
+            for seed in seeds
+        )
+        job = Job(
+            id=str(seeds),
+            deadline=now + timeout_s,
+            admitted=now,
+            trajectories=trajectories,
+            client=str(seeds),
+            preview_every=preview_every,
+            on_progress=on_progress,
+        )
+        self.queue.offer(job, self.pace)
+        return job
+
+    def finish(self) -> None:
+        while self.worker.busy:
+            self.worker.step(0.0)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def pixels(job: Job) -> list[np.ndarray]:
+    return job.future.result(timeout=0).pixels
