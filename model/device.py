@@ -1,6 +1,9 @@
-"""Device and dtype: from their names in the settings to torch's."""
+"""The device: choosing it and a dtype, and what can go wrong with it, as our own exceptions."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -38,3 +41,27 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 def cpu_multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for it (AVX512-BF16 or AMX): about twice fp32's speed."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class DeviceLost(RuntimeError):
+    """The device answers no more; nothing on it can be trusted or retried."""
+
+
+class OutOfMemory(RuntimeError):
+    """The device's memory did not suffice; the same with fewer images may."""
+
+
+@contextmanager
+def device_faults() -> Iterator[None]:
+    """Raise torch's exceptions about the device as ours.
+
+    Raises:
+        OutOfMemory: of memory.
+        DeviceLost: of anything else.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(str(error)) from error
+    except torch.AcceleratorError as error:
+        raise DeviceLost(str(error)) from error

@@ -16,10 +16,11 @@ from service.engine.engine import Engine
 from service.engine.watchdog import PATIENCE, EngineHung, Patience
 from service.http.app import create_app
 from service.http.server import Server
-from service.images.order import Policy
+from service.images.order import RequestLimits
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
-from service.scheduling.fair import FairScheduler, Scheduler
+from service.scheduling.fair import FairScheduler
+from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
 
 MAX_ROWS = {"cuda": 128, "cpu": 32}
@@ -99,8 +100,8 @@ def round_threads() -> None:
     torch.set_num_threads(1 << (torch.get_num_threads().bit_length() - 1))
 
 
-def policy_of(settings: Settings) -> Policy:
-    return Policy(
+def policy_of(settings: Settings) -> RequestLimits:
+    return RequestLimits(
         max_images=settings.max_images_per_request,
         timeout_s=settings.request_timeout_s,
         cfg_scale=settings.default_cfg_scale,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.faults import device_faults
+from model.device import device_faults
 from model.networks.vae import Vae
 
 Pixels = list[np.ndarray | None]

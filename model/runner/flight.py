@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.sampling.noise import ImageNoise
 from model.sampling.samplers import COLUMNS
-from model.sampling.trajectory import ImageNoise, Trajectory
+from model.sampling.trajectory import Trajectory
 
 PLAN_COLUMNS = ("slot", "null_row", "cfg_scale", *COLUMNS, "image", "timestep", "label")
 """A line of a plan: what is done with image i, then what is in row i of the forward pass."""

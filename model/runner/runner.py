@@ -20,11 +20,13 @@ from model.backends.attention import BACKENDS, fastest_backend
 from model.backends.choose import prepare_for_sampling
 from model.backends.compiled import compiled
 from model.backends.cpu import FORESEEN_STEPS
-from model.faults import DeviceLost, OutOfMemory, device_faults
+from model.device import DeviceLost, OutOfMemory, device_faults
 from model.runner.decoding import Decoder, Decoding, Pixels
 from model.runner.flight import Flight, plan_tick
 from model.runner.tick import Network, Tick
-from model.sampling.trajectory import ImageNoise, Trajectory, plan_trajectory
+from model.sampling.noise import ImageNoise
+from model.sampling.parameters import Sampling
+from model.sampling.trajectory import Trajectory, plan_trajectory
 from model.weights.checkpoint import Checkpoint
 
 __all__ = ["DeviceLost", "Flight", "ModelRunner", "OutOfMemory", "TickTimes"]
@@ -276,15 +278,14 @@ class ModelRunner:
     def _trial_images(self, count: int) -> Iterator[list[Flight]]:
         flights = []
         for seed in range(count):
-            trajectory = plan_trajectory(
-                self.checkpoint.schedule,
+            sampling = Sampling(
                 class_label=0,
                 cfg_scale=1.0,
                 num_sampling_steps=2 + seed % 64,  # timesteps of their own, as in a mixed tick
                 sampler="ddpm",
                 seed=seed,
             )
-            flights.append(self.join(trajectory))
+            flights.append(self.join(plan_trajectory(self.checkpoint.schedule, sampling)))
         try:
             yield flights
         finally:

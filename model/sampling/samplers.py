@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,22 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.sampling.parameters import SamplerName
+from model.sampling.schedule import NoiseSchedule
+
 COLUMNS = ("x0_x", "x0_eps", "a", "b", "c", "noise", "log_var_min", "log_var_max")
-
-
-@dataclass(frozen=True)
-class NoiseSchedule:
-    """The linear variance schedule of Ho et al. 2020, at DiT's values."""
-
-    num_train_timesteps: int = 1000
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
-
-    @functools.cached_property
-    def alpha_bar(self) -> np.ndarray:
-        """Cumulative product of 1 - beta: float64 (num_train_timesteps,)."""
-        betas = np.linspace(self.beta_start, self.beta_end, self.num_train_timesteps)
-        return np.cumprod(1.0 - betas)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +174,7 @@ def _dpmpp_2m(schedule: NoiseSchedule, num_sampling_steps: int) -> SamplerTable:
     return dpmpp_2m_table(schedule, points[:0:-1].tolist())
 
 
-SAMPLERS: dict[str, Callable[[NoiseSchedule, int], SamplerTable]] = {
+SAMPLERS: dict[SamplerName, Callable[[NoiseSchedule, int], SamplerTable]] = {
     "ddim": _ddim,
     "ddpm": _ddpm,
     "dpmpp_2m": _dpmpp_2m,
@@ -195,7 +182,9 @@ SAMPLERS: dict[str, Callable[[NoiseSchedule, int], SamplerTable]] = {
 
 
 @functools.lru_cache(maxsize=4096)
-def sampler_table(schedule: NoiseSchedule, sampler: str, num_sampling_steps: int) -> SamplerTable:
+def sampler_table(
+    schedule: NoiseSchedule, sampler: SamplerName, num_sampling_steps: int
+) -> SamplerTable:
     """The table of one of SAMPLERS at 1 .. num_train_timesteps steps, built once and kept.
 
     Raises:
@@ -206,83 +195,3 @@ def sampler_table(schedule: NoiseSchedule, sampler: str, num_sampling_steps: int
     if not 1 <= num_sampling_steps <= schedule.num_train_timesteps:
         raise ValueError(f"num_sampling_steps must be 1 .. {schedule.num_train_timesteps}")
     return SAMPLERS[sampler](schedule, num_sampling_steps)
-
-
-def training_loss(
-    model: Callable[[Tensor, Tensor, Tensor], Tensor],
-    schedule: NoiseSchedule,
-    x_start: Tensor,
-    t: Tensor,
-    y: Tensor,
-    noise: Tensor,
-) -> dict[str, Tensor]:
-    """Improved diffusion's hybrid loss (Nichol & Dhariwal 2021, equation 16), per image (N,).
-
-    ``"mse"`` is the error of the noise, ``"vb"`` the variational term in bits per dimension,
-    which trains the variance channels alone. ``"vb"`` is absent for a model that has none.
-
-    Args:
-        model: takes (x, t, y); answers (N, C, S, S), or (N, 2 C, S, S) with learned variance.
-        x_start: clean latents (N, C, S, S).
-        t: whole timesteps (N,).
-        y: class labels (N,).
-        noise: standard normal, shaped as ``x_start``.
-    """
-    signal, deviation = _noising(schedule).to(t.device)[:, t, None, None, None]
-    x = signal * x_start + deviation * noise
-    output = model(x, t, y)
-    channels = x_start.shape[1]
-    eps = output[:, :channels]
-    losses = {"mse": (noise - eps).pow(2).mean((1, 2, 3))}
-    if output.shape[1] > channels:
-        frozen = torch.cat([eps.detach(), output[:, channels:]], dim=1)
-        losses["vb"] = _variational_bound(schedule, x_start, x, t, frozen)
-    return losses | {"loss": sum(losses.values(), torch.zeros_like(losses["mse"]))}
-
-
-def _variational_bound(
-    schedule: NoiseSchedule, x_start: Tensor, x: Tensor, t: Tensor, output: Tensor
-) -> Tensor:
-    """KL of the true posterior from the model's, or at t = 0 the decoder's -log likelihood."""
-    rows = _posterior_rows(schedule).to(t.device)[t]
-    x0_x, x0_eps, a, b, _, _, log_var_min, log_var_max = rows[:, :, None, None, None].unbind(1)
-    eps, variance = output.chunk(2, dim=1)
-    true_mean = a * x + b * x_start
-    mean = a * x + b * (x0_x * x + x0_eps * eps)
-    log_var = log_var_min + (variance + 1) / 2 * (log_var_max - log_var_min)
-    log_ratio = log_var_min - log_var
-    distance = (true_mean - mean).pow(2) * (-log_var).exp()
-    kl = 0.5 * (log_ratio.exp() - log_ratio - 1 + distance)
-    nll = -_discretized_log_likelihood(x_start, mean, 0.5 * log_var)
-    nats = torch.where((t == 0).view(-1, 1, 1, 1), nll, kl)
-    return nats.mean((1, 2, 3)) / math.log(2.0)
-
-
-@functools.cache
-def _noising(schedule: NoiseSchedule) -> Tensor:
-    """sqrt(alpha_bar) and sqrt(1 - alpha_bar) by timestep, (2, num_train_timesteps)."""
-    alpha_bar = schedule.alpha_bar
-    return torch.from_numpy(np.sqrt([alpha_bar, 1 - alpha_bar])).float()
-
-
-@functools.cache
-def _posterior_rows(schedule: NoiseSchedule) -> Tensor:
-    """The 1000-step DDPM table by timestep; at t = 0 the variances of t = 1 and beta_0 bound it."""
-    table = ddpm_table(schedule, range(schedule.num_train_timesteps - 1, -1, -1))
-    rows = table.coefficients.flip(0).clone()
-    low, high = COLUMNS.index("log_var_min"), COLUMNS.index("log_var_max")
-    rows[0, low], rows[0, high] = rows[1, low], math.log(schedule.beta_start)
-    return rows
-
-
-def _discretized_log_likelihood(x: Tensor, mean: Tensor, log_deviation: Tensor) -> Tensor:
-    """log P(x) under a Gaussian integrated over bins of 1/255 (Ho et al. 2020, equation 13)."""
-    inverse = (-log_deviation).exp()
-    above = _normal_cdf(inverse * (x - mean + 1 / 255))
-    below = _normal_cdf(inverse * (x - mean - 1 / 255))
-    inside = torch.where(x < -0.999, above, torch.where(x > 0.999, 1 - below, above - below))
-    return inside.clamp(min=1e-12).log()
-
-
-def _normal_cdf(x: Tensor) -> Tensor:
-    return 0.5 * (1 + torch.erf(x / math.sqrt(2.0)))

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2
 from torch import Tensor
 
 from model.networks.dit import DiT
-from model.sampling.samplers import NoiseSchedule
+from model.sampling.schedule import NoiseSchedule
 from model.train.data.photographs import class_names
 from model.train.options import command_parser
 from model.train.transformer import DOWNSCALE_FREQ_SHIFT

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.networks.dit import WIDTHS, DiT
-from model.sampling.samplers import NoiseSchedule, training_loss
+from model.sampling.schedule import NoiseSchedule
 from model.train.data.latents import draw, training_latents
 from model.train.data.photographs import load_photographs
+from model.train.loss import training_loss
 from model.train.options import accelerator_of, training_parser
 from model.train.trainer import Loss, Schedule, Trainer, share
 from model.weights.checkpoint import load_checkpoint

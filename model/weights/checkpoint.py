@@ -13,13 +13,15 @@ from pathlib import Path
 import torch
 
 from model.networks.dit import DiT
-from model.networks.vae import Vae, default_vae_dtype, load_vae
-from model.sampling.samplers import NoiseSchedule
+from model.networks.vae import Vae
+from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
+from model.sampling.schedule import NoiseSchedule
 from model.weights.architecture import Architecture, architecture_of, official_state
 from model.weights.class_names import ClassNames, default_class_names, read_class_names
 from model.weights.config_files import JsonFile
 from model.weights.errors import CheckpointError, reason
 from model.weights.files import Weights, fill
+from model.weights.load_vae import default_vae_dtype, load_vae
 from model.weights.sources import (
     OFFICIAL_VAE,
     OFFICIAL_VAE_CHANNELS,
@@ -28,8 +30,6 @@ from model.weights.sources import (
     find_source,
     find_vae,
 )
-
-MAX_CFG_SCALE = 20.0
 
 __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint"]
 
@@ -153,8 +153,8 @@ def _default_cfg_scale(found: Source) -> float | None:
     if found.index is None or key not in found.index.fields:
         return None
     scale = found.index.number(key, 1.0)
-    if not 1.0 <= scale <= MAX_CFG_SCALE:
-        raise found.index.wrong(key, f"must be 1 .. {MAX_CFG_SCALE:g}")
+    if not MIN_CFG_SCALE <= scale <= MAX_CFG_SCALE:
+        raise found.index.wrong(key, f"must be {MIN_CFG_SCALE:g} .. {MAX_CFG_SCALE:g}")
     return scale
 
 

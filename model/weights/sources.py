@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.sampling.samplers import NoiseSchedule
+from model.sampling.schedule import NoiseSchedule
 from model.weights.class_names import ClassNames, class_names
 from model.weights.config_files import JsonFile
 from model.weights.errors import CheckpointError

@@ -11,15 +11,16 @@ from concurrent.futures import Future
 import structlog
 
 from model.runner.runner import ModelRunner
-from service.engine.model_info import ServedModel
+from service.engine.model_info import ModelInfo
 from service.engine.watchdog import PATIENCE, EngineHung, Patience, Watch
 from service.engine.worker import Worker
 from service.errors import Unavailable
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
-from service.scheduling.fair import FairScheduler, Scheduler
+from service.scheduling.fair import FairScheduler
 from service.scheduling.jobs import Job, JobResult
 from service.scheduling.pace import Pace
+from service.scheduling.scheduler import Scheduler
 
 IDLE_BEAT_S = 1.0
 STOPPING = "the service is stopping"
@@ -67,7 +68,7 @@ class Engine:
         self._drain_timeout_s = drain_timeout_s
         self._make_scheduler = make_scheduler
         self._drain_ends = float("inf")
-        self._served: ServedModel | None = None
+        self._served: ModelInfo | None = None
         self._pace: Pace | None = None
         self._patience = patience
         self._watch = Watch(
@@ -124,7 +125,7 @@ class Engine:
         return self._watch.silence_s < self._patience.stale_after(self._longest_tick_s)
 
     @property
-    def served(self) -> ServedModel:
+    def served(self) -> ModelInfo:
         """The model that is served.
 
         Raises:
@@ -174,7 +175,7 @@ class Engine:
             if self.state is not State.STARTING:
                 return None
             self._pace = Pace(times, runner.max_rows)
-            self._served = ServedModel.of(runner.checkpoint)
+            self._served = ModelInfo.of(runner.checkpoint)
             self._metrics.model_info.info(self._served.labels())
             self._watch.start()
             self._beat()

@@ -1,10 +1,10 @@
-"""ServedModel: what HTTP needs to know of the model that the engine runs."""
+"""ModelInfo: what HTTP needs to know of the model that the engine runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model.sampling.samplers import NoiseSchedule
+from model.sampling.schedule import NoiseSchedule
 from model.weights.checkpoint import Checkpoint
 from service.engine.class_catalogue import ClassCatalogue
 
@@ -13,7 +13,7 @@ OFFICIAL_CFG_SCALE = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class ServedModel:
+class ModelInfo:
     """Facts of a loaded checkpoint, without its tensors."""
 
     name: str
@@ -29,7 +29,7 @@ class ServedModel:
     classes: ClassCatalogue
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> ServedModel:
+    def of(cls, checkpoint: Checkpoint) -> ModelInfo:
         weights = checkpoint.dit.pos_embed
         guidable = checkpoint.dit.null_class is not None
         return cls(

@@ -17,10 +17,10 @@ from service.engine.isolation import NotFinite, culprits, without_frames
 from service.errors import ClientGone, ImageFailed, ServiceError
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
-from service.scheduling.deadlines import why_unwanted
-from service.scheduling.fair import Scheduler
+from service.scheduling.deadlines import reason_to_drop
 from service.scheduling.jobs import Job, Progress, Sample
 from service.scheduling.pace import Pace
+from service.scheduling.scheduler import Scheduler
 
 LOOKED_AFTER = 32
 """Jobs looked after at every step beside those that are picked: a few among thousands, so that a step
@@ -107,7 +107,7 @@ class Worker:
                 return picked
 
     def _dropped_as_unwanted(self, job: Job) -> bool:
-        error = why_unwanted(job, self._pace)
+        error = reason_to_drop(job, self._pace)
         if error is not None:
             self._drop(job, error, "cancelled" if isinstance(error, ClientGone) else "timeout")
         return error is not None

@@ -14,14 +14,14 @@ from service.http.context import Context
 from service.http.middleware import RequestContext
 from service.http.problems import add_problem_handlers
 from service.http.routes import catalogue, generate, health, verify
-from service.images.order import Encoder, Policy
+from service.images.order import Encoder, RequestLimits
 from service.metrics import Metrics
 
 ENCODER_THREADS = 2
 
 
 def create_app(
-    engine: Engine, metrics: Metrics, policy: Policy, *, max_body_bytes: int = 65_536
+    engine: Engine, metrics: Metrics, policy: RequestLimits, *, max_body_bytes: int = 65_536
 ) -> FastAPI:
     """Build the application; the engine is started and stopped by the caller."""
     pool = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encode")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from service.engine.engine import Engine
-from service.images.order import Encoder, Policy
+from service.images.order import Encoder, RequestLimits
 from service.metrics import Metrics
 
 
@@ -15,7 +15,7 @@ from service.metrics import Metrics
 class Context:
     engine: Engine
     metrics: Metrics
-    policy: Policy
+    policy: RequestLimits
     encoder: Encoder
 
 

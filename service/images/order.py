@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.sampling.trajectory import plan_trajectory, seed_of_image
+from model.sampling.noise import seed_of_image
+from model.sampling.parameters import Sampling
+from model.sampling.trajectory import plan_trajectory
 from service import __version__
-from service.engine.model_info import ServedModel
+from service.engine.model_info import ModelInfo
 from service.errors import FieldError, InvalidRequest
 from service.http.schemas import MAX_SEED, GenerateRequest
 from service.images.encoding import ImageParameters, encode
@@ -23,7 +25,7 @@ from service.scheduling.jobs import Job, JobResult, Progress, Timings
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class RequestLimits:
     """The server's limits and defaults for requests."""
 
     max_images: int
@@ -33,7 +35,7 @@ class Policy:
     sampler: str
     reproducible: bool
 
-    def cfg_scale_of(self, served: ServedModel) -> float:
+    def cfg_scale_of(self, served: ModelInfo) -> float:
         """The guidance of a request that names none."""
         ours = self.cfg_scale if served.guidable else None
         return served.default_cfg_scale if ours is None else ours
@@ -52,7 +54,7 @@ class Order:
         return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
-def take_order(request: GenerateRequest, served: ServedModel, policy: Policy) -> Order:
+def take_order(request: GenerateRequest, served: ModelInfo, policy: RequestLimits) -> Order:
     """Check what depends on the server and its model, and fill the defaults in.
 
     Raises:
@@ -84,7 +86,7 @@ def take_order(request: GenerateRequest, served: ServedModel, policy: Policy) ->
     return Order(images, request.timeout_s or policy.timeout_s)
 
 
-def _check_limits(request: GenerateRequest, policy: Policy) -> None:
+def _check_limits(request: GenerateRequest, policy: RequestLimits) -> None:
     """What this server allows."""
     wrong = []
     if request.num_images > policy.max_images:
@@ -97,7 +99,7 @@ def _check_limits(request: GenerateRequest, policy: Policy) -> None:
         raise InvalidRequest(*wrong)
 
 
-def _check_range(served: ServedModel, cfg_scale: float, steps: int) -> None:
+def _check_range(served: ModelInfo, cfg_scale: float, steps: int) -> None:
     """What this model can do, be it asked for or a default."""
     wrong = []
     if cfg_scale != 1.0 and not served.guidable:
@@ -113,7 +115,7 @@ def _check_range(served: ServedModel, cfg_scale: float, steps: int) -> None:
 
 def make_job(
     order: Order,
-    served: ServedModel,
+    served: ModelInfo,
     request_id: str,
     *,
     client: str = "",
@@ -124,12 +126,14 @@ def make_job(
     trajectories = tuple(
         plan_trajectory(
             served.schedule,
-            class_label=image.class_label,
-            cfg_scale=image.cfg_scale,
-            num_sampling_steps=image.num_sampling_steps,
-            sampler=image.sampler,
-            seed=image.seed,
-            guidance_interval=image.guidance_interval,
+            Sampling(
+                class_label=image.class_label,
+                cfg_scale=image.cfg_scale,
+                num_sampling_steps=image.num_sampling_steps,
+                sampler=image.sampler,  # type: ignore[arg-type]
+                seed=image.seed,
+                guidance_interval=image.guidance_interval,
+            ),
         )
         for image in order.images
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from pydantic import ValidationError
 
-from service.engine.model_info import ServedModel
+from service.engine.model_info import ModelInfo
 from service.errors import FieldError, InvalidRequest
 from service.http.schemas import GenerateRequest, PictureMetadata, VerifyResponse
 from service.images.encoding import ImageParameters
@@ -76,7 +76,7 @@ def read_claim(file: bytes) -> Claim:
     return Claim(file, png, _metadata(read_json_object(texts[0], "dit")))
 
 
-def hopeless(claim: Claim, served: ServedModel) -> VerifyResponse | None:
+def early_mismatch(claim: Claim, served: ModelInfo) -> VerifyResponse | None:
     """The verdict where making the picture again would tell nothing, else None."""
     theirs, png = claim.metadata, claim.png
     if theirs.model_digest != served.digest:

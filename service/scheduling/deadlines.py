@@ -10,7 +10,7 @@ from service.scheduling.jobs import Job
 from service.scheduling.pace import Pace
 
 
-def why_unwanted(job: Job, pace: Pace) -> ServiceError | None:
+def reason_to_drop(job: Job, pace: Pace) -> ServiceError | None:
     """What ends a job: its client left, or its deadline passed or cannot be met any more."""
     if job.cancelled:
         return ClientGone("the client left")

@@ -1,4 +1,4 @@
-"""Scheduler: which images the next tick advances."""
+"""FairScheduler: serves jobs in the order in which fair sharing would finish them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from bisect import bisect_left, insort
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
 
 from service.scheduling.jobs import Job, Sample
 from service.scheduling.ready_queues import Lines, Order
@@ -15,46 +14,6 @@ from service.scheduling.virtual_time import Share, VirtualTime
 
 BAND_TICKS = 8
 """Jobs that fair sharing would end within so many full ticks of each other are equals."""
-
-
-class Scheduler(Protocol):
-    """What the worker asks of a scheduling policy. It knows nothing of tensors."""
-
-    @property
-    def row_limit(self) -> int:
-        """The most rows `pick` gives a tick now."""
-
-    @property
-    def running(self) -> int:
-        """How many jobs have an image in flight."""
-
-    @property
-    def waiting(self) -> int:
-        """How many jobs have none."""
-
-    def jobs(self) -> Collection[Job]:
-        """Every job that has an image to come."""
-
-    def ahead_of(self, job: Job) -> int:
-        """How many of the jobs without an image in flight go before this one of them."""
-
-    def add(self, job: Job) -> None:
-        """Take a job in."""
-
-    def pick(self) -> list[Sample]:
-        """The images of the next tick. Asking changes nothing."""
-
-    def served(self, samples: Sequence[Sample]) -> None:
-        """These, of those picked last, are in flight and one step further."""
-
-    def shrink(self, rows: int) -> None:
-        """A tick of ``rows`` rows did not fit into memory."""
-
-    def finish(self, sample: Sample) -> None:
-        """An image is done and out of the runner."""
-
-    def drop(self, job: Job) -> list[Sample]:
-        """Forget a job; returns its images that were still to come."""
 
 
 @dataclass(slots=True, eq=False)

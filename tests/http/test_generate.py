@@ -17,7 +17,7 @@ from PIL import Image
 from model.runner.decoding import Decoding
 from model.runner.runner import Flight, ModelRunner
 from service.http.schemas import MAX_SEED
-from service.images.order import Policy
+from service.images.order import RequestLimits
 from tests.support.checkpoints import edit_json, write_pipeline
 from tests.support.requests import PICTURE, generate, images_of, picture
 from tests.support.services import (
@@ -280,7 +280,7 @@ def test_guidance_defaults_to_the_servers_then_the_models_then_the_official(
 ) -> None:
     folder = write_pipeline(tmp_path)
 
-    def default(policy: Policy) -> float:
+    def default(policy: RequestLimits) -> float:
         with running_service(lambda: load_small_runner(folder), policy=policy) as running:
             named = running.client.get("/models").json()["data"][0]["defaults"]["cfg_scale"]
             used = generate(running, PICTURE, "application/json").json()["parameters"]

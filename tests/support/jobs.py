@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 
 from model.runner.runner import Flight, TickTimes
+from model.sampling.noise import ImageNoise
 from model.sampling.samplers import SamplerTable
-from model.sampling.trajectory import ImageNoise, Trajectory
-from service.scheduling.fair import Scheduler
+from model.sampling.trajectory import Trajectory
 from service.scheduling.jobs import Job, Sample
 from service.scheduling.pace import Pace
+from service.scheduling.scheduler import Scheduler
 
 NOWHERE = SamplerTable(torch.zeros(0), torch.zeros(0, 8))
 SILENT = ImageNoise(0, (0,))

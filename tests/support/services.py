@@ -18,12 +18,12 @@ from service.engine.engine import Engine
 from service.engine.watchdog import PATIENCE, Patience
 from service.http.app import create_app
 from service.http.server import Server
-from service.images.order import Policy
+from service.images.order import RequestLimits
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 
 PATIENCE_S = 180.0
-POLICY = Policy(
+POLICY = RequestLimits(
     max_images=16,
     timeout_s=300.0,
     cfg_scale=1.5,
@@ -100,7 +100,7 @@ class GatedRunner(ModelRunner):
 def running_service(
     load: Callable[[], ModelRunner],
     *,
-    policy: Policy = POLICY,
+    policy: RequestLimits = POLICY,
     max_queue_row_steps: int = 100_000,
     max_body_bytes: int = 65_536,
     drain_timeout_s: float = 5.0,

@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.scheduling.fair import Scheduler
 from service.scheduling.jobs import Job, Sample
+from service.scheduling.scheduler import Scheduler
 from tests.support.jobs import job, step
 
 NEVER = 10**9

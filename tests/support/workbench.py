@@ -11,13 +11,15 @@ import numpy as np
 from model.runner.decoding import Decoding
 from model.runner.runner import Flight, ModelRunner, OutOfMemory, TickTimes
 from model.runner.tick import Network
+from model.sampling.parameters import Sampling
 from model.sampling.trajectory import plan_trajectory
 from service.engine.worker import Worker
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
-from service.scheduling.fair import FairScheduler, Scheduler
+from service.scheduling.fair import FairScheduler
 from service.scheduling.jobs import Job, Progress
 from service.scheduling.pace import Pace
+from service.scheduling.scheduler import Scheduler
 from tests.support.services import load_small_checkpoint
 
 BAD_SEED = 666
@@ -82,11 +84,13 @@ class Bench:
         trajectories = tuple(
             plan_trajectory(
                 self.runner.checkpoint.schedule,
-                class_label=seed % 5,
-                cfg_scale=2.0,
-                num_sampling_steps=steps,
-                sampler="ddpm",
-                seed=seed,
+                Sampling(
+                    class_label=seed % 5,
+                    cfg_scale=2.0,
+                    num_sampling_steps=steps,
+                    sampler="ddpm",
+                    seed=seed,
+                ),
             )
             for seed in seeds
         )

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.sampling.samplers import NoiseSchedule, training_loss
+from model.sampling.schedule import NoiseSchedule
+from model.train.loss import training_loss
 
 SCHEDULE = NoiseSchedule()
 BETA = np.linspace(1e-4, 0.02, 1000)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.networks.dit import DiT
-from model.sampling.samplers import NoiseSchedule
+from model.sampling.schedule import NoiseSchedule
 from model.train import __main__ as whole_recipe
 from model.train import export, transformer
 from model.train.autoencoder import autoencoder, decoder

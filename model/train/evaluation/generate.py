@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from model.networks.dit import DiT
+from model.sampling.noise import ImageNoise
 from model.sampling.samplers import SamplerTable, advance, sampler_table
-from model.sampling.trajectory import ImageNoise, guided_steps
+from model.sampling.trajectory import guided_steps
 from model.weights.checkpoint import Checkpoint
 
 BATCH = 71

@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 
-from service.engine.model_info import ServedModel
+from service.engine.model_info import ModelInfo
 from service.http.context import context_of
 from service.http.problems import problem_responses
 from service.http.schemas import (
@@ -18,7 +18,7 @@ from service.http.schemas import (
     OutputFormat,
     Sampler,
 )
-from service.images.order import Policy
+from service.images.order import RequestLimits
 from service.images.request import bounds
 
 router = APIRouter(tags=["catalogue"])
@@ -45,7 +45,7 @@ async def models(request: Request) -> ModelList:
     return ModelList(data=[_describe(context.engine.served, context.policy)])
 
 
-def _describe(served: ServedModel, policy: Policy) -> ModelDescription:
+def _describe(served: ModelInfo, policy: RequestLimits) -> ModelDescription:
     return ModelDescription(
         id=served.name,
         architecture=served.architecture,

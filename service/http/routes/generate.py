@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from service.engine.model_info import ServedModel
+from service.engine.model_info import ModelInfo
 from service.http.answers import answer, headers_of
 from service.http.context import Context, client_of, context_of
 from service.http.disconnect import result_of
@@ -79,7 +79,7 @@ async def generate(request: Request) -> Response:
 
 
 def _events(
-    request: Request, form: AnswerForm, order: Order, served: ServedModel, preview_every: int
+    request: Request, form: AnswerForm, order: Order, served: ModelInfo, preview_every: int
 ) -> Response:
     context: Context = context_of(request)
     box = ProgressBox(asyncio.get_running_loop())

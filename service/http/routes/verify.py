@@ -13,7 +13,7 @@ from service.http.problems import problem_responses
 from service.http.schemas import VerifyResponse
 from service.images.encoding import CONTENT_TYPES
 from service.images.order import make_job, take_order
-from service.images.verification import hopeless, longest_file, read_claim, verdict
+from service.images.verification import early_mismatch, longest_file, read_claim, verdict
 
 router = APIRouter(tags=["generate"])
 
@@ -89,7 +89,7 @@ async def verify(request: Request) -> VerifyResponse:
     served = context.engine.served
     request.state.max_body_bytes = longest_file(served.image_size)
     claim = await asyncio.to_thread(read_claim, await request.body())
-    at_once = hopeless(claim, served)
+    at_once = early_mismatch(claim, served)
     if at_once is not None:
         return at_once
     order = take_order(claim.request(), served, context.policy)

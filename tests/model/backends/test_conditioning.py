@@ -11,7 +11,8 @@ from torch import Tensor
 
 from model.backends.conditioning import Conditioning
 from model.backends.cpu import FORESEEN_STEPS, PackedDiT
-from model.sampling.samplers import NoiseSchedule
+from model.sampling.parameters import Sampling
+from model.sampling.schedule import NoiseSchedule
 from model.sampling.trajectory import plan_trajectory
 from tests.support.services import load_small_runner
 
@@ -81,14 +82,10 @@ def test_the_runner_foresees_the_steps_of_every_image(pipeline_folder: Path) -> 
     if not isinstance(packed, PackedDiT):
         pytest.skip("this CPU has no packed products")
     steps = FORESEEN_STEPS + 3
-    trajectory = plan_trajectory(
-        NoiseSchedule(),
-        class_label=1,
-        cfg_scale=2.0,
-        num_sampling_steps=steps,
-        sampler="ddim",
-        seed=0,
+    sampling = Sampling(
+        class_label=1, cfg_scale=2.0, num_sampling_steps=steps, sampler="ddim", seed=0
     )
+    trajectory = plan_trajectory(NoiseSchedule(), sampling)
     flight = runner.join(trajectory)
     kept = []
     while not flight.done:

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.device import cpu_multiplies_bfloat16
-from model.networks.vae import Vae, default_vae_dtype, load_vae
+from model.networks.vae import Vae
+from model.weights.load_vae import default_vae_dtype, load_vae
 from tests.support.checkpoints import STEM, edit_json, small_vae, write_tensors, write_vae
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -13,8 +13,11 @@ from torch import Tensor
 from model.backends.cpu import PackedDiT
 from model.networks.vae import Vae
 from model.runner.runner import ModelRunner
-from model.sampling.samplers import NoiseSchedule, advance
-from model.sampling.trajectory import ImageNoise, Trajectory, plan_trajectory, seed_of_image
+from model.sampling.noise import ImageNoise, seed_of_image
+from model.sampling.parameters import SamplerName, Sampling
+from model.sampling.samplers import advance
+from model.sampling.schedule import NoiseSchedule
+from model.sampling.trajectory import Trajectory, plan_trajectory
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.support.services import load_small_checkpoint, load_small_runner
 
@@ -25,12 +28,11 @@ def plan(
     class_label: int = 0,
     cfg_scale: float = 1.5,
     steps: int = 5,
-    sampler: str = "ddim",
+    sampler: SamplerName = "ddim",
     seed: int = 0,
     interval: tuple[float, float] = (0.0, 1.0),
 ) -> Trajectory:
-    return plan_trajectory(
-        SCHEDULE,
+    sampling = Sampling(
         class_label=class_label,
         cfg_scale=cfg_scale,
         num_sampling_steps=steps,
@@ -38,6 +40,7 @@ def plan(
         seed=seed,
         guidance_interval=interval,
     )
+    return plan_trajectory(SCHEDULE, sampling)
 
 
 MIXED = [

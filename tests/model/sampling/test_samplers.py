@@ -14,13 +14,13 @@ from torch import Tensor
 from model.sampling.samplers import (
     COLUMNS,
     SAMPLERS,
-    NoiseSchedule,
     SamplerTable,
     advance,
     ddim_table,
     respaced_timesteps,
     sampler_table,
 )
+from model.sampling.schedule import NoiseSchedule
 
 SCHEDULE = NoiseSchedule()
 ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))

@@ -13,12 +13,12 @@ from diffusers import DiTPipeline, DiTTransformer2DModel
 from torch import Tensor
 
 from model.networks.dit import DiT, DiT_models
-from model.networks.vae import default_vae_dtype
 from model.sampling.samplers import SamplerTable, advance, ddim_table, sampler_table
 from model.weights.architecture import architecture_of
 from model.weights.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from model.weights.diffusers_names import to_diffusers
 from model.weights.files import Weights
+from model.weights.load_vae import default_vae_dtype
 from tests.support.checkpoints import (
     edit_json,
     small_dit,

@@ -1,0 +1,45 @@
+"""Sampling: what decides one image's latent, and the range of each quantity.
+
+Free of torch, so that settings and request schemas can use these types before torch is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le, Predicate
+
+SamplerName = Literal["ddim", "ddpm", "dpmpp_2m"]
+"""The one list of samplers; `model.sampling.samplers.SAMPLERS` has a table builder for each."""
+
+MIN_CFG_SCALE, MAX_CFG_SCALE = 1.0, 20.0
+MAX_SEED = 2**63 - 1
+
+
+def is_ascending(interval: tuple[float, float]) -> bool:
+    """Whether an interval does not end before it begins."""
+    return interval[0] <= interval[1]
+
+
+CfgScale = Annotated[float, Ge(MIN_CFG_SCALE), Le(MAX_CFG_SCALE)]
+StepCount = Annotated[int, Ge(1), Le(1000)]
+Seed = Annotated[int, Ge(0), Le(MAX_SEED)]
+Fraction = Annotated[float, Ge(0.0), Le(1.0)]
+GuidanceInterval = Annotated[tuple[Fraction, Fraction], Predicate(is_ascending)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How one image is sampled. With the model's weights, this decides its latent.
+
+    ``guidance_interval`` is the part of the noise range, from 0 (picture) to 1 (pure noise), in
+    which guidance applies, both ends included.
+    """
+
+    class_label: Annotated[int, Ge(0)]
+    cfg_scale: CfgScale
+    num_sampling_steps: StepCount
+    sampler: SamplerName
+    seed: Seed
+    guidance_interval: GuidanceInterval = (0.0, 1.0)
