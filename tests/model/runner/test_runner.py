@@ -258,7 +258,7 @@ def test_seeds_of_a_requests_images_are_distinct_and_valid() -> None:
 
 def test_plan_refuses_what_no_table_exists_for() -> None:
     with pytest.raises(ValueError, match="sampler"):
-        plan(sampler="euler")
+        plan(sampler="euler")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"1 \.\. 1000"):
         plan(steps=1001)
 
