@@ -1,3 +1,3 @@
-"""The service room: HTTP, admission, scheduling, encoding, metrics."""
+"""The service: HTTP, admission, scheduling, encoding, metrics."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""python -m service: settings -> service."""
+"""python -m service: read the settings, then serve."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ import structlog
 
 from service.logs import configure_logs
 from service.settings import SettingsError, read_settings, unknown_variables
-
-THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
-"""Read when torch loads. Threads that wait for ever between two products starve a busy machine;
-those that sleep at once double the time of a small tick. A fraction of a millisecond does."""
+from service.threads import configure_openmp
 
 
 def main(arguments: list[str]) -> int:
@@ -26,11 +23,10 @@ def main(arguments: list[str]) -> int:
     configure_logs(settings.log_format)
     for line in unknown_variables(os.environ):
         structlog.get_logger().warning(line)
-    for early in (signal.SIGINT, signal.SIGTERM):  # until the server takes them over
+    for early in (signal.SIGINT, signal.SIGTERM):  # until the server handles them
         signal.signal(early, lambda *_: os._exit(0))
-    for name, value in THREADS.items():
-        os.environ.setdefault(name, value)
-    from service.launch import serve
+    configure_openmp()
+    from service.launch import serve  # loads torch
 
     return serve(settings)
 

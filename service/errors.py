@@ -1,4 +1,16 @@
-"""Errors: one tree of what a request can be answered with instead of pictures."""
+"""Errors: one tree of what a request can be answered with instead of pictures.
+
+ServiceError              500
+  InvalidRequest          422  names every wrong field
+  UnknownClass            404  with the nearest names
+  NotAcceptable           406
+  BodyTooLarge            413
+  QueueFull               429  with Retry-After
+  ClientGone              499  in the log and the metrics only
+  ImageFailed             500
+  Unavailable             503  with Retry-After
+  DeadlinePassed          504
+"""
 
 from __future__ import annotations
 
@@ -7,7 +19,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One field of a request that is wrong, and what it may be."""
+    """A field of a request that is wrong, and what it may be."""
 
     field: str
     message: str
@@ -16,7 +28,7 @@ class FieldError:
 
 
 class ServiceError(Exception):
-    """An answer other than pictures; `status` and `title` stand on the class."""
+    """An answer other than pictures. Each class has its `status` and `title`."""
 
     status = 500
     title = "Internal error"

@@ -1,4 +1,4 @@
-"""Logs: structlog for ourselves and the libraries, one line an event, on standard error."""
+"""Logs: one line per event on standard error, from us and from the libraries alike."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import structlog
 def configure_logs(form: Literal["json", "console"]) -> None:
     """Send every log line of the process through one renderer."""
     shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,  # the request id
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
     ]

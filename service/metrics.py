@@ -1,4 +1,4 @@
-"""Metrics: every Prometheus metric of the service, in a registry of their own."""
+"""Metrics: every Prometheus metric of the service, in a registry of its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """One instance a process. No label ever holds an id, a seed or a class."""
+    """One instance per process. No label ever holds an id, a seed or a class."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
@@ -47,24 +47,26 @@ class Metrics:
 
         self.requests = counter("requests_total", "Requests answered.", "route", "outcome")
         self.request_duration = histogram(
-            "request_duration_seconds", "From a request's head to its answer's end.", "route"
+            "request_duration_seconds",
+            "From the arrival of a request's head to the end of its answer.",
+            "route",
         )
         self.queue_wait = histogram(
-            "queue_wait_seconds", "From a request's admission to its first image's first tick."
+            "queue_wait_seconds", "From a request's admission to the first tick of its first image."
         )
         self.tick_duration = histogram(
-            "tick_duration_seconds", "One denoising step of the images picked for it."
+            "tick_duration_seconds", "One denoising step of the images in a tick."
         )
         self.tick_rows = histogram(
-            "tick_rows", "Rows of a tick's forward pass, padding included.", buckets=COUNTS
+            "tick_rows", "Rows of a tick's forward pass, including padding.", buckets=COUNTS
         )
         self.row_limit = gauge(
-            "row_limit", "The most rows a tick may have now: fewer after an out-of-memory."
+            "row_limit", "The most rows that a tick may have now; lower after an out-of-memory."
         )
-        self.tick_images = histogram("tick_images", "Images a tick advances.", buckets=COUNTS)
+        self.tick_images = histogram("tick_images", "Images that a tick advances.", buckets=COUNTS)
         self.denoise_steps = counter(
             "denoise_steps_total",
-            "Row-steps computed: for images that came out, as padding, for images dropped midway.",
+            "Row-steps computed: useful ones, padding, and those of images dropped midway.",
             "kind",
         )
         self.decode_duration = histogram(
@@ -73,7 +75,7 @@ class Metrics:
         self.encode_duration = histogram(
             "encode_duration_seconds", "Encoding of one image.", "format"
         )
-        self.images = counter("images_total", "Images, by how they ended.", "outcome")
+        self.images = counter("images_total", "Images by outcome.", "outcome")
         self.requests_waiting = gauge("requests_waiting", "Requests with no image in flight yet.")
         self.requests_running = gauge("requests_running", "Requests with an image in flight.")
         self.row_steps_waiting = gauge(

@@ -1,4 +1,4 @@
-"""Settings: what the environment (DIT_*) and the command line say, read once at the start."""
+"""Settings: read once at the start from the environment (DIT_*) and the command line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as ArgumentError
 
+from model.sampling.parameters import CfgScale, SamplerName, StepCount
+
 PREFIX = "DIT_"
 Positive = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseSettings):
-    """Every setting has a default that serves the bundled model on this machine."""
+    """The defaults serve the bundled model on this machine."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -36,18 +38,18 @@ class Settings(BaseSettings):
         description="bundled, a DiTPipeline folder, a .pt or .safetensors file, or a hub id",
     )
     vae: str | None = Field(
-        None, description="folder or hub id of the autoencoder, where the model has none beside it"
+        None, description="folder or hub id of the autoencoder, if the model comes without one"
     )
     classes: Path | None = Field(
-        None, description="JSON file of class names: a list, or a map from id to name or names"
+        None, description="JSON file of class names: a list, or a map from id to one or more names"
     )
     device: str = Field(
         "auto", description="auto, cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda(:\d+)?)$"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="of the transformer; auto is bfloat16 on CUDA and on a CPU with AVX512-BF16"
-        " or AMX, else float32",
+        description="the transformer's; auto is bfloat16 on CUDA and on a CPU with AVX512-BF16 or"
+        " AMX, else float32",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -55,11 +57,11 @@ class Settings(BaseSettings):
         None,
         ge=2,
         le=1024,
-        description="rows of the largest forward pass, of which an image under guidance takes two;"
-        " unset: 128 on CUDA, 32 on a CPU",
+        description="rows of the largest forward pass; a guided image takes two. Unset: 128 on"
+        " CUDA, 32 on a CPU",
     )
     max_queue_row_steps: Positive = Field(
-        100_000, description="work that may wait or run, in rows times steps"
+        100_000, description="the most work that may wait or run, in rows times steps"
     )
     max_images_per_request: int = Field(16, ge=1, le=256, description="limit of num_images")
     max_body_bytes: int = Field(65_536, ge=1024, description="limit of a request's body")
@@ -67,21 +69,20 @@ class Settings(BaseSettings):
         300.0, gt=0, le=86_400, description="longest and default deadline of a request"
     )
     drain_timeout_s: float = Field(
-        30.0, ge=0, le=3600, description="how long a stop waits for the images that are in"
+        30.0, ge=0, le=3600, description="how long a stop waits for admitted requests"
     )
     reproducible: bool = Field(
-        False, description="make an image's bytes independent of the images beside it, at a price"
+        False,
+        description="make an image's bytes independent of concurrent images, at some cost in speed",
     )
     compile: bool = Field(
-        False, description="on CUDA, have torch.compile make the forward pass: a slower start"
+        False, description="on CUDA, compile the forward pass with torch.compile: a slower start"
     )
-    default_cfg_scale: float | None = Field(
-        None, ge=1.0, le=20.0, description="guidance where none is asked; else the model's own"
+    default_cfg_scale: CfgScale | None = Field(
+        None, description="guidance scale of a request that names none; unset: the model's own"
     )
-    default_steps: int = Field(50, ge=1, le=1000, description="steps where none are asked")
-    default_sampler: Literal["ddim", "ddpm", "dpmpp_2m"] = Field(
-        "ddim", description="sampler where none is asked"
-    )
+    default_steps: StepCount = Field(50, description="steps of a request that names none")
+    default_sampler: SamplerName = Field("ddim", description="sampler of a request that names none")
     log_format: Literal["json", "console"] = Field("console", description="form of the log lines")
 
 
@@ -90,7 +91,7 @@ class SettingsError(ValueError):
 
 
 def read_settings(arguments: list[str] | None = None) -> Settings:
-    """Read the environment, and over it the command line where ``arguments`` are given.
+    """Read the environment and, if ``arguments`` are given, the command line, which wins.
 
     Raises:
         SettingsError: a value is wrong, or a flag unknown.
@@ -105,12 +106,12 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """A line for each DIT_ variable that is no setting, with the setting that it resembles."""
+    """A line for each DIT_ variable that is not a setting, with the setting it resembles."""
     known = [_variable(name) for name in Settings.model_fields]
     strangers = [
         name for name in environment if name.startswith(PREFIX) and name.upper() not in known
     ]
-    return [f"{name} is no setting{_nearest(name.upper(), known)}" for name in strangers]
+    return [f"{name} is not a setting{_nearest(name.upper(), known)}" for name in strangers]
 
 
 def _explain(error: object) -> str:

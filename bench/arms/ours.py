@@ -12,7 +12,7 @@ from bench.arms.timing import mean_seconds
 from model.runner.runner import ModelRunner
 from model.sampling.samplers import ddim_table
 from model.sampling.trajectory import Trajectory
-from service.launch import load_runner
+from service.load_model import load_runner
 from service.settings import read_settings
 
 LONG = 1000

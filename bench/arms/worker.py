@@ -8,7 +8,7 @@ import time
 from typing import BinaryIO, Protocol
 
 from bench.arms.protocol import ANSWER, ARM_SPEC, READY, TASK, Answer, ArmSpec, Ready, Task
-from service.__main__ import THREADS
+from service.threads import OPENMP
 
 
 class Arm(Protocol):
@@ -24,7 +24,7 @@ class Arm(Protocol):
 def build(spec: ArmSpec) -> Arm:
     """Import late: what an arm loads and sets is its own."""
     if spec.arm == "ours":
-        for name, value in THREADS.items():  # before torch loads, as in service/__main__.py
+        for name, value in OPENMP.items():  # before torch loads, as in service/__main__.py
             os.environ.setdefault(name, value)
         from bench.arms.ours import Ours
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from service.__main__ import THREADS
-from service.scheduling.jobs import Job, Sample
+from service.scheduling.jobs import ImageTask, Job
+from service.threads import OPENMP
 
 if TYPE_CHECKING:
     from model.sampling.trajectory import Trajectory
@@ -24,8 +24,8 @@ class StaticBatcher:
     def __init__(self, max_rows: int, slots: int) -> None:
         self.row_limit = max_rows
         self._slots = slots
-        self._left: dict[Job, list[Sample]] = {}
-        self._batch: list[Sample] = []
+        self._left: dict[Job, list[ImageTask]] = {}
+        self._batch: list[ImageTask] = []
 
     @property
     def running(self) -> int:
@@ -44,13 +44,13 @@ class StaticBatcher:
         return sum(id(other) not in in_batch for other in before)
 
     def add(self, job: Job) -> None:
-        self._left[job] = [Sample(job, i, each) for i, each in enumerate(job.trajectories)]
+        self._left[job] = [ImageTask(job, i, each) for i, each in enumerate(job.trajectories)]
 
-    def pick(self) -> list[Sample]:
+    def pick(self) -> list[ImageTask]:
         """The batch under way, its finished images apart; or whom the next one would hold."""
         if self._batch:
-            return [sample for sample in self._batch if sample.rows_next]
-        picked: list[Sample] = []
+            return [sample for sample in self._batch if sample.next_rows]
+        picked: list[ImageTask] = []
         rows = 0
         for sample in (one for samples in self._left.values() for one in samples):
             rows += most_rows(sample.trajectory)
@@ -59,19 +59,19 @@ class StaticBatcher:
             picked.append(sample)
         return picked
 
-    def served(self, samples: Sequence[Sample]) -> None:
+    def advanced(self, samples: Sequence[ImageTask]) -> None:
         self._batch += [sample for sample in samples if sample not in self._batch]
 
     def shrink(self, rows: int) -> None:
         self.row_limit = max(2, rows // 2)
 
-    def finish(self, sample: Sample) -> None:
+    def finish(self, sample: ImageTask) -> None:
         self._batch.remove(sample)
         self._left[sample.job].remove(sample)
         if not self._left[sample.job]:
             del self._left[sample.job]
 
-    def drop(self, job: Job) -> list[Sample]:
+    def drop(self, job: Job) -> list[ImageTask]:
         self._batch = [sample for sample in self._batch if sample.job is not job]
         return self._left.pop(job)
 
@@ -81,7 +81,7 @@ def most_rows(trajectory: Trajectory) -> int:
 
 
 def main() -> int:
-    for name, value in THREADS.items():
+    for name, value in OPENMP.items():
         os.environ.setdefault(name, value)
     from service.launch import serve
     from service.settings import read_settings

@@ -25,7 +25,7 @@ from model.runner.decoding import Decoder, Decoding, Pixels
 from model.runner.flight import Flight, plan_tick
 from model.runner.tick import Network, Tick
 from model.sampling.noise import ImageNoise
-from model.sampling.parameters import Sampling
+from model.sampling.parameters import WHOLE_RANGE, Sampling
 from model.sampling.trajectory import Trajectory, plan_trajectory
 from model.weights.checkpoint import Checkpoint
 
@@ -284,6 +284,7 @@ class ModelRunner:
                 num_sampling_steps=2 + seed % 64,  # timesteps of their own, as in a mixed tick
                 sampler="ddpm",
                 seed=seed,
+                guidance_interval=WHOLE_RANGE,
             )
             flights.append(self.join(plan_trajectory(self.checkpoint.schedule, sampling)))
         try:

@@ -1,6 +1,7 @@
 """Sampling: what decides one image's latent, and the range of each quantity.
 
-Free of torch, so that settings and request schemas can use these types before torch is loaded.
+Free of torch, so that settings and request schemas can use these types before torch is loaded. A
+``doc`` says in words, for error messages, what a range alone does not.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, Predicate
+from annotated_types import Ge, Le, Predicate, doc
 
 SamplerName = Literal["ddim", "ddpm", "dpmpp_2m"]
 """The one list of samplers; `model.sampling.samplers.SAMPLERS` has a table builder for each."""
 
 MIN_CFG_SCALE, MAX_CFG_SCALE = 1.0, 20.0
 MAX_SEED = 2**63 - 1
+WHOLE_RANGE = (0.0, 1.0)
+"""The guidance interval that is never outside."""
 
 
 def is_ascending(interval: tuple[float, float]) -> bool:
@@ -26,7 +29,11 @@ CfgScale = Annotated[float, Ge(MIN_CFG_SCALE), Le(MAX_CFG_SCALE)]
 StepCount = Annotated[int, Ge(1), Le(1000)]
 Seed = Annotated[int, Ge(0), Le(MAX_SEED)]
 Fraction = Annotated[float, Ge(0.0), Le(1.0)]
-GuidanceInterval = Annotated[tuple[Fraction, Fraction], Predicate(is_ascending)]
+GuidanceInterval = Annotated[
+    tuple[Fraction, Fraction],
+    Predicate(is_ascending),
+    doc("[low, high] with 0 <= low <= high <= 1"),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,4 +49,4 @@ class Sampling:
     num_sampling_steps: StepCount
     sampler: SamplerName
     seed: Seed
-    guidance_interval: GuidanceInterval = (0.0, 1.0)
+    guidance_interval: GuidanceInterval

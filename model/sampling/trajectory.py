@@ -28,6 +28,10 @@ class Trajectory:
     def steps(self) -> int:
         return len(self.rows)
 
+    def rows_at(self, step: int) -> int:
+        """The rows of one step; 0 past the last."""
+        return self.rows[step] if step < len(self.rows) else 0
+
     @functools.cached_property
     def row_steps(self) -> int:
         return sum(self.rows)

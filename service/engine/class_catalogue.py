@@ -1,4 +1,4 @@
-"""ClassCatalogue: class ids and the names people know them by."""
+"""ClassCatalogue: class ids, and the names people know them by."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ NEAREST = 5
 
 @dataclass(frozen=True, slots=True)
 class ClassEntry:
+    """A class with its name and its synonyms."""
+
     id: int
     name: str
     synonyms: tuple[str, ...]
 
 
 class ClassCatalogue:
-    """Every class with its names; looks names up regardless of case and spacing.
+    """Looks classes up by name, ignoring case and spacing.
 
     Args:
-        names: by class id, the class's name followed by its synonyms.
+        names: for each class id in order, the class's name followed by its synonyms.
     """
 
     def __init__(self, names: Iterable[tuple[str, ...]]) -> None:
@@ -42,7 +44,7 @@ class ClassCatalogue:
         """The class meant by an id, a name, a synonym, or an id written as text.
 
         Raises:
-            InvalidRequest: the id is out of range, or the name is that of several classes.
+            InvalidRequest: the id is out of range, or several classes have the name.
             UnknownClass: no class has the name.
         """
         if isinstance(label, str):
@@ -53,7 +55,7 @@ class ClassCatalogue:
         return self.entries[label]
 
     def search(self, query: str) -> list[ClassEntry]:
-        """Classes one of whose names contains ``query``; all of them for an empty one."""
+        """The classes with ``query`` in one of their names; all classes for an empty query."""
         key = _key(query)
         return [
             entry
@@ -63,8 +65,8 @@ class ClassCatalogue:
 
     def _id_of(self, name: str) -> int:
         ids = self._ids.get(_key(name), [])
-        mainly = [i for i in ids if _key(self.entries[i].name) == _key(name)]
-        ids = mainly or ids  # a class's own name goes before another's synonym
+        own = [i for i in ids if _key(self.entries[i].name) == _key(name)]
+        ids = own or ids  # a class's own name goes before another's synonym
         if len(ids) > 1:
             allowed = " or ".join(str(i) for i in ids)
             message = f"names several classes; send the id, {allowed}"
@@ -78,9 +80,9 @@ class ClassCatalogue:
 
     def _nearest(self, name: str) -> list[str]:
         key = _key(name)
-        alike = difflib.get_close_matches(key, self._spelling, n=NEAREST, cutoff=0.5)
+        similar = difflib.get_close_matches(key, self._spelling, n=NEAREST, cutoff=0.5)
         containing = [other for other in self._spelling if key and key in other]
-        return [self._spelling[other] for other in dict.fromkeys((*containing, *alike))][:NEAREST]
+        return [self._spelling[other] for other in dict.fromkeys((*containing, *similar))][:NEAREST]
 
 
 def _key(name: str) -> str:

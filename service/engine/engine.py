@@ -6,13 +6,15 @@ import enum
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
 
 import structlog
 
 from model.runner.runner import ModelRunner
 from service.engine.model_info import ModelInfo
-from service.engine.watchdog import PATIENCE, EngineHung, Patience, Watch
+from service.engine.watchdog import PATIENCE, EngineHung, Patience, Watchdog
 from service.engine.worker import Worker
 from service.errors import Unavailable
 from service.metrics import Metrics
@@ -23,8 +25,10 @@ from service.scheduling.pace import Pace
 from service.scheduling.scheduler import Scheduler
 
 IDLE_BEAT_S = 1.0
+RETRY_AFTER_S = 5
 STOPPING = "the service is stopping"
 FAILED = "the device or the engine has failed"
+NO_RESPONSE = "the device does not respond"
 
 log = structlog.get_logger()
 
@@ -37,16 +41,38 @@ class State(enum.Enum):
     FAILED = "failed"
 
 
+FOLLOWERS = {
+    State.STARTING: {State.READY, State.STOPPED, State.FAILED},
+    State.READY: {State.DRAINING, State.FAILED},
+    State.DRAINING: {State.STOPPED, State.FAILED},
+    State.STOPPED: {State.FAILED},
+    State.FAILED: set[State](),
+}
+"""The states that may follow each state. A failure may still come to light after a stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What exists once the model is loaded and warm."""
+
+    model_info: ModelInfo
+    pace: Pace
+    worker: Worker
+
+
 class Engine:
-    """Loads a model in a thread of its own and runs it until it is told to drain.
+    """Loads a model in a thread of its own and runs it until told to drain.
+
+    ``state`` and ``failure`` change in `_move_to` alone. ``ended`` resolves once, when the thread
+    has stopped, failed or been given up.
 
     Args:
         load: builds the runner; called in the engine's thread, so that HTTP answers meanwhile.
         queue: where the jobs come from.
         metrics: where the stages are observed.
-        drain_timeout_s: how long `drain` lets the images that are in go on.
-        make_scheduler: the policy, given the rows of the largest tick and the images that may be in
-            flight.
+        drain_timeout_s: how long `drain` lets admitted jobs go on.
+        make_scheduler: builds the scheduler, from the rows of the largest tick and the number of
+            images that may be in flight.
         patience: how long the thread may show no sign of life.
     """
 
@@ -62,46 +88,38 @@ class Engine:
     ) -> None:
         self.state = State.STARTING
         self.failure: BaseException | None = None
+        self.ended: Future[None] = Future()
+        self._loaded: Loaded | None = None
         self._load = load
         self._queue = queue
         self._metrics = metrics
         self._drain_timeout_s = drain_timeout_s
-        self._make_scheduler = make_scheduler
         self._drain_ends = float("inf")
-        self._served: ModelInfo | None = None
-        self._pace: Pace | None = None
+        self._make_scheduler = make_scheduler
         self._patience = patience
-        self._watch = Watch(
+        self._watchdog = Watchdog(
             lambda: patience.hung_after(self._longest_tick_s),
             late_s=patience.late_s,
-            on_stuck=self._on_stuck,
+            on_stuck=self._give_up,
         )
         self._changing = threading.Lock()
-        self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
-        self._on_end: Callable[[], None] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
-    def start(self, on_end: Callable[[], None] = lambda: None) -> None:
-        """Start the thread; ``on_end`` is called when it has stopped, failed, or is given up."""
-        self._on_end = on_end
+    def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def drain(self) -> None:
         """Admit nothing more, finish what is in within the drain timeout, then end.
 
-        A start still under way is given up at once.
+        A start that is still under way is given up at once.
         """
-        self._queue.close(Unavailable(STOPPING, retry_after_s=5))
-        with self._changing:
-            self._metrics.ready.set(0)
-            starting = self.state is State.STARTING
-            if starting:
-                self.state = State.STOPPED
-            elif self.state is State.READY:
-                self.state = State.DRAINING
-                self._drain_ends = time.monotonic() + self._drain_timeout_s
-        self._watch.expect_end(self._drain_ends + self._patience.late_s)
-        if starting:
-            self._on_end()
+        self._queue.close(Unavailable(STOPPING, retry_after_s=RETRY_AFTER_S))
+        state = self._move_to(State.DRAINING, State.STOPPED)
+        if state is State.DRAINING:
+            self._watchdog.expect_end(self._drain_ends + self._patience.late_s)
+        elif state is State.STOPPED:
+            self._resolve_ended()
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait for the thread to end."""
@@ -109,8 +127,8 @@ class Engine:
 
     @property
     def was_ready(self) -> bool:
-        """Whether the start succeeded, whatever happened since."""
-        return self._served is not None
+        """Whether the start succeeded, whatever has happened since."""
+        return self._loaded is not None
 
     @property
     def alive(self) -> bool:
@@ -120,116 +138,131 @@ class Engine:
     @property
     def ready(self) -> bool:
         """Whether a request would be admitted and worked on: loaded, warm, heartbeat fresh."""
-        if self.state is not State.READY or self._pace is None or not self.alive:
+        if self.state is not State.READY or not self.alive:
             return False
-        return self._watch.silence_s < self._patience.stale_after(self._longest_tick_s)
+        return self._watchdog.silence_s < self._patience.stale_after(self._longest_tick_s)
 
     @property
-    def served(self) -> ModelInfo:
+    def status(self) -> str:
+        """The state in one word, for people."""
+        return "stuck" if self.state is State.READY and not self.ready else self.state.value
+
+    @property
+    def model_info(self) -> ModelInfo:
         """The model that is served.
 
         Raises:
             Unavailable: it is not loaded yet, or the engine has ended.
         """
-        if self._served is None or self.state in (State.STOPPED, State.FAILED):
-            raise Unavailable(f"the service is {self.state.value}", retry_after_s=5)
-        return self._served
-
-    @property
-    def status(self) -> str:
-        """In a word, for people."""
-        return "stuck" if self.state is State.READY and not self.ready else self.state.value
+        if self.state in (State.STOPPED, State.FAILED):
+            raise self._unavailable()
+        return self._require_loaded().model_info
 
     def submit(self, job: Job) -> Future[JobResult]:
-        """Admit a job; the future ends with its result or a ServiceError, whatever happens.
+        """Admit a job. The future resolves with its result or a ServiceError, whatever happens.
 
         Raises:
-            Unavailable: the model is not loaded yet, or the service stops.
-            QueueFull: no room.
-            DeadlinePassed: it could not be done in time.
+            Unavailable: the model is not loaded yet, or the service is stopping.
+            QueueFull: the queue has no room.
+            DeadlinePassed: it could not finish in time.
         """
-        if self._pace is None:
-            raise Unavailable(f"the service is {self.state.value}", retry_after_s=5)
-        self._queue.offer(job, self._pace)
-        return self._watch.promise(job)
+        self._queue.offer(job, self._require_loaded().pace)
+        return self._watchdog.guard(job)
 
     @property
     def _longest_tick_s(self) -> float:
-        return self._pace.tick_seconds(self._pace.max_rows) if self._pace else 0.0
+        return self._loaded.pace.longest_tick_s if self._loaded is not None else 0.0
 
-    def _live(self) -> None:
+    def _require_loaded(self) -> Loaded:
+        if self._loaded is None:
+            raise self._unavailable()
+        return self._loaded
+
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(f"the service is {self.state.value}", retry_after_s=RETRY_AFTER_S)
+
+    def _move_to(
+        self,
+        *states: State,
+        loaded: Loaded | None = None,
+        failure: BaseException | None = None,
+    ) -> State | None:
+        """Change to the first of these states that may follow the present one, if any."""
+        with self._changing:
+            state = next((each for each in states if each in FOLLOWERS[self.state]), None)
+            if state is None:
+                return None
+            if state is State.DRAINING:
+                self._drain_ends = time.monotonic() + self._drain_timeout_s
+            self._loaded = loaded or self._loaded
+            self.failure = failure
+            self.state = state
+            self._metrics.ready.set(state is State.READY)
+        return state
+
+    def _run(self) -> None:
         try:
-            worker = self._begin()
+            worker = self._start_up()
             if worker is not None:
                 self._work(worker)
-        except BaseException as error:  # noqa: BLE001 - kept, and told by whoever started us
-            self._fail(error)
+        except BaseException as error:  # noqa: BLE001 - the main thread reports it
+            self._move_to(State.FAILED, failure=error)
         finally:
             self._end(STOPPING)
 
-    def _begin(self) -> Worker | None:
-        """Load and warm up; None where the start was given up meanwhile."""
+    def _start_up(self) -> Worker | None:
+        """Load and warm up; None if the start was given up meanwhile."""
         runner = self._load()
-        times = runner.warm_up(log.info)
-        with self._changing:
-            if self.state is not State.STARTING:
-                return None
-            self._pace = Pace(times, runner.max_rows)
-            self._served = ModelInfo.of(runner.checkpoint)
-            self._metrics.model_info.info(self._served.labels())
-            self._watch.start()
-            self._beat()
-            self.state = State.READY
-            self._metrics.ready.set(1)
-        log.info("ready", model=self._served.name, device=self._served.device)
+        pace = Pace(runner.warm_up(log.info), runner.max_rows)
         scheduler = self._make_scheduler(runner.max_rows, runner.slots)
-        return Worker(runner, self._queue, self._metrics, pace=self._pace, scheduler=scheduler)
+        worker = Worker(runner, self._queue, self._metrics, pace=pace, scheduler=scheduler)
+        model_info = ModelInfo.of(runner.checkpoint)
+        self._metrics.model_info.info(model_info.labels())
+        self._beat()
+        if self._move_to(State.READY, loaded=Loaded(model_info, pace, worker)) is None:
+            return None
+        self._watchdog.start()
+        log.info("ready", model=model_info.name, device=model_info.device)
+        return worker
 
     def _work(self, worker: Worker) -> None:
-        """Step until drained; whoever is in when this ends is answered, whatever ended it."""
+        """Step until drained. Every job still in then is answered, whatever ended the work."""
         why = FAILED
         try:
-            while not self._over(worker):
+            while not self._finished(worker):
                 idle = self.state is State.READY and not worker.busy
                 worker.step(wait_s=IDLE_BEAT_S if idle else 0.0)
                 self._beat()
-            self._stop()
+            self._move_to(State.STOPPED)
             why = STOPPING
         finally:
-            reason = Unavailable(why, retry_after_s=5)
+            reason = Unavailable(why, retry_after_s=RETRY_AFTER_S)
             self._queue.close(reason)
             worker.abandon(reason)
 
-    def _over(self, worker: Worker) -> bool:
+    def _finished(self, worker: Worker) -> bool:
         if self.state is not State.DRAINING:
             return self.state is State.FAILED  # given up while it hung
         return not worker.busy or time.monotonic() > self._drain_ends
 
-    def _stop(self) -> None:
-        with self._changing:
-            if self.state is State.DRAINING:
-                self.state = State.STOPPED
-
-    def _on_stuck(self) -> None:
-        """Called by the watch: the thread is inside the device's libraries, and is left there."""
+    def _give_up(self) -> None:
+        """Called by the watchdog: the thread is inside the device's libraries, and stays there."""
         if time.monotonic() < self._drain_ends:
-            silence = f"the engine has shown no sign of life for {self._watch.silence_s:.0f} s"
+            silence = f"the engine has shown no sign of life for {self._watchdog.silence_s:.0f} s"
             log.error("given up", reason=silence)
-            self._fail(EngineHung(silence))
-        self._end("the device does not answer")
-
-    def _fail(self, error: BaseException) -> None:
-        with self._changing:
-            if self.state is not State.FAILED:  # else the first failure led to this one
-                self.failure, self.state = error, State.FAILED
+            self._move_to(State.FAILED, failure=EngineHung(silence))
+        self._end(NO_RESPONSE)
 
     def _end(self, why: str) -> None:
-        reason = Unavailable(why, retry_after_s=5)
-        self._metrics.ready.set(0)
+        reason = Unavailable(why, retry_after_s=RETRY_AFTER_S)
         self._queue.close(reason)
-        self._watch.end(reason)
-        self._on_end()
+        self._watchdog.end(reason)
+        self._resolve_ended()
+
+    def _resolve_ended(self) -> None:
+        with suppress(InvalidStateError):  # it resolves once
+            self.ended.set_result(None)
 
     def _beat(self) -> None:
-        self._watch.beat()
+        self._watchdog.beat()
         self._metrics.heartbeat.set_to_current_time()

@@ -9,12 +9,12 @@ from model.weights.checkpoint import Checkpoint
 from service.engine.class_catalogue import ClassCatalogue
 
 OFFICIAL_CFG_SCALE = 4.0
-"""The guidance of the official samples, for models that recommend none."""
+"""The guidance scale of the official samples, for models that recommend none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Facts of a loaded checkpoint, without its tensors."""
+    """Facts about a loaded checkpoint, without its tensors. ``guidable``: it has a null class."""
 
     name: str
     architecture: str
@@ -23,7 +23,7 @@ class ModelInfo:
     device: str
     digest: str
     licence: str | None
-    guidable: bool  # has a null class
+    guidable: bool
     default_cfg_scale: float
     schedule: NoiseSchedule
     classes: ClassCatalogue
@@ -32,6 +32,7 @@ class ModelInfo:
     def of(cls, checkpoint: Checkpoint) -> ModelInfo:
         weights = checkpoint.dit.pos_embed
         guidable = checkpoint.dit.null_class is not None
+        recommended = checkpoint.default_cfg_scale or OFFICIAL_CFG_SCALE
         return cls(
             name=checkpoint.name,
             architecture=checkpoint.architecture,
@@ -41,9 +42,7 @@ class ModelInfo:
             digest=checkpoint.digest,
             licence=checkpoint.licence,
             guidable=guidable,
-            default_cfg_scale=(checkpoint.default_cfg_scale or OFFICIAL_CFG_SCALE)
-            if guidable
-            else 1.0,
+            default_cfg_scale=recommended if guidable else 1.0,
             schedule=checkpoint.schedule,
             classes=ClassCatalogue(checkpoint.class_names),
         )

@@ -1,4 +1,4 @@
-"""Watch: sees to it that whoever was admitted is answered, also where the engine's thread hangs."""
+"""Watchdog: sees that every admitted job is answered, even if the engine's thread hangs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ HUNG_TICKS = 20
 class Patience:
     """How long, in seconds, the engine may show no sign of life.
 
-    After ``stale_s`` the service is not ready, after ``hung_s`` it is given up: or after so many
-    of the longest ticks, where those take longer. A request waits ``late_s`` after its deadline
-    for the engine to end it, and a stop as long for the engine to end.
+    After ``stale_s`` the service is not ready; after ``hung_s`` the engine is given up. If ticks
+    are long, both wait for a number of the longest ticks instead. A request waits ``late_s`` past
+    its deadline for the engine to end it, and a stop waits as long for the engine to end.
     """
 
     stale_s: float = 5.0
@@ -43,18 +43,18 @@ class EngineHung(RuntimeError):
     """The engine's thread has shown no sign of life for too long."""
 
 
-class Watch:
-    """One thread beside the engine's, which sleeps until something could be overdue.
+class Watchdog:
+    """A thread next to the engine's that sleeps until something could be overdue.
 
-    Each job's waiter is given a promise: a future of its own, that ends as the job's future does,
-    or by the watch's word where that does not end. So the engine may wake up late and end a job
-    that was answered long ago.
+    Callers wait on a separate future. It resolves with the job, or with 503 or 504 from the
+    watchdog when the engine is stuck. So an engine that wakes up late may still end a job that was
+    answered long ago.
 
     Args:
         hung_after_s: how long the engine may be silent, as of now.
-        late_s: how long after its deadline a job may end.
-        on_stuck: called once, in the watch's thread, when the engine is silent for too long or has
-            not ended by the time that `expect_end` was given.
+        late_s: how long past its deadline a job may end.
+        on_stuck: called once, in the watchdog's thread, when the engine has been silent for too
+            long or has not ended by the time given to `expect_end`.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Watch:
         self._late_s = late_s
         self._on_stuck = on_stuck
         self._clock = clock
-        self._heard = clock()
+        self._last_beat = clock()
         self._end_expected = math.inf
-        self._promises: dict[Job, Future[JobResult]] = {}
-        self._over: ServiceError | None = None
+        self._answers: dict[Job, Future[JobResult]] = {}
+        self._ended: ServiceError | None = None
         self._changed = threading.Condition()
-        self._awaited = 0.0
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._wakes_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
         """Watch from now on."""
@@ -84,26 +84,26 @@ class Watch:
 
     def beat(self) -> None:
         """The engine is alive."""
-        self._heard = self._clock()
+        self._last_beat = self._clock()
 
     @property
     def silence_s(self) -> float:
-        """Since the last sign of life."""
-        return self._clock() - self._heard
+        """Seconds since the last sign of life."""
+        return self._clock() - self._last_beat
 
-    def promise(self, job: Job) -> Future[JobResult]:
-        """What an admitted job's client waits for."""
-        promise: Future[JobResult] = Future()
-        promise.set_running_or_notify_cancel()  # it ends by our word alone
+    def guard(self, job: Job) -> Future[JobResult]:
+        """The future on which an admitted job's client waits."""
+        answer: Future[JobResult] = Future()
+        answer.set_running_or_notify_cancel()  # only the watchdog resolves it
         with self._changed:
-            if self._over is not None:
-                promise.set_exception(self._over)
-                return promise
-            self._promises[job] = promise
-            if job.deadline + self._late_s < self._awaited:
+            if self._ended is not None:
+                answer.set_exception(self._ended)
+                return answer
+            self._answers[job] = answer
+            if job.deadline + self._late_s < self._wakes_at:
                 self._changed.notify()
-        job.future.add_done_callback(lambda done: self._keep(job, done))
-        return promise
+        job.future.add_done_callback(lambda done: self._pass_on(job, done))
+        return answer
 
     def expect_end(self, when: float) -> None:
         """The engine is to have ended by this time."""
@@ -112,52 +112,50 @@ class Watch:
             self._changed.notify()
 
     def end(self, reason: ServiceError) -> None:
-        """Answer whoever still waits, and whoever comes later, with ``reason``; watch no longer."""
+        """Answer all who wait, and all who come later, with ``reason``, and stop watching."""
         with self._changed:
-            self._over = self._over or reason
-            broken, self._promises = self._promises, {}
+            self._ended = self._ended or reason
+            unanswered, self._answers = self._answers, {}
             self._changed.notify()
-        for promise in broken.values():
-            promise.set_exception(reason)
+        for answer in unanswered.values():
+            answer.set_exception(reason)
 
-    def _keep(self, job: Job, done: Future[JobResult]) -> None:
+    def _pass_on(self, job: Job, done: Future[JobResult]) -> None:
         with self._changed:
-            promise = self._promises.pop(job, None)
-        if promise is None:
-            return  # answered before the engine came round to it
+            answer = self._answers.pop(job, None)
+        if answer is None:
+            return  # the watchdog answered before the engine did
         error = done.exception()
         if error is None:
-            promise.set_result(done.result())
+            answer.set_result(done.result())
         else:
-            promise.set_exception(error)
+            answer.set_exception(error)
 
     def _run(self) -> None:
         with self._changed:
-            while self._over is None and not self._stuck():
-                self._end_late()
+            while self._ended is None and not self._stuck():
+                self._end_late_jobs()
                 self._sleep()
-            stuck = self._over is None
+            stuck = self._ended is None
         if stuck:
             self._on_stuck()
 
     def _stuck(self) -> bool:
         now = self._clock()
-        return now >= min(self._heard + self._hung_after_s(), self._end_expected)
+        return now >= min(self._last_beat + self._hung_after_s(), self._end_expected)
 
-    def _end_late(self) -> None:
+    def _end_late_jobs(self) -> None:
         latest = self._clock() - self._late_s
-        for job in [job for job in self._promises if job.deadline <= latest]:
-            self._promises.pop(job).set_exception(
-                DeadlinePassed(
-                    "the request's deadline passed, and the device has not answered since"
-                )
+        for job in [job for job in self._answers if job.deadline <= latest]:
+            self._answers.pop(job).set_exception(
+                DeadlinePassed("the request's deadline passed and the device has not responded")
             )
 
     def _sleep(self) -> None:
         """Until the next thing that could be overdue, or a change."""
-        deadlines = [job.deadline + self._late_s for job in self._promises]
-        silent = self._heard + self._hung_after_s()
-        self._awaited = min(silent, self._end_expected, *deadlines)
-        self._changed.wait(max(self._awaited - self._clock(), 0.0))
-        if self._clock() > self._awaited + self._late_s:
-            self.beat()  # all the process was stopped, and the engine with it
+        deadlines = [job.deadline + self._late_s for job in self._answers]
+        hung = self._last_beat + self._hung_after_s()
+        self._wakes_at = min(hung, self._end_expected, *deadlines)
+        self._changed.wait(max(self._wakes_at - self._clock(), 0.0))
+        if self._clock() > self._wakes_at + self._late_s:
+            self.beat()  # the whole process was stopped, not the engine alone

@@ -4,45 +4,51 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import structlog
 
 from model.runner.decoding import Decoding
-from model.runner.runner import DeviceLost, Flight, ModelRunner, OutOfMemory
-from service.engine.isolation import NotFinite, culprits, without_frames
+from model.runner.runner import ModelRunner
+from service.engine.isolation import Isolation, NotFinite
+from service.engine.progress import ProgressReporter
 from service.errors import ClientGone, ImageFailed, ServiceError
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 from service.scheduling.deadlines import reason_to_drop
-from service.scheduling.jobs import Job, Progress, Sample
+from service.scheduling.jobs import ImageTask, Job, flight_of, flights_of
 from service.scheduling.pace import Pace
 from service.scheduling.scheduler import Scheduler
 
-LOOKED_AFTER = 32
-"""Jobs looked after at every step beside those that are picked: a few among thousands, so that a step
-costs the same however many wait."""
+REVIEWED_PER_STEP = 32
+"""Jobs that are reviewed at every step besides those that are picked: a fixed number, so that a
+step costs the same however many jobs wait."""
 
 log = structlog.get_logger()
 
 
-Result = TypeVar("Result")
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """A tick that succeeded: the rows of each image, the rows computed with padding, seconds."""
+
+    image_rows: list[int]
+    rows: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Decode:
     """Finished images in the decoder, since ``began``."""
 
-    samples: Sequence[Sample]
+    tasks: Sequence[ImageTask]
     decoding: Decoding
     began: float
 
 
 class Worker:
-    """The images in flight, from the admission queue to their jobs' futures. One thread's own."""
+    """Takes images from the admission queue to their jobs' futures. Belongs to one thread."""
 
     def __init__(
         self,
@@ -58,8 +64,10 @@ class Worker:
         self._metrics = metrics
         self._pace = pace
         self._scheduler = scheduler
+        self._isolation = Isolation(runner, metrics)
+        self._progress = ProgressReporter(runner, self._isolation)
         self._decodes: deque[Decode] = deque()
-        self._round: deque[Job] = deque()  # in the order in which they are looked after
+        self._reviews: deque[Job] = deque()  # in the order in which jobs are reviewed
         self._row_limit = scheduler.row_limit
         metrics.row_limit.set(self._row_limit)
 
@@ -75,19 +83,12 @@ class Worker:
             DeviceLost: the device is gone, and every image with it.
         """
         self._admit(wait_s)
-        picked = self._pick()
-        if picked:
-            self._join(picked)
-            stepped = self._tick(picked)
-            self._settle(stepped)
-            self._report_progress(stepped)
-        else:
-            self._deliver_decoded(wait=True)
-        self._look_after_some()
-        self._observe_load()
+        picked = self._schedule()
+        advanced = self._run(picked)
+        self._settle(advanced, wait=not picked)
 
     def abandon(self, error: ServiceError) -> None:
-        """Answer everybody who is still in with ``error``."""
+        """Answer every job that is still in with ``error``."""
         self._admit(0.0)
         for job in tuple(self._scheduler.jobs()):
             self._drop(job, error, "cancelled")
@@ -96,189 +97,143 @@ class Worker:
     def _admit(self, wait_s: float) -> None:
         for job in self._queue.take(wait_s):
             self._scheduler.add(job)
-            self._round.append(job)
+            self._reviews.append(job)
 
-    def _pick(self) -> list[Sample]:
-        """The next tick's images, all of them still wanted."""
+    def _schedule(self) -> list[ImageTask]:
+        """The images of the next tick, all of them still wanted."""
         while True:
             picked = self._scheduler.pick()
-            jobs = dict.fromkeys(sample.job for sample in picked)
-            if not [job for job in jobs if self._dropped_as_unwanted(job)]:
+            jobs = dict.fromkeys(task.job for task in picked)
+            if not [job for job in jobs if self._drop_if_unwanted(job)]:
                 return picked
 
-    def _dropped_as_unwanted(self, job: Job) -> bool:
-        error = reason_to_drop(job, self._pace)
-        if error is not None:
-            self._drop(job, error, "cancelled" if isinstance(error, ClientGone) else "timeout")
-        return error is not None
+    def _run(self, picked: Sequence[ImageTask]) -> list[ImageTask]:
+        """Advance these images by one step; returns those that did. The others have failed."""
+        if not picked:
+            return []
+        self._join(picked)
+        faults = self._isolation.run(picked, self._tick, self._account, self._shrink)
+        self._fail_all(faults)
+        return [task for task in picked if task.flight is not None]
 
-    def _join(self, picked: Sequence[Sample]) -> None:
+    def _settle(self, advanced: Sequence[ImageTask], *, wait: bool) -> None:
+        """Decode what is finished, deliver what is decoded, report on everything else."""
+        self._start_decode([task for task in advanced if flight_of(task).done])
+        self._deliver_decoded(wait=wait)
+        self._progress.report(advanced)
+        self._review_some()
+        self._observe_load()
+
+    def _join(self, picked: Sequence[ImageTask]) -> None:
         now = time.monotonic()
-        for sample in picked:
-            if sample.flight is None:
-                sample.flight = self._runner.join(sample.trajectory)
-            if sample.job.joined is None:
-                sample.job.joined = now
-                self._metrics.queue_wait.observe(now - sample.job.admitted)
+        for task in picked:
+            if task.flight is None:
+                task.flight = self._runner.join(task.trajectory)
+            if task.job.joined is None:
+                task.job.joined = now
+                self._metrics.queue_wait.observe(now - task.job.admitted)
 
-    def _tick(self, picked: list[Sample]) -> list[Sample]:
-        """Advance these images by one step, and give those that are; the others have failed."""
-        for sample, fault in culprits(picked, self._attempt).items():
-            self._fail(sample, fault)
-        return [sample for sample in picked if sample.flight is not None]
-
-    def _attempt(self, samples: Sequence[Sample]) -> Exception | None:
-        useful = sum(sample.rows_next for sample in samples)
+    def _tick(self, tasks: Sequence[ImageTask]) -> Ticked:
+        image_rows = [task.next_rows for task in tasks]
         began = time.monotonic()
-        try:
-            rows = self._runner.tick([_flight(sample) for sample in samples])
-        except DeviceLost:
-            raise
-        except OutOfMemory as error:
-            self._scheduler.shrink(useful)
-            return self._freed(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, one image caused it
-            return error
-        self._scheduler.served(samples)
-        self._queue.release(useful)
-        for sample in samples:
-            sample.job.steps_done += 1
-        self._observe_tick(len(samples), rows, rows - useful, time.monotonic() - began)
-        return None
+        rows = self._runner.tick(flights_of(tasks))
+        return Ticked(image_rows, rows, time.monotonic() - began)
 
-    def _freed(self, error: OutOfMemory) -> OutOfMemory:
-        self._metrics.out_of_memory.inc()
-        bare = without_frames(error)
-        self._runner.release_cached_memory()
-        return bare
+    def _account(self, tasks: Sequence[ImageTask], ticked: Ticked) -> None:
+        """These images are one step further."""
+        self._scheduler.advanced(tasks)
+        for task, rows in zip(tasks, ticked.image_rows):
+            task.job.steps_done += 1
+            self._queue.work_off(task.job, rows)
+        self._pace.observe(ticked.rows, ticked.seconds)
+        self._metrics.tick_duration.observe(ticked.seconds)
+        self._metrics.tick_rows.observe(ticked.rows)
+        self._metrics.tick_images.observe(len(tasks))
+        padding = ticked.rows - sum(ticked.image_rows)
+        self._metrics.denoise_steps.labels("padding").inc(padding)
 
-    def _settle(self, stepped: Sequence[Sample]) -> None:
-        """Send what is finished to the decoder, and hand out what has come from there."""
-        finished = [each for each in stepped if each.flight is not None and each.flight.done]
-        if finished:
-            self._start_decode(finished)
-        self._deliver_decoded(wait=False)
+    def _shrink(self, tasks: Sequence[ImageTask]) -> None:
+        self._scheduler.shrink(sum(task.next_rows for task in tasks))
 
-    def _start_decode(self, finished: Sequence[Sample]) -> None:
+    def _start_decode(self, finished: Sequence[ImageTask]) -> None:
         began = time.monotonic()
 
-        def attempt(part: Sequence[Sample]) -> Exception | None:
-            flights = [_flight(sample) for sample in part]
-            decoding = self._tried(lambda: self._runner.start_decode(flights))
-            if isinstance(decoding, Exception):
-                return decoding
+        def work(part: Sequence[ImageTask]) -> Decoding:
+            return self._runner.start_decode(flights_of(part))
+
+        def done(part: Sequence[ImageTask], decoding: Decoding) -> None:
             self._decodes.append(Decode(part, decoding, began))
-            return None
 
-        for sample, fault in culprits(finished, attempt).items():
-            self._fail(sample, fault)
+        if finished:
+            self._fail_all(self._isolation.run(finished, work, done))
 
     def _deliver_decoded(self, *, wait: bool) -> None:
-        """Hand pixels to their jobs: those that are there, or all that are under way."""
+        """Hand pixels to their jobs: those that are ready or, with ``wait``, all under way."""
         while self._decodes and (wait or self._decodes[0].decoding.done):
             decode = self._decodes.popleft()
             pixels = decode.decoding.pixels()
             now = time.monotonic()
             self._metrics.decode_duration.observe(now - decode.began)
-            for job in dict.fromkeys(sample.job for sample in decode.samples):
+            for job in dict.fromkeys(task.job for task in decode.tasks):
                 job.decode_s += now - decode.began
-            for sample, image in zip(decode.samples, pixels):
+            for task, image in zip(decode.tasks, pixels):
                 if image is None:
-                    self._fail(sample, NotFinite())
-                elif sample.flight is not None:  # else its job failed with another of its images
-                    self._deliver(sample, image, now)
+                    self._fail(task, NotFinite())
+                elif task.flight is not None:  # otherwise another image has failed its job
+                    self._deliver(task, image, now)
 
-    def _deliver(self, sample: Sample, pixels: np.ndarray, now: float) -> None:
-        self._metrics.denoise_steps.labels("useful").inc(sample.trajectory.row_steps)
+    def _deliver(self, task: ImageTask, pixels: np.ndarray, now: float) -> None:
+        self._metrics.denoise_steps.labels("useful").inc(task.trajectory.row_steps)
         self._metrics.images.labels("ok").inc()
-        self._scheduler.finish(sample)
-        self._leave(sample)
-        sample.job.deliver(sample.index, pixels, now)
+        self._scheduler.finish(task)
+        self._leave(task)
+        task.job.deliver(task.index, pixels, now)
+        if task.job.future.done():
+            self._queue.forget(task.job)
 
-    def _tried(self, work: Callable[[], Result]) -> Result | Exception:
-        """What the work gives, or what went wrong with it.
+    def _fail_all(self, faults: dict[ImageTask, Exception]) -> None:
+        for task, fault in faults.items():
+            self._fail(task, fault)
 
-        Raises:
-            DeviceLost: everything went wrong.
-        """
-        try:
-            return work()
-        except DeviceLost:
-            raise
-        except OutOfMemory as error:
-            return self._freed(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, one image caused it
-            return error
-
-    def _fail(self, sample: Sample, error: Exception) -> None:
+    def _fail(self, task: ImageTask, error: Exception) -> None:
         """Fail one image, and its job with it."""
-        if sample.flight is None:
-            return  # its job failed with another of its images
-        job = sample.job
+        if task.flight is None:
+            return  # another image has failed its job
+        job = task.job
         if isinstance(error, NotFinite):
             self._metrics.nonfinite_images.inc()
-        log.error("image failed", request_id=job.id, image=sample.index, exc_info=error)
-        answer = ImageFailed(f"image {sample.index} could not be made; the others were not harmed")
+        log.error("image failed", request_id=job.id, image=task.index, exc_info=error)
+        answer = ImageFailed(f"image {task.index} could not be made; no other request was affected")
         self._drop(job, answer, "failed")
 
+    def _drop_if_unwanted(self, job: Job) -> bool:
+        error = reason_to_drop(job, self._pace, time.monotonic())
+        if error is not None:
+            self._drop(job, error, "cancelled" if isinstance(error, ClientGone) else "timeout")
+        return error is not None
+
     def _drop(self, job: Job, error: ServiceError, outcome: str) -> None:
-        for sample in self._scheduler.drop(job):
-            self._queue.release(sample.row_steps_left)
-            self._metrics.denoise_steps.labels("cancelled").inc(sample.row_steps_done)
+        self._queue.forget(job)
+        for task in self._scheduler.drop(job):
+            self._metrics.denoise_steps.labels("cancelled").inc(task.row_steps_done)
             self._metrics.images.labels(outcome).inc()
-            if sample.flight is not None:
-                self._leave(sample)
+            if task.flight is not None:
+                self._leave(task)
         job.fail(error)
 
-    def _leave(self, sample: Sample) -> None:
-        self._runner.leave(_flight(sample))
-        sample.flight = None
+    def _leave(self, task: ImageTask) -> None:
+        self._runner.leave(flight_of(task))
+        task.flight = None
 
-    def _report_progress(self, stepped: Sequence[Sample]) -> None:
-        """Tell the jobs that came further; images that were set aside have nothing to show."""
-        for job in dict.fromkeys(sample.job for sample in stepped):
-            if job.on_progress is not None and not job.future.done():
-                shown = self._previews(job, [sample for sample in stepped if sample.job is job])
-                job.on_progress(Progress(job.steps_done, job.steps, 0, shown))
-
-    def _previews(self, job: Job, stepped: list[Sample]) -> tuple[tuple[int, np.ndarray], ...]:
-        flying = [sample for sample in stepped if sample.flight is not None]
-        due = [
-            each for each in flying if job.preview_every and not each.steps_done % job.preview_every
-        ]
-        shown: list[tuple[int, np.ndarray]] = []
-
-        def attempt(part: Sequence[Sample]) -> Exception | None:
-            pixels = self._tried(lambda: self._runner.preview([_flight(each) for each in part]))
-            if isinstance(pixels, Exception):
-                return pixels
-            images = zip(part, pixels)
-            shown.extend((each.index, image) for each, image in images if image is not None)
-            return None
-
-        if due:
-            culprits(due, attempt)  # they show nothing; whether they fail is seen at their end
-        return tuple(shown)
-
-    def _look_after_some(self) -> None:
-        """See whether jobs that may not be picked for long are still wanted, a few at every step.
-
-        Whoever waits is told how many are ahead.
-        """
-        for _ in range(min(LOOKED_AFTER, len(self._round))):
-            job = self._round.popleft()
-            if job.future.done() or self._dropped_as_unwanted(job):
+    def _review_some(self) -> None:
+        """Check a few jobs that may not be picked for long, and tell those that wait their place."""
+        for _ in range(min(REVIEWED_PER_STEP, len(self._reviews))):
+            job = self._reviews.popleft()
+            if job.future.done() or self._drop_if_unwanted(job):
                 continue
-            self._round.append(job)
-            if job.on_progress is not None and job.joined is None:
-                job.on_progress(Progress(0, job.steps, self._scheduler.ahead_of(job)))
-
-    def _observe_tick(self, images: int, rows: int, padding: int, seconds: float) -> None:
-        self._pace.observe(rows, seconds)
-        self._metrics.tick_duration.observe(seconds)
-        self._metrics.tick_rows.observe(rows)
-        self._metrics.tick_images.observe(images)
-        self._metrics.denoise_steps.labels("padding").inc(padding)
+            self._reviews.append(job)
+            if job.joined is None:
+                self._progress.report_waiting(job, self._scheduler.ahead_of(job))
 
     def _observe_load(self) -> None:
         self._metrics.requests_running.set(self._scheduler.running)
@@ -290,8 +245,3 @@ class Worker:
             self._row_limit = self._scheduler.row_limit
             self._metrics.row_limit.set(self._row_limit)
             log.warning("row limit changed", rows=self._row_limit)
-
-
-def _flight(sample: Sample) -> Flight:
-    assert sample.flight is not None, "this is a bug: the image is not in flight"
-    return sample.flight

@@ -1,4 +1,4 @@
-"""Answers: the forms in which finished images leave: picture, JSON, zip."""
+"""Answers: the forms in which finished images leave: a picture, JSON or a zip."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from starlette.responses import JSONResponse, Response
 
 from service.http.negotiation import JSON, ZIP, AnswerForm
 from service.http.schemas import GeneratedImage, GenerateResponse, SharedParameters, StageTimings
-from service.images.encoding import CONTENT_TYPES, ImageParameters
-from service.images.order import Encoded, Order
+from service.images.encoder import Encoded
+from service.images.encoding import CONTENT_TYPES, OutputFormat
+from service.images.order import Order
+from service.images.parameters import ImageParameters
 
 LONGEST_FILE_NAME = 80
-PLAIN_FILE = 0o100644 << 16  # as zip keeps a Unix mode; without one, unzip makes unreadable files
+PLAIN_FILE = 0o100644 << 16  # a Unix mode as zip stores it; without one, unzip extracts 000 files
 
 
 def answer(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
     """The whole response."""
     response = _body(form, order, encoded)
     response.headers.update(headers_of(form, order))
-    response.headers["Server-Timing"] = _server_timing(encoded)
+    response.headers["Server-Timing"] = ", ".join(
+        f"{name};dur={seconds * 1e3:.1f}" for name, seconds in encoded.stages.items()
+    )
     return response
 
 
@@ -36,7 +40,7 @@ def headers_of(form: AnswerForm, order: Order) -> dict[str, str]:
     return headers
 
 
-def as_json(order: Order, encoded: Encoded, output_format: str) -> GenerateResponse:
+def as_json(order: Order, encoded: Encoded, output_format: OutputFormat) -> GenerateResponse:
     """The images in base64, with the parameters that they share."""
     images = [
         GeneratedImage(
@@ -48,11 +52,10 @@ def as_json(order: Order, encoded: Encoded, output_format: str) -> GenerateRespo
         for i, (parameters, file) in enumerate(zip(order.images, encoded.files))
     ]
     first = order.images[0]
-    timings = StageTimings(**asdict(encoded.engine), encode=encoded.encode_s)
     return GenerateResponse(
         images=images,
-        parameters=SharedParameters.model_validate(asdict(first) | {"num_images": len(images)}),
-        timings=timings,
+        parameters=SharedParameters(**asdict(first), num_images=len(images)),
+        timings=StageTimings(**encoded.stages),
         model=first.model,
     )
 
@@ -65,8 +68,8 @@ def _body(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
     return Response(encoded.files[0], media_type=CONTENT_TYPES[form.output_format])
 
 
-def _zipped(order: Order, encoded: Encoded, output_format: str) -> bytes:
-    """One file an image; no time of the day in it, so that bytes repeat."""
+def _zipped(order: Order, encoded: Encoded, output_format: OutputFormat) -> bytes:
+    """One file per image, without the time of day, so that bytes repeat."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for i, (parameters, file) in enumerate(zip(order.images, encoded.files)):
@@ -77,11 +80,6 @@ def _zipped(order: Order, encoded: Encoded, output_format: str) -> bytes:
 
 
 def _file_name(parameters: ImageParameters) -> str:
-    """class-seed: letters and digits of any script, but nothing a file system minds."""
+    """class-seed: letters and digits of any script, and nothing that a file system rejects."""
     name = re.sub(r"[^\w]+", "_", parameters.class_name)[:LONGEST_FILE_NAME].strip("_")
     return f"{name or parameters.class_label}-{parameters.seed}"
-
-
-def _server_timing(encoded: Encoded) -> str:
-    stages = asdict(encoded.engine) | {"encode": encoded.encode_s}
-    return ", ".join(f"{name};dur={seconds * 1e3:.1f}" for name, seconds in stages.items())

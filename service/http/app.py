@@ -11,19 +11,23 @@ from fastapi import FastAPI
 from service import __version__
 from service.engine.engine import Engine
 from service.http.context import Context
-from service.http.middleware import RequestContext
+from service.http.middleware.body_limit import BodyLimit
+from service.http.middleware.observation import Observation
+from service.http.middleware.request_id import RequestId
+from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.http.problems import add_problem_handlers
 from service.http.routes import catalogue, generate, health, verify
-from service.images.order import Encoder, RequestLimits
+from service.images.encoder import Encoder
+from service.images.limits import RequestLimits
 from service.metrics import Metrics
 
 ENCODER_THREADS = 2
 
 
 def create_app(
-    engine: Engine, metrics: Metrics, policy: RequestLimits, *, max_body_bytes: int = 65_536
+    engine: Engine, metrics: Metrics, limits: RequestLimits, *, max_body_bytes: int = 65_536
 ) -> FastAPI:
-    """Build the application; the engine is started and stopped by the caller."""
+    """Build the application. The caller starts and stops the engine."""
     pool = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encode")
 
     @asynccontextmanager
@@ -37,8 +41,12 @@ def create_app(
         description="Images from class-conditional Diffusion Transformers.",
         lifespan=lifespan,
     )
-    app.state.context = Context(engine, metrics, policy, Encoder(pool, metrics))
-    app.add_middleware(RequestContext, metrics=metrics, max_body_bytes=max_body_bytes)
+    app.state.context = Context(engine, metrics, limits, Encoder(pool, metrics))
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
+    app.add_middleware(UnexpectedErrors)
+    app.add_middleware(Observation, metrics=metrics)
+    app.add_middleware(RequestId)
     add_problem_handlers(app)
     for routes in (generate, verify, catalogue, health):
         app.include_router(routes.router)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from service.engine.engine import Engine
-from service.images.order import Encoder, RequestLimits
+from service.images.encoder import Encoder
+from service.images.limits import RequestLimits
 from service.metrics import Metrics
 
 
@@ -15,7 +16,7 @@ from service.metrics import Metrics
 class Context:
     engine: Engine
     metrics: Metrics
-    policy: RequestLimits
+    limits: RequestLimits
     encoder: Encoder
 
 
@@ -26,5 +27,5 @@ def context_of(request: Request) -> Context:
 
 
 def client_of(request: Request) -> str:
-    """Whose request it is: the address of the peer, or what a trusted proxy says it is."""
+    """Who sent a request: the peer's address, or the one that a trusted proxy reports."""
     return request.client.host if request.client is not None else ""

@@ -1,4 +1,4 @@
-"""Waiting: for a job's result, unless the client leaves first."""
+"""Disconnect: wait for a job's result, unless the client leaves first."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from service.errors import ClientGone
 from service.scheduling.jobs import Job, JobResult
 
 
-async def result_of(request: Request, job: Job, promise: Future[JobResult]) -> JobResult:
-    """What the job's promise comes to, unless the client leaves first.
+async def result_of(request: Request, job: Job, answer: Future[JobResult]) -> JobResult:
+    """The result of an admitted job; ``answer`` is the future that `Engine.submit` returned.
 
     Raises:
-        ClientGone: it left; the job ends at the next tick.
-        ServiceError: what the job failed with.
+        ClientGone: the client left; the job ends at the next tick.
+        ServiceError: the error that the job failed with.
     """
-    done = asyncio.wrap_future(promise)
-    left = asyncio.ensure_future(_left(request))
+    done = asyncio.wrap_future(answer)
+    left = asyncio.ensure_future(_wait_until_left(request))
     either: set[asyncio.Future[JobResult] | asyncio.Future[None]] = {done, left}
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -29,16 +29,15 @@ async def result_of(request: Request, job: Job, promise: Future[JobResult]) -> J
     finally:
         left.cancel()
         job.cancel()
-        done.add_done_callback(_seen)
+        done.add_done_callback(retrieve_exception)
 
 
-async def _left(request: Request) -> None:
-    """Return when the client hangs up."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _seen(future: asyncio.Future[JobResult]) -> None:
-    """Nobody waits for this answer any more, so its exception needs no complaint."""
+def retrieve_exception(future: asyncio.Future[JobResult]) -> None:
+    """Nobody waits for this future any more: keep asyncio from complaining about its exception."""
     if not future.cancelled():
         future.exception()
+
+
+async def _wait_until_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -14,15 +14,18 @@ import structlog
 
 from service.errors import ImageFailed, ServiceError
 from service.http.answers import as_json
+from service.http.disconnect import retrieve_exception
 from service.http.problems import problem_body
-from service.images.order import Encoder, Order
+from service.images.encoder import Encoder
+from service.images.encoding import OutputFormat
+from service.images.order import Order
 from service.scheduling.jobs import Job, JobResult, Progress
 
 log = structlog.get_logger()
 
 
 class ProgressBox:
-    """Carries progress from the engine's thread to the event loop; a slow reader sees the latest.
+    """Carries progress from the engine's thread to the event loop. A slow reader gets the latest.
 
     Args:
         loop: the loop that reads.
@@ -66,24 +69,24 @@ class EventStream:
     """One request's events: progress and previews, then its images and "done", or "error".
 
     Args:
-        promise: what comes of the job.
-        box: what the job reports to.
-        on_error: told the status that an answer of its own would have had.
+        answer: the future that `Engine.submit` returned for the job.
+        box: where the job reports its progress.
+        on_error: takes the status that a plain answer would have had.
     """
 
     def __init__(
         self,
         job: Job,
-        promise: Future[JobResult],
+        answer: Future[JobResult],
         box: ProgressBox,
         order: Order,
         *,
         encoder: Encoder,
-        output_format: str,
+        output_format: OutputFormat,
         on_error: Callable[[int], None],
     ) -> None:
         self._job = job
-        self._promise = promise
+        self._answer = answer
         self._box = box
         self._order = order
         self._encoder = encoder
@@ -92,7 +95,7 @@ class EventStream:
 
     async def events(self) -> AsyncIterator[str]:
         """Every event as it comes. A reader that leaves cancels the job."""
-        done = asyncio.wrap_future(self._promise)
+        done = asyncio.wrap_future(self._answer)
         done.add_done_callback(self._end)
         try:
             async for event in self._while_running():
@@ -101,9 +104,9 @@ class EventStream:
                 yield event
         except ServiceError as error:
             yield self._error(error)
-        except Exception:  # the answer has begun: this is the last place to say so
-            log.exception("unexpected error", request_id=self._job.id)
-            yield self._error(ImageFailed("an unexpected error; the log has it"))
+        except Exception:  # the answer has begun, so the stream itself has to report it
+            log.exception("unexpected error")
+            yield self._error(ImageFailed("an unexpected error; see the log"))
         finally:
             self._job.cancel()
 
@@ -118,9 +121,9 @@ class EventStream:
 
     async def _results(self, result: JobResult) -> list[str]:
         encoded = await self._encoder.encode_all(result, self._order, self._output_format)
-        answer = as_json(self._order, encoded, self._output_format)
-        images = [_event("image", image.model_dump()) for image in answer.images]
-        return [*images, _event("done", answer.model_dump(exclude={"images"}))]
+        content = as_json(self._order, encoded, self._output_format)
+        images = [_event("image", image.model_dump()) for image in content.images]
+        return [*images, _event("done", content.model_dump(exclude={"images"}))]
 
     def _error(self, error: ServiceError) -> str:
         self._on_error(error.status)
@@ -128,8 +131,7 @@ class EventStream:
 
     def _end(self, done: asyncio.Future[JobResult]) -> None:
         self._box.end()
-        if not done.cancelled():
-            done.exception()  # seen, also where the reader has left
+        retrieve_exception(done)  # the reader may have left
 
 
 def _shown(progress: Progress) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.errors import NotAcceptable
-from service.images.encoding import CONTENT_TYPES
+from service.images.encoding import CONTENT_TYPES, OutputFormat
 
 JSON = "application/json"
 ZIP = "application/zip"
@@ -16,23 +16,25 @@ FORMATS = {content_type: name for name, content_type in CONTENT_TYPES.items()}
 
 @dataclass(frozen=True, slots=True)
 class AnswerForm:
-    """``kind`` is "image", or JSON, ZIP or EVENTS; ``output_format`` is that of the pictures."""
+    """``kind`` is "image", JSON, ZIP or EVENTS; ``output_format`` is the pictures' format."""
 
     kind: str
-    output_format: str
+    output_format: OutputFormat
 
 
-def negotiate(accept: str | None, output_format: str | None, num_images: int) -> AnswerForm:
-    """Choose the form of the answer: the first that the client likes best and that can be given.
+def negotiate(
+    accept: str | None, output_format: OutputFormat | None, num_images: int
+) -> AnswerForm:
+    """Choose the form of the answer: the client's first preference that can be met.
 
     Raises:
-        NotAcceptable: Accept names nothing that this request can be answered with.
+        NotAcceptable: Accept names no form that this request can be answered in.
     """
     for media_range in _by_preference(accept or "*/*"):
         form = _form(media_range, output_format, num_images)
         if form is not None:
             return form
-    pictures = _images(output_format) if num_images == 1 else []
+    pictures = _content_types(output_format) if num_images == 1 else []
     asked = "one image" if num_images == 1 else f"{num_images} images"
     raise NotAcceptable(
         f"Accept is {(accept or '')[:LONGEST_ACCEPT]!r}; {asked} can be sent as"
@@ -40,7 +42,9 @@ def negotiate(accept: str | None, output_format: str | None, num_images: int) ->
     )
 
 
-def _form(media_range: str, output_format: str | None, num_images: int) -> AnswerForm | None:
+def _form(
+    media_range: str, output_format: OutputFormat | None, num_images: int
+) -> AnswerForm | None:
     pictures = output_format or "png"
     if media_range in (JSON, ZIP, EVENTS):
         return AnswerForm(media_range, pictures)
@@ -51,17 +55,17 @@ def _form(media_range: str, output_format: str | None, num_images: int) -> Answe
         return None
     if media_range == "image/*":
         return AnswerForm("image", pictures)
-    if media_range in _images(output_format):
+    if media_range in _content_types(output_format):
         return AnswerForm("image", FORMATS[media_range])
     return None
 
 
-def _images(output_format: str | None) -> list[str]:
+def _content_types(output_format: OutputFormat | None) -> list[str]:
     return [CONTENT_TYPES[output_format]] if output_format else list(FORMATS)
 
 
 def _by_preference(accept: str) -> list[str]:
-    """Media ranges, best first: by quality, then by how precise they are, then as written."""
+    """Media ranges, best first: by quality, then by precision, then in the order given."""
     ranked = []
     for place, part in enumerate(accept.split(",")):
         media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))

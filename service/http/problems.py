@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from service.errors import FieldError, InvalidRequest, ServiceError, UnknownClass
 from service.http.schemas import Problem
+from service.images.fields import reworded
 
 MEDIA_TYPE = "application/problem+json"
 TYPES = "urn:dit-service:"
@@ -40,7 +41,7 @@ def problem(error: ServiceError, request_id: str) -> Response:
 
 
 def problem_body(error: ServiceError, request_id: str) -> dict[str, object]:
-    """Its members; ``type`` tells the kinds of errors apart for programs."""
+    """The members of the answer; ``type`` lets programs tell errors apart."""
     body: dict[str, object] = {
         "type": TYPES + error.title.lower().replace(" ", "-"),
         "title": error.title,
@@ -56,7 +57,7 @@ def problem_body(error: ServiceError, request_id: str) -> dict[str, object]:
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """What OpenAPI is to say of a route's errors."""
+    """A route's errors, as OpenAPI describes them."""
     content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
     return {each: {"description": HTTPStatus(each).phrase, "content": content} for each in statuses}
 
@@ -67,9 +68,9 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
-    """A query parameter that FastAPI found wrong."""
+    """A query parameter is wrong."""
     assert isinstance(error, RequestValidationError), "this is a bug: registered for it alone"
-    wrong = (FieldError(str(e["loc"][-1]), e["msg"], e["input"]) for e in error.errors())
+    wrong = (FieldError(str(e["loc"][-1]), reworded(e["msg"]), e["input"]) for e in error.errors())
     return problem(InvalidRequest(*wrong), request.state.request_id)
 
 
@@ -89,11 +90,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _field(error: FieldError) -> dict[str, object]:
-    return {name: _speakable(value) for name, value in asdict(error).items()}
+    return {name: _json_safe(value) for name, value in asdict(error).items()}
 
 
-def _speakable(value: object) -> object:
-    """The value as every JSON reader takes it: NaN and infinities by name, what is long cut short."""
+def _json_safe(value: object) -> object:
+    """A value that every JSON reader accepts: NaN and infinities by name, long values cut short."""
     if isinstance(value, str):
         return _short(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -106,7 +107,7 @@ def _speakable(value: object) -> object:
 
 
 def _short(text: str, longest: int = LONGEST_TEXT) -> str:
-    """At most so long, and without lone surrogates."""
+    """The text cut to ``longest`` characters, without lone surrogates."""
     cut = text if len(text) <= longest else text[:longest] + "…"
     return cut.encode("utf-8", "backslashreplace").decode("utf-8")
 

@@ -1,4 +1,4 @@
-"""Server: uvicorn, with a stop that lets the engine finish what is in."""
+"""Server: uvicorn, with a stop that lets the engine finish its work first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLOSE_CONNECTIONS_S = 10
 
 
 class Server(uvicorn.Server):
-    """Keeps answering while the engine drains, so that probes see it, and leaves when it has."""
+    """Keeps answering while the engine drains, so that probes see it, and ends with the engine."""
 
     def __init__(self, app: ASGIApp, engine: Engine, *, host: str, port: int) -> None:
         super().__init__(
@@ -30,16 +30,17 @@ class Server(uvicorn.Server):
         )
         self._engine = engine
         self._stopping = False
+        engine.ended.add_done_callback(lambda _: self.leave())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain. A second interrupt leaves at once; a repeated SIGTERM, as make sends, changes nothing."""
+        """Drain. A second interrupt ends at once; a repeated SIGTERM, as make sends, does nothing."""
         if self._stopping and sig == signal.SIGINT:
             self.should_exit = self.force_exit = True
         elif not self._stopping:
             self._stopping = True
-            # in a thread: the interrupted one may hold the lock of what is to be closed
+            # In a thread, as the interrupted one may hold the lock that drain needs.
             threading.Thread(target=self._engine.drain, name="drain").start()
 
     def leave(self) -> None:
-        """Close the connections that are idle, wait for the others, and return from `run`."""
+        """Close idle connections, wait for the others, and return from `run`."""
         self.should_exit = True

@@ -7,25 +7,24 @@ import threading
 import time
 from collections.abc import Callable
 
-from service.errors import DeadlinePassed, QueueFull, ServiceError
+from service.errors import QueueFull, ServiceError
+from service.scheduling.deadlines import reason_to_drop
 from service.scheduling.jobs import Job
 from service.scheduling.pace import Pace
-
-CERTAINTY = 2.0
-"""A deadline is refused at admission only where the least estimate misses it by this factor."""
 
 
 class AdmissionQueue:
     """Where HTTP and the engine's thread meet.
 
-    Admitted work is counted until `release` says it is worked off, so the bound covers what waits
-    and what runs.
+    It keeps account of every admitted job's work until that is worked off or dropped, so the bound
+    covers what waits and what runs.
     """
 
     def __init__(self, max_row_steps: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_row_steps = max_row_steps
         self._clock = clock
-        self._jobs: list[Job] = []
+        self._jobs: list[Job] = []  # admitted and not taken yet
+        self._row_steps_left: dict[Job, int] = {}
         self._row_steps = 0
         self._closed: ServiceError | None = None
         self._changed = threading.Condition()
@@ -37,48 +36,59 @@ class AdmissionQueue:
 
     @property
     def row_steps(self) -> int:
-        """Work admitted and not yet worked off."""
+        """The work admitted and neither done nor dropped, in rows times steps."""
         return self._row_steps
 
     def offer(self, job: Job, pace: Pace) -> None:
-        """Admit a job, or say at once why not.
+        """Admit a job, or refuse it at once.
 
         Raises:
-            QueueFull: the work waiting leaves no room for it.
-            DeadlinePassed: it could not be done in time.
-            ServiceError: what `close` was given.
+            QueueFull: the waiting work leaves no room for it.
+            DeadlinePassed: it could not finish in time even on an idle device.
+            ClientGone: it was cancelled already.
+            ServiceError: the error given to `close`.
         """
         with self._changed:
             if self._closed is not None:
                 raise self._closed.with_traceback(None) from None
             self._check_room(job, pace)
-            self._check_deadline(job, pace)
+            refusal = reason_to_drop(job, pace, self._clock())
+            if refusal is not None:
+                raise refusal
             self._jobs.append(job)
+            self._row_steps_left[job] = job.row_steps
             self._row_steps += job.row_steps
             self._changed.notify()
 
     def take(self, timeout_s: float) -> list[Job]:
-        """All that was admitted since the last call; waits up to ``timeout_s`` for something."""
+        """All jobs admitted since the last call; waits up to ``timeout_s`` for the first."""
         with self._changed:
             if not self._jobs and self._closed is None and timeout_s > 0:
                 self._changed.wait(timeout_s)
             jobs, self._jobs = self._jobs, []
             return jobs
 
-    def release(self, row_steps: int) -> None:
-        """Work that was done or is no longer wanted."""
+    def work_off(self, job: Job, row_steps: int) -> None:
+        """Account for work done on a job."""
         with self._changed:
+            left = self._row_steps_left[job] - row_steps
+            assert left >= 0, "this is a bug: more work done than admitted"
             self._row_steps -= row_steps
-            assert self._row_steps >= 0, "this is a bug: more work released than admitted"
+            self._row_steps_left[job] = left
+
+    def forget(self, job: Job) -> None:
+        """A job has ended: release the rest of its work."""
+        with self._changed:
+            self._row_steps -= self._row_steps_left.pop(job)
 
     def close(self, reason: ServiceError) -> None:
-        """Admit nothing more; every offer is answered with ``reason``."""
+        """Admit nothing more; every offer raises ``reason``."""
         with self._changed:
             self._closed = reason
             self._changed.notify()
 
     def _check_room(self, job: Job, pace: Pace) -> None:
-        """A job larger than the whole queue is admitted when nothing else is in."""
+        """A job larger than the whole queue is admitted if the queue is empty."""
         excess = self._row_steps + job.row_steps - self._max_row_steps
         if excess > 0 and self._row_steps > 0:
             wait = pace.seconds_for(min(excess, self._row_steps))
@@ -86,13 +96,4 @@ class AdmissionQueue:
                 f"{self._row_steps} row-steps are waiting, the queue holds {self._max_row_steps}"
                 f" and this request needs {job.row_steps}",
                 retry_after_s=max(1, math.ceil(wait)),
-            )
-
-    def _check_deadline(self, job: Job, pace: Pace) -> None:
-        longest = max(trajectory.steps for trajectory in job.trajectories)
-        needed = longest * pace.tick_seconds(1)  # if it joined at once, with nobody beside it
-        left = max(job.deadline - self._clock(), 0.0)
-        if needed > CERTAINTY * left:
-            raise DeadlinePassed(
-                f"this request would take at least {needed:.1f} s, its deadline is in {left:.1f} s"
             )

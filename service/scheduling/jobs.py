@@ -1,8 +1,8 @@
-"""Job and Sample: one HTTP request, and one image of it, on their way through the engine."""
+"""Job and ImageTask: one HTTP request, and one image of it, on their way through the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,13 +12,13 @@ import numpy as np
 from service.errors import ServiceError
 
 if TYPE_CHECKING:  # scheduling needs no torch
-    from model.runner.runner import Flight
+    from model.runner.flight import Flight
     from model.sampling.trajectory import Trajectory
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds one request spent in the engine's stages."""
+    """The seconds that one request spent in each of the engine's stages."""
 
     queue: float
     denoise: float
@@ -27,7 +27,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """Pixels (H, W, 3) uint8 of every image of a request, in order, and what they took."""
+    """Pixels, uint8 (H, W, 3), of a request's images in order, and the time that they took."""
 
     pixels: list[np.ndarray]
     timings: Timings
@@ -35,7 +35,7 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a request has come; ``previews`` are (image index, pixels) where asked for."""
+    """How far a request has come. ``previews`` are pairs of image index and pixels."""
 
     steps_done: int
     steps: int
@@ -45,10 +45,10 @@ class Progress:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request. The engine's thread alone changes it after admission, but for `cancelled`.
+    """One request. After admission only the engine's thread changes it, except for `cancelled`.
 
-    Times are of `time.monotonic`. ``client`` tells whose it is, for fairness between them.
-    ``future`` ends with a JobResult or a ServiceError.
+    Times are on the clock of `time.monotonic`. ``client`` identifies the sender, for fairness
+    between clients. ``future`` resolves to a JobResult or a ServiceError.
     """
 
     id: str
@@ -60,10 +60,10 @@ class Job:
     on_progress: Callable[[Progress], None] | None = None
     future: Future[JobResult] = field(default_factory=Future)
     cancelled: bool = False
-    joined: float | None = None  # its first image's first tick
+    joined: float | None = None  # when the first of its images had its first tick
     steps_done: int = 0  # of all its images
     decode_s: float = 0.0
-    pixels: dict[int, np.ndarray] = field(default_factory=dict)  # by image index, as they come out
+    pixels: dict[int, np.ndarray] = field(default_factory=dict)  # finished images by index
 
     @property
     def row_steps(self) -> int:
@@ -74,19 +74,19 @@ class Job:
         return sum(trajectory.steps for trajectory in self.trajectories)
 
     @property
-    def ticks_at_least(self) -> float:
-        """Ticks to its end at the very least: the steps left of its images, all side by side."""
+    def ticks_left_at_least(self) -> float:
+        """Lower bound on the remaining ticks, if all its images ran in parallel."""
         return (self.steps - self.steps_done) / len(self.trajectories)
 
     def cancel(self) -> None:
-        """Stop working for a client that left, at the next tick."""
+        """The client left: stop working on this at the next tick."""
         self.cancelled = True
 
     def fail(self, error: ServiceError) -> None:
         self.future.set_exception(error)
 
     def deliver(self, index: int, pixels: np.ndarray, now: float) -> None:
-        """Take one finished image; the last one ends the future."""
+        """Take a finished image. The last one resolves the future."""
         self.pixels[index] = pixels
         if len(self.pixels) == len(self.trajectories):
             assert self.joined is not None, "this is a bug: an image came out before it went in"
@@ -98,7 +98,7 @@ class Job:
 
 
 @dataclass(slots=True, eq=False)
-class Sample:
+class ImageTask:
     """One image of a job: waiting while it has no flight, then in flight."""
 
     job: Job
@@ -111,15 +111,23 @@ class Sample:
         return self.flight.step if self.flight is not None else 0
 
     @property
-    def row_steps_left(self) -> int:
-        return sum(self.trajectory.rows[self.steps_done :])
-
-    @property
     def row_steps_done(self) -> int:
-        return self.trajectory.row_steps - self.row_steps_left
+        return sum(self.trajectory.rows[: self.steps_done])
 
     @property
-    def rows_next(self) -> int:
-        """Rows of its next step; 0 when it has none left."""
-        rows, done = self.trajectory.rows, self.steps_done
-        return rows[done] if done < len(rows) else 0
+    def row_steps_left(self) -> int:
+        return self.trajectory.row_steps - self.row_steps_done
+
+    @property
+    def next_rows(self) -> int:
+        """Rows of its next step; 0 if it has none left."""
+        return self.trajectory.rows_at(self.steps_done)
+
+
+def flight_of(task: ImageTask) -> Flight:
+    assert task.flight is not None, "this is a bug: the image is not in flight"
+    return task.flight
+
+
+def flights_of(tasks: Sequence[ImageTask]) -> list[Flight]:
+    return [flight_of(task) for task in tasks]

@@ -1,15 +1,16 @@
-"""Pace: how long ticks take on this device, measured, for every estimate the service gives."""
+"""Pace: how long ticks take on this device, as measured; the basis of every time estimate."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # scheduling needs no torch
     from model.runner.runner import TickTimes
 
 SMOOTHING = 0.05
 JUMP = 4.0
-"""The most that one tick may seem slower than the last ones: a pause of the machine is no pace."""
+"""The most by which one tick may seem slower than the ones before: a pause of the machine does not
+change the pace."""
 
 
 class Pace:
@@ -32,6 +33,10 @@ class Pace:
     def tick_seconds(self, rows: int) -> float:
         return self._scale * (self._base + rows * self._per_row)
 
+    @property
+    def longest_tick_s(self) -> float:
+        return self.tick_seconds(self.max_rows)
+
     def seconds_for(self, row_steps: int) -> float:
-        """Time to work off ``row_steps`` in full ticks."""
-        return row_steps / self.max_rows * self.tick_seconds(self.max_rows)
+        """The time to work off ``row_steps`` in full ticks."""
+        return row_steps / self.max_rows * self.longest_tick_s

@@ -1,4 +1,4 @@
-"""Lines: the images that have steps to come, in the order in which they are served."""
+"""ReadyQueues: the images with steps to come, in the order in which they are served."""
 
 from __future__ import annotations
 
@@ -6,70 +6,73 @@ import heapq
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
-from service.scheduling.jobs import Sample
+from service.scheduling.jobs import ImageTask
 
-Order = tuple[float, float, int, float, int]
-"""A job's place, smaller first: band, deadline, work, time and number of arrival."""
+Place = tuple[float, float, int, float, int]
+"""A job's place in the order, smallest first: band, deadline, work, time and number of arrival."""
 
 
 @dataclass(slots=True, eq=False)
-class Line:
-    """Images alike in what they take: rows of the next tick, and a slot or none."""
+class ReadyQueue:
+    """Images with equal needs: the rows of their next step, and whether they have a slot."""
 
     rows: int
     in_flight: bool
-    images: list[tuple[Order, int, Sample]] = field(default_factory=list)
+    images: list[tuple[Place, int, ImageTask]] = field(default_factory=list)
 
 
-class Lines:
-    """A line for each need, so that one look at its head tells of all of it whether they fit."""
+class ReadyQueues:
+    """One queue per (rows, needs-slot) pair: if its head does not fit, nothing behind it does."""
 
     def __init__(self) -> None:
-        self._lines = [Line(rows, flying) for rows in (1, 2) for flying in (False, True)]
-        self._spots: dict[Sample, tuple[Line, Order]] = {}
+        self._queues = {
+            (rows, in_flight): ReadyQueue(rows, in_flight)
+            for rows in (1, 2)
+            for in_flight in (False, True)
+        }
+        self._entered: dict[ImageTask, tuple[ReadyQueue, Place]] = {}
 
-    def enter(self, order: Order, sample: Sample) -> None:
-        """Stand an image in the line for its next step; one that has none stands nowhere."""
-        need = (sample.rows_next, sample.flight is not None)
-        for line in self._lines:
-            if need == (line.rows, line.in_flight):
-                insort(line.images, (order, sample.index, sample))
-                self._spots[sample] = line, order
+    def enter(self, place: Place, task: ImageTask) -> None:
+        """Queue an image for its next step, if it has one."""
+        queue = self._queues.get((task.next_rows, task.flight is not None))
+        if queue is not None:
+            insort(queue.images, (place, task.index, task))
+            self._entered[task] = queue, place
 
-    def leave(self, sample: Sample) -> None:
-        """Take an image out of the line it stands in, if any."""
-        if sample not in self._spots:
+    def leave(self, task: ImageTask) -> None:
+        """Remove an image from its queue, if it is in one."""
+        if task not in self._entered:
             return
-        line, order = self._spots.pop(sample)
-        del line.images[bisect_left(line.images, (order, sample.index))]
+        queue, place = self._entered.pop(task)
+        del queue.images[bisect_left(queue.images, (place, task.index))]
 
-    def line_of(self, sample: Sample) -> Line:
-        return self._spots[sample][0]
+    def queue_of(self, task: ImageTask) -> ReadyQueue:
+        return self._entered[task][0]
 
-    def stepped(self, sample: Sample) -> None:
-        """Stand an image where its next step belongs."""
-        line, order = self._spots[sample]
-        if (line.rows, line.in_flight) != (sample.rows_next, True):
-            self.leave(sample)
-            self.enter(order, sample)
+    def requeue(self, task: ImageTask) -> None:
+        """Move an image that took a step to the queue of its next one."""
+        queue, place = self._entered[task]
+        if (queue.rows, queue.in_flight) != (task.next_rows, True):
+            self.leave(task)
+            self.enter(place, task)
 
-    def pick(self, rows: int, slots: int) -> list[Sample]:
-        """The first in order that fit into ``rows``, at most ``slots`` of them not in flight yet.
+    def pick(self, rows: int, slots: int) -> list[ImageTask]:
+        """The first images in order that fit into ``rows``, at most ``slots`` of them new.
 
-        What fits less and less needs no second look: a line whose head does not fit is done with.
+        Rows and slots only shrink on the way, so a queue whose head does not fit is done with.
         """
-        heads = [(*line.images[0], 0, line) for line in self._lines if line.images]
+        heads = [(*queue.images[0], 0, queue) for queue in self._queues.values() if queue.images]
         heapq.heapify(heads)
         picked = []
         while heads:
-            *_, sample, at, line = heads[0]
-            fits = line.rows <= rows and (line.in_flight or slots > 0)
+            *_, task, at, queue = heads[0]
+            fits = queue.rows <= rows and (queue.in_flight or slots > 0)
             if fits:
-                picked.append(sample)
-                rows -= line.rows
-                slots -= not line.in_flight
-            if fits and at + 1 < len(line.images):
-                heapq.heapreplace(heads, (*line.images[at + 1], at + 1, line))
+                picked.append(task)
+                rows -= queue.rows
+                slots -= not queue.in_flight
+            if fits and at + 1 < len(queue.images):
+                heapq.heapreplace(heads, (*queue.images[at + 1], at + 1, queue))
             else:
                 heapq.heappop(heads)
         return picked

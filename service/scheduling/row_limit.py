@@ -1,29 +1,31 @@
-"""RowLimit: the most rows a tick may have, which an out-of-memory lowers for a while."""
+"""RowLimit: the most rows that a tick may have; an out-of-memory lowers it for a while."""
 
 from __future__ import annotations
 
 LEAST_ROWS = 2  # what a guided image takes
 RECOVERY_TICKS = 50
-"""Full ticks that have to go well before twice their rows are tried."""
+"""Full ticks that have to succeed before the limit doubles again."""
 
 
 class RowLimit:
+    """Halves after an out-of-memory and recovers step by step, up to ``max_rows``."""
+
     def __init__(self, max_rows: int) -> None:
         self.rows = max_rows
         self._max_rows = max_rows
-        self._went_well = 0
+        self._successes = 0
 
     def shrink(self, rows: int) -> None:
         """A tick of ``rows`` rows did not fit into memory."""
         least = min(LEAST_ROWS, self._max_rows)
         self.rows = max(least, min(self.rows, rows // 2))
-        self._went_well = 0
+        self._successes = 0
 
-    def served(self, rows: int) -> None:
-        """A tick of ``rows`` rows did fit; one short of the limit is full for a guided image."""
+    def succeeded(self, rows: int) -> None:
+        """A tick of ``rows`` rows fit. One row below the limit is full, if images are guided."""
         if self.rows == self._max_rows or rows < self.rows - 1:
             return
-        self._went_well += 1
-        if self._went_well == RECOVERY_TICKS:
+        self._successes += 1
+        if self._successes == RECOVERY_TICKS:
             self.rows = min(2 * self.rows, self._max_rows)
-            self._went_well = 0
+            self._successes = 0

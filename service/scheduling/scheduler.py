@@ -5,44 +5,44 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from service.scheduling.jobs import Job, Sample
+from service.scheduling.jobs import ImageTask, Job
 
 
 class Scheduler(Protocol):
-    """What the worker asks of a scheduling policy. It knows nothing of tensors."""
+    """What the worker asks of a scheduler. It knows nothing of tensors."""
 
     @property
     def row_limit(self) -> int:
-        """The most rows `pick` gives a tick now."""
+        """The most rows that `pick` now gives a tick."""
 
     @property
     def running(self) -> int:
-        """How many jobs have an image in flight."""
+        """The number of jobs with an image in flight."""
 
     @property
     def waiting(self) -> int:
-        """How many jobs have none."""
+        """The number of jobs without one."""
 
     def jobs(self) -> Collection[Job]:
-        """Every job that has an image to come."""
+        """Every job with an unfinished image."""
 
     def ahead_of(self, job: Job) -> int:
-        """How many of the jobs without an image in flight go before this one of them."""
+        """How many of the waiting jobs go before this waiting job."""
 
     def add(self, job: Job) -> None:
         """Take a job in."""
 
-    def pick(self) -> list[Sample]:
-        """The images of the next tick. Asking changes nothing."""
+    def pick(self) -> list[ImageTask]:
+        """The images of the next tick. Calling it changes nothing."""
 
-    def served(self, samples: Sequence[Sample]) -> None:
+    def advanced(self, tasks: Sequence[ImageTask]) -> None:
         """These, of those picked last, are in flight and one step further."""
 
     def shrink(self, rows: int) -> None:
         """A tick of ``rows`` rows did not fit into memory."""
 
-    def finish(self, sample: Sample) -> None:
+    def finish(self, task: ImageTask) -> None:
         """An image is done and out of the runner."""
 
-    def drop(self, job: Job) -> list[Sample]:
-        """Forget a job; returns its images that were still to come."""
+    def drop(self, job: Job) -> list[ImageTask]:
+        """Forget a job; returns its unfinished images."""

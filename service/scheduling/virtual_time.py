@@ -1,4 +1,4 @@
-"""VirtualTime: the clock by which requests would end if all of them shared the device at once."""
+"""VirtualTime: when requests would finish if all of them shared the device at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Share(NamedTuple):
-    """A request's part in the sharing, until the clock shows ``finish``."""
+    """A request's part in the sharing, until the clock reaches ``finish``."""
 
     finish: float
     weight: float
@@ -16,22 +16,23 @@ class Share(NamedTuple):
 
 
 class VirtualTime:
-    """Weighted processor sharing, reckoned beside the real order (Demers, Keshav, Shenker 1989).
+    """The clock of weighted processor sharing (Demers, Keshav, Shenker 1989).
 
-    Under it all work is split over those who are in, in proportion to their weights. The clock
-    moves by the work served over the sum of the weights, so whoever comes at time v with work w
-    and weight g is through at v + w / g, whoever comes later. The n-th request that a client has
-    in at once has weight 1 / n; those count that sharing would still be serving, so that a client
-    gains nothing by sending small ones one after the other.
+    Under sharing, all work done is split between the requests that are in, in proportion to their
+    weights. The clock moves by the work done over the sum of the weights, so a request that comes
+    at time v with work w and weight g finishes at v + w / g, whatever comes later. A client's n-th
+    concurrent request has weight 1 / n. Requests count as concurrent for as long as sharing would
+    still be serving them, so a client gains nothing by sending small ones one after the other.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
         self._weight = 0.0
-        self._sharing: list[Share] = []  # the first to finish first
-        self._requests: Counter[str] = Counter()  # of each client
+        self._sharing: list[Share] = []  # the first to finish comes first
+        self._requests: Counter[str] = Counter()  # by client
 
     def admit(self, work: float, client: str) -> Share:
+        """Let a request of ``work`` take part from now on."""
         self._requests[client] += 1
         count = self._requests[client]
         share = Share(self.now + work * count, 1.0 / count, client)
@@ -40,13 +41,13 @@ class VirtualTime:
         return share
 
     def forget(self, share: Share) -> None:
-        """Take back a share whose work is no longer wanted."""
+        """Withdraw a share whose work is no longer wanted; it may have finished already."""
         at = bisect_left(self._sharing, share)
         if at < len(self._sharing) and self._sharing[at] == share:
             self._remove(at)
 
     def advance(self, work: float) -> None:
-        """So much work was served; past the last one's finish the clock stands still."""
+        """Account for work done. Past the last finish the clock stands still."""
         while self._sharing:
             first = self._sharing[0]
             needed = (first.finish - self.now) * self._weight
@@ -58,7 +59,7 @@ class VirtualTime:
             self._remove(0)
 
     def reset(self) -> None:
-        """Nobody is in."""
+        """Start anew: no request is in."""
         self.now = self._weight = 0.0
         self._sharing.clear()
         self._requests.clear()

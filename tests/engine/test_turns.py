@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.worker import LOOKED_AFTER
+from service.engine.worker import REVIEWED_PER_STEP
 from service.errors import ClientGone, DeadlinePassed
-from service.scheduling.jobs import Job, Progress, Sample
+from service.scheduling.jobs import ImageTask, Job, Progress
 from service.scheduling.row_limit import RECOVERY_TICKS
 from tests.support.workbench import Bench, pixels
 
@@ -81,7 +81,7 @@ def test_who_waits_is_told_how_many_are_ahead_until_it_begins(pipeline_folder: P
 def test_those_who_left_while_waiting_are_gone_before_long(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, max_rows=2)
     runs = bench.submit(0, steps=40)
-    waiting = [bench.submit(seed, steps=60) for seed in range(1, 3 * LOOKED_AFTER)]
+    waiting = [bench.submit(seed, steps=60) for seed in range(1, 3 * REVIEWED_PER_STEP)]
     bench.worker.step(0.0)
     assert bench.metric("dit_requests_waiting") == len(waiting)
     for job in waiting:
@@ -102,7 +102,7 @@ def test_a_deadline_that_cannot_be_met_any_more_burns_no_rows(pipeline_folder: P
     for _ in range(200):
         bench.pace.observe(2, 1.0)  # a second a tick from now on: a thousand seconds
     bench.worker.step(0.0)
-    with pytest.raises(DeadlinePassed, match="no longer"):
+    with pytest.raises(DeadlinePassed, match="needs at least"):
         late.future.result(timeout=0)
     assert bench.metric("dit_tick_images_sum") == 1
     assert bench.queue.row_steps == 0
@@ -113,7 +113,7 @@ class OneAtATime:
 
     def __init__(self, max_rows: int) -> None:
         self.row_limit = max_rows
-        self._jobs: dict[Job, list[Sample]] = {}
+        self._jobs: dict[Job, list[ImageTask]] = {}
 
     @property
     def running(self) -> int:
@@ -130,24 +130,24 @@ class OneAtATime:
         return list(self._jobs).index(job)
 
     def add(self, job: Job) -> None:
-        self._jobs[job] = [Sample(job, i, each) for i, each in enumerate(job.trajectories)]
+        self._jobs[job] = [ImageTask(job, i, each) for i, each in enumerate(job.trajectories)]
 
-    def pick(self) -> list[Sample]:
+    def pick(self) -> list[ImageTask]:
         first = next(iter(self._jobs.values()), [])
-        return [sample for sample in first if sample.rows_next]
+        return [sample for sample in first if sample.next_rows]
 
-    def served(self, samples: Sequence[Sample]) -> None:
+    def advanced(self, samples: Sequence[ImageTask]) -> None:
         pass
 
     def shrink(self, rows: int) -> None:
         pass
 
-    def finish(self, sample: Sample) -> None:
+    def finish(self, sample: ImageTask) -> None:
         self._jobs[sample.job].remove(sample)
         if not self._jobs[sample.job]:
             del self._jobs[sample.job]
 
-    def drop(self, job: Job) -> list[Sample]:
+    def drop(self, job: Job) -> list[ImageTask]:
         return self._jobs.pop(job)
 
 

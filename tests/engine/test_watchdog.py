@@ -17,7 +17,7 @@ import torch
 
 from model.runner.runner import ModelRunner
 from service.engine.engine import State
-from service.engine.watchdog import EngineHung, Patience, Watch
+from service.engine.watchdog import EngineHung, Patience, Watchdog
 from service.errors import DeadlinePassed, ImageFailed, ServiceError, Unavailable
 from service.launch import exit_code
 from service.scheduling.jobs import Job, JobResult, Timings
@@ -46,8 +46,8 @@ def watching(
     late_s: float = 0.05,
     on_stuck: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Watch]:
-    watch = Watch(lambda: hung_s, late_s=late_s, on_stuck=on_stuck, clock=clock)
+) -> Iterator[Watchdog]:
+    watch = Watchdog(lambda: hung_s, late_s=late_s, on_stuck=on_stuck, clock=clock)
     watch.start()
     try:
         yield watch
@@ -67,7 +67,7 @@ def test_a_promise_comes_to_what_the_job_comes_to() -> None:
     with watching() as watch:
         good, bad, early = due_in(60), due_in(60), due_in(60)
         early.future.set_result(RESULT)
-        promises = [watch.promise(each) for each in (good, bad, early)]
+        promises = [watch.guard(each) for each in (good, bad, early)]
         good.future.set_result(RESULT)
         bad.fail(ImageFailed("boom"))
         assert promises[0].result(PATIENCE_S) is promises[2].result(PATIENCE_S) is RESULT
@@ -77,7 +77,7 @@ def test_a_promise_comes_to_what_the_job_comes_to() -> None:
 def test_a_job_that_nobody_ends_is_ended_after_its_deadline() -> None:
     with watching() as watch:
         patient, hasty = due_in(60), due_in(0.1)
-        waits, promise = watch.promise(patient), watch.promise(hasty)
+        waits, promise = watch.guard(patient), watch.guard(hasty)
         assert isinstance(error_of(promise), DeadlinePassed)
         assert time.monotonic() >= hasty.deadline + 0.05
         hasty.future.set_result(RESULT)  # the engine wakes up late
@@ -87,17 +87,17 @@ def test_a_job_that_nobody_ends_is_ended_after_its_deadline() -> None:
 
 def test_many_jobs_are_each_ended_in_their_time() -> None:
     with watching() as watch:
-        promises = [watch.promise(due_in(0.2 - i / 100)) for i in range(20)]
+        promises = [watch.guard(due_in(0.2 - i / 100)) for i in range(20)]
         assert all(isinstance(error_of(promise), DeadlinePassed) for promise in promises)
 
 
 def test_the_end_of_the_watch_answers_everybody() -> None:
     with watching() as watch:
         early, late = due_in(60), due_in(60)
-        promise = watch.promise(early)
+        promise = watch.guard(early)
         watch.end(Unavailable("over"))
         assert isinstance(error_of(promise), Unavailable)
-        assert isinstance(error_of(watch.promise(late)), Unavailable)
+        assert isinstance(error_of(watch.guard(late)), Unavailable)
         early.fail(ImageFailed("boom"))
         assert isinstance(error_of(promise), Unavailable)
 
@@ -181,7 +181,7 @@ def test_a_hung_engine_ends_the_service(pipeline_folder: Path, in_decode: bool) 
         waiting = pool.submit(generate, running, PICTURE)
         streaming = pool.submit(status_in_events, running, PICTURE)
         assert culprit.result().status_code == waiting.result().status_code == 503
-        assert "does not answer" in waiting.result().json()["detail"]
+        assert "does not respond" in waiting.result().json()["detail"]
         assert streaming.result() == 503
         wait_until(lambda: not answers(f"{url}/livez", 200))
         assert not running.engine.ready

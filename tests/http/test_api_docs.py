@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from service.http.schemas import GenerateRequest
+from service.images.request import GenerateRequest
 from tests.support.services import Running
 
 Node = dict[str, "Node"]

@@ -65,5 +65,5 @@ def test_64_mixed_requests_each_equal_the_same_alone(pipeline_folder: Path) -> N
 @pytest.mark.slow
 def test_64_mixed_requests_up_to_250_steps_on_the_bundled_model() -> None:
     with running_service(lambda: load_bundled_runner(max_rows=64)) as running:
-        classes = len(running.engine.served.classes)
+        classes = len(running.engine.model_info.classes)
         check_company_changes_nothing(running, mixed_requests(classes, most_steps=250))

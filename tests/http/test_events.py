@@ -187,7 +187,7 @@ def test_a_failure_midway_is_an_event(failing: Running) -> None:
         "type": "urn:dit-service:image-failed",
         "title": "Image failed",
         "status": 500,
-        "detail": "image 0 could not be made; the others were not harmed",
+        "detail": "image 0 could not be made; no other request was affected",
         "request_id": request_id,
     }
     wait_until(lambda: requests(failing, "failed") == 1)

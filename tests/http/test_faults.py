@@ -16,8 +16,8 @@ from model.runner.runner import ModelRunner
 from tests.support.faulty import BAD_LABEL, Fault, FaultyNetwork, Gate, with_faulty_vae
 from tests.support.requests import generate, images_of
 from tests.support.services import (
+    LIMITS,
     PATIENCE_S,
-    POLICY,
     Running,
     load_small_checkpoint,
     running_service,
@@ -66,7 +66,7 @@ def faulty_service(
     def load() -> ModelRunner:
         return ModelRunner(checkpoint, max_rows=32, reproducible=True, network=network)
 
-    with running_service(load, policy=replace(POLICY, reproducible=True)) as running:
+    with running_service(load, limits=replace(LIMITS, reproducible=True)) as running:
         try:
             yield Faulty(running, network, gate)
         finally:

@@ -16,12 +16,12 @@ from PIL import Image
 
 from model.runner.decoding import Decoding
 from model.runner.runner import Flight, ModelRunner
-from service.http.schemas import MAX_SEED
-from service.images.order import RequestLimits
+from model.sampling.parameters import MAX_SEED
+from service.images.limits import RequestLimits
 from tests.support.checkpoints import edit_json, write_pipeline
 from tests.support.requests import PICTURE, generate, images_of, picture
 from tests.support.services import (
-    POLICY,
+    LIMITS,
     Running,
     load_small_checkpoint,
     load_small_runner,
@@ -280,14 +280,14 @@ def test_guidance_defaults_to_the_servers_then_the_models_then_the_official(
 ) -> None:
     folder = write_pipeline(tmp_path)
 
-    def default(policy: RequestLimits) -> float:
-        with running_service(lambda: load_small_runner(folder), policy=policy) as running:
+    def default(limits: RequestLimits) -> float:
+        with running_service(lambda: load_small_runner(folder), limits=limits) as running:
             named = running.client.get("/models").json()["data"][0]["defaults"]["cfg_scale"]
             used = generate(running, PICTURE, "application/json").json()["parameters"]
             assert used["cfg_scale"] == named
             return float(named)
 
-    assert default(replace(POLICY, cfg_scale=None)) == 4.0
+    assert default(replace(LIMITS, cfg_scale=None)) == 4.0
     edit_json(folder / "model_index.json", default_cfg_scale=2.5)
-    assert default(replace(POLICY, cfg_scale=None)) == 2.5
-    assert default(replace(POLICY, cfg_scale=1.5)) == 1.5
+    assert default(replace(LIMITS, cfg_scale=None)) == 2.5
+    assert default(replace(LIMITS, cfg_scale=1.5)) == 1.5

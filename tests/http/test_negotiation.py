@@ -6,6 +6,7 @@ import pytest
 
 from service.errors import NotAcceptable
 from service.http.negotiation import AnswerForm, negotiate
+from service.images.encoding import OutputFormat
 from tests.support.requests import PICTURE, generate
 from tests.support.services import Running
 
@@ -39,7 +40,7 @@ JSON = "application/json"
         (" , ,image/jpeg", "image", "jpeg"),
     ],
 )
-def test_one_image(accept: str | None, kind: str, output_format: str) -> None:
+def test_one_image(accept: str | None, kind: str, output_format: OutputFormat) -> None:
     assert negotiate(accept, None, 1) == AnswerForm(kind, output_format)
 
 
@@ -72,7 +73,9 @@ def test_several_images(accept: str | None, kind: str) -> None:
         ("png", None, 1),
     ],
 )
-def test_what_cannot_be_met(accept: str, output_format: str | None, num_images: int) -> None:
+def test_what_cannot_be_met(
+    accept: str, output_format: OutputFormat | None, num_images: int
+) -> None:
     with pytest.raises(NotAcceptable, match="application/json"):
         negotiate(accept, output_format, num_images)
 

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from service import __version__
-from service.images.encoding import EXIF_IFD, EXIF_USER_COMMENT, ImageParameters, encode
+from service.images.encoding import EXIF_IFD, EXIF_USER_COMMENT, OutputFormat, encode
+from service.images.parameters import ImageParameters
 from tests.support.requests import PICTURE, generate, picture
 from tests.support.services import Running
 
@@ -67,7 +68,7 @@ def test_a_png_keeps_the_pixels() -> None:
 
 
 @pytest.mark.parametrize("output_format", LOSSY)
-def test_a_lossy_file_is_near_the_pixels(output_format: str) -> None:
+def test_a_lossy_file_is_near_the_pixels(output_format: OutputFormat) -> None:
     smooth = np.full((16, 16, 3), (200, 120, 40), dtype=np.uint8)
     decoded = np.asarray(Image.open(io.BytesIO(encode(smooth, output_format, PARAMETERS))))
     assert np.abs(decoded.astype(int) - smooth).max() <= 4
@@ -103,13 +104,13 @@ def test_a_png_has_two_text_chunks_and_no_time() -> None:
 
 
 @pytest.mark.parametrize("output_format", LOSSY)
-def test_webp_and_jpeg_carry_the_same_json(output_format: str) -> None:
+def test_webp_and_jpeg_carry_the_same_json(output_format: OutputFormat) -> None:
     in_png = Image.open(io.BytesIO(encode(pixels(), "png", PARAMETERS))).info["dit"]
     assert in_exif(encode(pixels(), output_format, PARAMETERS)) == json.loads(in_png)
 
 
 @pytest.mark.parametrize("output_format", ["png", *LOSSY])
-def test_bytes_repeat_and_depend_on_the_parameters(output_format: str) -> None:
+def test_bytes_repeat_and_depend_on_the_parameters(output_format: OutputFormat) -> None:
     file = encode(pixels(), output_format, PARAMETERS)
     assert encode(pixels(), output_format, PARAMETERS) == file
     assert encode(pixels(), output_format, replace(PARAMETERS, seed=1)) != file
@@ -117,7 +118,7 @@ def test_bytes_repeat_and_depend_on_the_parameters(output_format: str) -> None:
 
 @pytest.mark.parametrize("name", ["Käse", "りんご", "яблоко, красное", "🍌", "a\nb", "x" * 5000])
 @pytest.mark.parametrize("output_format", ["png", *LOSSY])
-def test_any_class_name_goes_in_and_comes_out(name: str, output_format: str) -> None:
+def test_any_class_name_goes_in_and_comes_out(name: str, output_format: OutputFormat) -> None:
     file = encode(pixels(), output_format, replace(PARAMETERS, class_name=name))
     if output_format == "png":
         info = Image.open(io.BytesIO(file)).info

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 import service
-from service.http.middleware import OUTCOMES
+from service.http.middleware.observation import OUTCOMES
 from service.http.server import CLOSE_CONNECTIONS_S
 from service.metrics import Metrics
 from service.settings import Settings, read_settings

@@ -129,8 +129,8 @@ def test_a_wrong_flag_is_told_in_one_line(arguments: list[str], line: str) -> No
 def test_a_variable_that_is_no_setting_is_told_with_the_nearest() -> None:
     environment = {"DIT_PROT": "1", "DIT_PORT": "2", "DIT_ZZ": "3", "PATH": "4", "PROT": "5"}
     assert unknown_variables(environment) == [
-        "DIT_PROT is no setting; did you mean DIT_PORT?",
-        "DIT_ZZ is no setting",
+        "DIT_PROT is not a setting; did you mean DIT_PORT?",
+        "DIT_ZZ is not a setting",
     ]
 
 

@@ -20,15 +20,16 @@ def queue(max_row_steps: int = 25) -> AdmissionQueue:
     return AdmissionQueue(max_row_steps, clock=lambda: 0.0)
 
 
-def test_work_is_bounded_and_counted_until_released() -> None:
+def test_work_is_bounded_and_counted_until_it_is_worked_off() -> None:
     line, pace = queue(), steady_pace()
-    line.offer(job("a", TEN, TEN), pace)
+    first = job("a", TEN, TEN)
+    line.offer(first, pace)
     with pytest.raises(QueueFull):
         line.offer(job("b", TEN), pace)
     assert len(line.take(0)) == 1
     with pytest.raises(QueueFull):  # taken is not done
         line.offer(job("b", TEN), pace)
-    line.release(10)
+    line.work_off(first, 10)
     line.offer(job("b", TEN), pace)
     assert line.row_steps == 20
 

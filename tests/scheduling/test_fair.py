@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.scheduling.fair import FairScheduler
-from service.scheduling.jobs import Job, Sample
+from service.scheduling.jobs import ImageTask, Job
 from service.scheduling.row_limit import RECOVERY_TICKS
 from tests.support.jobs import job, step
 
@@ -22,7 +22,7 @@ def fair(
     return scheduler
 
 
-def names(samples: list[Sample]) -> list[str]:
+def names(samples: list[ImageTask]) -> list[str]:
     return [f"{sample.job.id}{sample.index}" for sample in samples]
 
 

@@ -10,7 +10,7 @@ from model.runner.runner import Flight, TickTimes
 from model.sampling.noise import ImageNoise
 from model.sampling.samplers import SamplerTable
 from model.sampling.trajectory import Trajectory
-from service.scheduling.jobs import Job, Sample
+from service.scheduling.jobs import ImageTask, Job
 from service.scheduling.pace import Pace
 from service.scheduling.scheduler import Scheduler
 
@@ -40,16 +40,16 @@ def job(
     )
 
 
-def step(scheduler: Scheduler) -> list[Sample]:
+def step(scheduler: Scheduler) -> list[ImageTask]:
     """One tick without a model; gives its images. Those that are done leave."""
     picked = scheduler.pick()
     for sample in picked:
         if sample.flight is None:
             sample.flight = Flight(sample.trajectory, 0, SILENT)
         sample.flight.step += 1
-    scheduler.served(picked)
+    scheduler.advanced(picked)
     for sample in picked:
-        if not sample.rows_next:
+        if not sample.next_rows:
             scheduler.finish(sample)
     return picked
 

@@ -18,12 +18,12 @@ from service.engine.engine import Engine
 from service.engine.watchdog import PATIENCE, Patience
 from service.http.app import create_app
 from service.http.server import Server
-from service.images.order import RequestLimits
+from service.images.limits import RequestLimits
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 
 PATIENCE_S = 180.0
-POLICY = RequestLimits(
+LIMITS = RequestLimits(
     max_images=16,
     timeout_s=300.0,
     cfg_scale=1.5,
@@ -100,7 +100,7 @@ class GatedRunner(ModelRunner):
 def running_service(
     load: Callable[[], ModelRunner],
     *,
-    policy: RequestLimits = POLICY,
+    limits: RequestLimits = LIMITS,
     max_queue_row_steps: int = 100_000,
     max_body_bytes: int = 65_536,
     drain_timeout_s: float = 5.0,
@@ -111,10 +111,10 @@ def running_service(
     metrics = Metrics()
     queue = AdmissionQueue(max_queue_row_steps)
     engine = Engine(load, queue, metrics, drain_timeout_s=drain_timeout_s, patience=patience)
-    app = create_app(engine, metrics, policy, max_body_bytes=max_body_bytes)
+    app = create_app(engine, metrics, limits, max_body_bytes=max_body_bytes)
     server = Server(app, engine, host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run, name="http")
-    engine.start(on_end=server.leave)
+    engine.start()
     thread.start()
     try:
         wait_until(lambda: server.started)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.scheduling.jobs import Job, Sample
+from service.scheduling.jobs import ImageTask, Job
 from service.scheduling.scheduler import Scheduler
 from tests.support.jobs import job, step
 
@@ -164,7 +164,7 @@ class Simulation:
                 self.shared[each] = self.tick
                 del self._due[each]
 
-    def _check_rows(self, picked: Sequence[Sample]) -> None:
+    def _check_rows(self, picked: Sequence[ImageTask]) -> None:
         """Nobody twice, no more rows than allowed, and no row left that somebody could use."""
         assert picked or not self._steps, "somebody is in and nothing is done"
         keys = {(sample.job, sample.index) for sample in picked}

@@ -11,7 +11,7 @@ import numpy as np
 from model.runner.decoding import Decoding
 from model.runner.runner import Flight, ModelRunner, OutOfMemory, TickTimes
 from model.runner.tick import Network
-from model.sampling.parameters import Sampling
+from model.sampling.parameters import WHOLE_RANGE, Sampling
 from model.sampling.trajectory import plan_trajectory
 from service.engine.worker import Worker
 from service.metrics import Metrics
@@ -90,6 +90,7 @@ class Bench:
                     num_sampling_steps=steps,
                     sampler="ddpm",
                     seed=seed,
+                    guidance_interval=WHOLE_RANGE,
                 ),
             )
             for seed in seeds

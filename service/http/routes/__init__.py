@@ -1,1 +1,1 @@
-"""Routes: one module a surface."""
+"""Routes: one module per surface."""

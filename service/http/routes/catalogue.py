@@ -7,19 +7,14 @@ from typing import Annotated, get_args
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 
+from model.sampling.parameters import MAX_CFG_SCALE, MAX_SEED, MIN_CFG_SCALE, SamplerName
 from service.engine.model_info import ModelInfo
 from service.http.context import context_of
 from service.http.problems import problem_responses
-from service.http.schemas import (
-    LONGEST_NAME,
-    ClassDescription,
-    ModelDescription,
-    ModelList,
-    OutputFormat,
-    Sampler,
-)
-from service.images.order import RequestLimits
-from service.images.request import bounds
+from service.http.schemas import ClassDescription, ModelDescription, ModelList
+from service.images.encoding import OutputFormat
+from service.images.limits import RequestLimits
+from service.images.request import LONGEST_NAME
 
 router = APIRouter(tags=["catalogue"])
 
@@ -31,7 +26,7 @@ async def classes(
     request: Request,
     q: Annotated[str, Query(max_length=LONGEST_NAME, description="Part of a name.")] = "",
 ) -> list[ClassDescription]:
-    catalogue = context_of(request).engine.served.classes
+    catalogue = context_of(request).engine.model_info.classes
     return [
         ClassDescription(id=entry.id, name=entry.name, synonyms=list(entry.synonyms))
         for entry in catalogue.search(q)
@@ -42,32 +37,33 @@ async def classes(
 @router.get("/v1/models", include_in_schema=False)
 async def models(request: Request) -> ModelList:
     context = context_of(request)
-    return ModelList(data=[_describe(context.engine.served, context.policy)])
+    return ModelList(data=[_describe(context.engine.model_info, context.limits)])
 
 
-def _describe(served: ModelInfo, policy: RequestLimits) -> ModelDescription:
+def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
+    cfg_scales = [MIN_CFG_SCALE, MAX_CFG_SCALE] if model_info.guidable else [1.0, 1.0]
     return ModelDescription(
-        id=served.name,
-        architecture=served.architecture,
-        image_size=served.image_size,
-        num_classes=len(served.classes),
-        dtype=served.dtype,
-        device=served.device,
-        digest=served.digest,
-        licence=served.licence,
+        id=model_info.name,
+        architecture=model_info.architecture,
+        image_size=model_info.image_size,
+        num_classes=len(model_info.classes),
+        dtype=model_info.dtype,
+        device=model_info.device,
+        digest=model_info.digest,
+        licence=model_info.licence,
         limits={
-            "cfg_scale": [*bounds("cfg_scale")] if served.guidable else [1.0, 1.0],
-            "num_sampling_steps": [1, served.schedule.num_train_timesteps],
-            "sampler": [*get_args(Sampler)],
-            "seed": [*bounds("seed")],
-            "num_images": [1, policy.max_images],
+            "cfg_scale": [*cfg_scales],
+            "num_sampling_steps": [1, model_info.schedule.num_train_timesteps],
+            "sampler": [*get_args(SamplerName)],
+            "seed": [0, MAX_SEED],
+            "num_images": [1, limits.max_images],
             "output_format": [*get_args(OutputFormat)],
-            "timeout_s": policy.timeout_s,
+            "timeout_s": limits.timeout_s,
         },
         defaults={
-            "cfg_scale": policy.cfg_scale_of(served),
-            "num_sampling_steps": policy.num_sampling_steps,
-            "sampler": policy.sampler,
-            "timeout_s": policy.timeout_s,
+            "cfg_scale": limits.cfg_scale_for(model_info),
+            "num_sampling_steps": limits.num_sampling_steps,
+            "sampler": limits.sampler,
+            "timeout_s": limits.timeout_s,
         },
     )

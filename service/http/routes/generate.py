@@ -10,15 +10,15 @@ from starlette.responses import Response, StreamingResponse
 
 from service.engine.model_info import ModelInfo
 from service.http.answers import answer, headers_of
-from service.http.context import Context, client_of, context_of
+from service.http.context import client_of, context_of
 from service.http.disconnect import result_of
 from service.http.events import EventStream, ProgressBox
 from service.http.negotiation import EVENTS, ZIP, AnswerForm, negotiate
 from service.http.problems import problem_responses
-from service.http.schemas import GenerateRequest, GenerateResponse
+from service.http.schemas import GenerateResponse
 from service.images.encoding import CONTENT_TYPES
 from service.images.order import Order, make_job, take_order
-from service.images.request import parse_generate_request
+from service.images.request import GenerateRequest, parse_generate_request
 
 router = APIRouter(tags=["generate"])
 
@@ -32,7 +32,7 @@ EXAMPLES = {
     },
     "four images, as JSON": {"class_label": 0, "num_images": 4, "output_format": "webp"},
 }
-"""They run as they stand on any model."""
+"""They run unchanged on any model."""
 
 NO_BUFFERING = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
 
@@ -50,7 +50,7 @@ _BODY = {
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENTS = {"schema": {"type": "string"}}
 _PICTURES = {
-    "description": "The picture, or all of them as JSON, zip or events, as Accept says.",
+    "description": "The picture, or all pictures as JSON, zip or events, depending on Accept.",
     "model": GenerateResponse,
     "content": dict.fromkeys((*CONTENT_TYPES.values(), ZIP), _BINARY) | {EVENTS: _EVENTS},
 }
@@ -67,34 +67,33 @@ async def generate(request: Request) -> Response:
     """Answers one image as its bytes and several as JSON, unless Accept asks for another form."""
     context = context_of(request)
     wanted = parse_generate_request(await request.body())
-    served = context.engine.served
-    order = take_order(wanted, served, context.policy)
+    model_info = context.engine.model_info
+    order = take_order(wanted, model_info, context.limits)
     accept = ", ".join(request.headers.getlist("accept"))
     form = negotiate(accept, wanted.output_format, len(order.images))
     if form.kind == EVENTS:
-        return _events(request, form, order, served, wanted.preview_every)
-    job = make_job(order, served, request.state.request_id, client=client_of(request))
+        return _stream(request, form, order, model_info, wanted.preview_every)
+    job = make_job(order, model_info, request.state.request_id, client=client_of(request))
     result = await result_of(request, job, context.engine.submit(job))
     return answer(form, order, await context.encoder.encode_all(result, order, form.output_format))
 
 
-def _events(
-    request: Request, form: AnswerForm, order: Order, served: ModelInfo, preview_every: int
+def _stream(
+    request: Request, form: AnswerForm, order: Order, model_info: ModelInfo, preview_every: int
 ) -> Response:
-    context: Context = context_of(request)
+    context = context_of(request)
     box = ProgressBox(asyncio.get_running_loop())
     job = make_job(
         order,
-        served,
+        model_info,
         request.state.request_id,
         client=client_of(request),
         preview_every=preview_every,
         on_progress=box.put,
     )
-    promise = context.engine.submit(job)
     stream = EventStream(
         job,
-        promise,
+        context.engine.submit(job),
         box,
         order,
         encoder=context.encoder,

@@ -1,4 +1,4 @@
-"""GET /livez, /readyz and /metrics: for those who look after the service."""
+"""GET /livez, /readyz and /metrics: for operators."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def readyz(request: Request) -> dict[str, str]:
 
 
 _METRICS = {
-    "description": "Every metric; as OpenMetrics where Accept asks for it.",
+    "description": "Every metric; as OpenMetrics if Accept asks for it.",
     "content": {"text/plain": {"schema": {"type": "string"}}},
 }
 

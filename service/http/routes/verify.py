@@ -10,10 +10,15 @@ from starlette.requests import Request
 from service.http.context import client_of, context_of
 from service.http.disconnect import result_of
 from service.http.problems import problem_responses
-from service.http.schemas import VerifyResponse
 from service.images.encoding import CONTENT_TYPES
-from service.images.order import make_job, take_order
-from service.images.verification import early_mismatch, longest_file, read_claim, verdict
+from service.images.order import Order, make_job, parameters_here
+from service.images.verification import (
+    VerifyResponse,
+    compare,
+    early_mismatch,
+    longest_file,
+    read_claim,
+)
 
 router = APIRouter(tags=["generate"])
 
@@ -49,7 +54,7 @@ EXAMPLES = {
         "max_pixel_difference": 97,
         "reason": "the pixels differ by up to 97 of 255",
     },
-    "another model's": _UNTOUCHED
+    "another model": _UNTOUCHED
     | {
         "verified": False,
         "bytes_equal": False,
@@ -62,13 +67,13 @@ EXAMPLES = {
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": "The file as it came:"
+        "description": "The unchanged file:"
         " `curl --data-binary @picture.png -H 'Content-Type: image/png' localhost:8000/verify`",
         "content": {CONTENT_TYPES["png"]: {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 _VERDICT = {
-    "description": "What came of it. A picture of another model is no error, but not verified.",
+    "description": "The verdict. A picture of another model is not an error, but not verified.",
     "content": {
         "application/json": {
             "examples": {name: {"value": value} for name, value in EXAMPLES.items()}
@@ -86,16 +91,16 @@ _VERDICT = {
 async def verify(request: Request) -> VerifyResponse:
     """Queues like a request for the same picture, under the same limits."""
     context = context_of(request)
-    served = context.engine.served
-    request.state.max_body_bytes = longest_file(served.image_size)
+    model_info = context.engine.model_info
+    request.state.max_body_bytes = longest_file(model_info.image_size)
     claim = await asyncio.to_thread(read_claim, await request.body())
-    at_once = early_mismatch(claim, served)
-    if at_once is not None:
-        return at_once
-    order = take_order(claim.request(), served, context.policy)
-    job = make_job(order, served, request.state.request_id, client=client_of(request))
-    result = await result_of(request, job, context.engine.submit(job))
-    (pixels,) = result.pixels
-    (parameters,) = order.images
-    file = await context.encoder.encode(pixels, "png", parameters)
-    return await asyncio.to_thread(verdict, claim, parameters, pixels, file)
+    mismatch = early_mismatch(claim, model_info)
+    if mismatch is not None:
+        return mismatch
+    limits = context.limits
+    ours = parameters_here(claim.parameters, model_info, reproducible=limits.reproducible)
+    order = Order((ours,), limits.timeout_s)
+    job = make_job(order, model_info, request.state.request_id, client=client_of(request))
+    (pixels,) = (await result_of(request, job, context.engine.submit(job))).pixels
+    file = await context.encoder.encode(pixels, "png", ours)
+    return await asyncio.to_thread(compare, claim, ours, pixels, file)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.backends.conditioning import Conditioning
 from model.backends.cpu import FORESEEN_STEPS, PackedDiT
-from model.sampling.parameters import Sampling
+from model.sampling.parameters import WHOLE_RANGE, Sampling
 from model.sampling.schedule import NoiseSchedule
 from model.sampling.trajectory import plan_trajectory
 from tests.support.services import load_small_runner
@@ -83,7 +83,12 @@ def test_the_runner_foresees_the_steps_of_every_image(pipeline_folder: Path) -> 
         pytest.skip("this CPU has no packed products")
     steps = FORESEEN_STEPS + 3
     sampling = Sampling(
-        class_label=1, cfg_scale=2.0, num_sampling_steps=steps, sampler="ddim", seed=0
+        class_label=1,
+        cfg_scale=2.0,
+        num_sampling_steps=steps,
+        sampler="ddim",
+        seed=0,
+        guidance_interval=WHOLE_RANGE,
     )
     trajectory = plan_trajectory(NoiseSchedule(), sampling)
     flight = runner.join(trajectory)

@@ -20,8 +20,8 @@ from model.runner.runner import ModelRunner
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.support.processes import answers, free_port, process
 from tests.support.services import (
+    LIMITS,
     PATIENCE_S,
-    POLICY,
     Running,
     load_bundled_runner,
     load_small_runner,
@@ -29,7 +29,7 @@ from tests.support.services import (
     wait_until,
 )
 
-POLICY_HERE = replace(POLICY, reproducible=True)
+POLICY_HERE = replace(LIMITS, reproducible=True)
 MOST_COMPANY = 32
 Digests = list[str]
 
@@ -83,7 +83,7 @@ def check_company_changes_no_byte(
 ) -> list[Digests]:
     """Give what every request came to alone, which is what it comes to in company."""
     draw = random.Random(1)
-    classes = len(running.engine.served.classes)
+    classes = len(running.engine.model_info.classes)
     alone = [digests(running.client, request) for request in asked]
     for request, expected in zip(asked, alone):
         count, seed = draw.randint(1, MOST_COMPANY), draw.randrange(2**32)
@@ -113,7 +113,7 @@ def check(
 ) -> None:
     """Twenty requests: alone, in company, and in a new process with these settings."""
     asked = requests(20, 0, num_classes=num_classes, most_steps=most_steps)
-    with running_service(load, policy=POLICY_HERE) as running:
+    with running_service(load, limits=POLICY_HERE) as running:
         expected = check_company_changes_no_byte(running, asked, most_steps=most_steps)
     check_a_restart_changes_no_byte(asked, expected, **settings)
 
@@ -148,7 +148,7 @@ def test_company_changes_no_bit_of_a_latent(pipeline_folder: Path, dtype: torch.
         return ModelRunner(with_bits_shown(checkpoint), max_rows=32, reproducible=True)
 
     asked = requests(20, 0, num_classes=5, most_steps=8)
-    with running_service(load, policy=POLICY_HERE) as running:
+    with running_service(load, limits=POLICY_HERE) as running:
         check_company_changes_no_byte(running, asked, most_steps=8)
 
 
@@ -158,7 +158,7 @@ def test_a_restart_changes_no_byte(pipeline_folder: Path) -> None:
     def load() -> ModelRunner:
         return load_small_runner(pipeline_folder, reproducible=True)
 
-    with running_service(load, policy=POLICY_HERE) as running:
+    with running_service(load, limits=POLICY_HERE) as running:
         expected = [digests(running.client, request) for request in asked]
     settings = {"DIT_MODEL": str(pipeline_folder), "DIT_DTYPE": "float32"}
     check_a_restart_changes_no_byte(asked, expected, **settings)
@@ -186,7 +186,7 @@ def test_company_changes_no_bit_of_a_latent_on_a_gpu(dtype: str) -> None:
     def load() -> ModelRunner:
         return ModelRunner(with_bits_shown(load_on_gpu(dtype)), max_rows=32, reproducible=True)
 
-    with running_service(load, policy=POLICY_HERE) as running:
+    with running_service(load, limits=POLICY_HERE) as running:
         asked = requests(20, 0, num_classes=10, most_steps=20)
         check_company_changes_no_byte(running, asked, most_steps=20)
 

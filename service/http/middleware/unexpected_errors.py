@@ -1,0 +1,42 @@
+"""UnexpectedErrors: answers 500 to an error that no handler foresaw, and logs its traceback."""
+
+from __future__ import annotations
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import ClientGone, ServiceError
+from service.http.problems import problem
+
+log = structlog.get_logger()
+
+
+class UnexpectedErrors:
+    """Lets no exception out. An answer that has begun already is cut off."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        state = scope["state"]
+        try:
+            await self._app(scope, receive, noting_send)
+        except ClientDisconnect:
+            state["status"] = ClientGone.status
+        except Exception:
+            log.exception("unexpected error")
+            state["status"] = ServiceError.status
+            if not begun:
+                failure = ServiceError("an unexpected error; see the log under this request id")
+                await problem(failure, state["request_id"])(scope, receive, send)

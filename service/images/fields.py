@@ -1,0 +1,121 @@
+"""Fields: check JSON members against a record's types, and name every one that is wrong.
+
+Request bodies, picture metadata and query parameters all report their errors through here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, TypeVar, get_args, get_origin
+
+from annotated_types import DocInfo, Ge, Le
+from pydantic import AliasChoices, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from service.errors import FieldError, InvalidRequest
+
+_SHOULD = re.compile("^(Value error, )?(Input|String|Value) should")
+
+
+R = TypeVar("R")
+
+
+def read_fields(record: type[R], content: Mapping[str, object], place: str) -> R:
+    """Build a record from the members of a JSON object; ``place`` names the object in errors.
+
+    Args:
+        record: a pydantic model or dataclass.
+
+    Raises:
+        InvalidRequest: fields are missing, unknown, given twice or out of range.
+    """
+    infos = _infos(record)
+    owners = {name: field for field, info in infos.items() for name in _names(field, info)}
+    known = ", ".join(infos)
+    wrong = {
+        name: FieldError(name, f"is not a field of {place}", value, known)
+        for name, value in content.items()
+        if name not in owners
+    }
+    # JSON has no tuples: an array becomes one, so that strict types accept it.
+    members = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in content.items()
+        if name in owners
+    }
+    build: Callable[..., R] = record
+    try:
+        built = build(**members)
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_context=False):
+            name = str(each["loc"][0])
+            field = owners[name]
+            wrong.setdefault(name, _field_error(field, infos[field], each, content))
+    if wrong:
+        raise InvalidRequest(*wrong.values())
+    return built
+
+
+def allowed_values(info: FieldInfo) -> str | None:
+    """What a field may be, in words; None if only the validator's message can say it."""
+    facts = [*info.metadata, *_facts(info.annotation)]
+    for fact in facts:
+        if isinstance(fact, DocInfo):
+            return fact.documentation
+    low = next((fact.ge for fact in facts if isinstance(fact, Ge)), None)
+    high = next((fact.le for fact in facts if isinstance(fact, Le)), None)
+    if low is not None:
+        return f"{low} or more" if high is None else f"{low} .. {high}"
+    *others, last = _choices(info.annotation) or [""]
+    return f"{', '.join(others)} or {last}" if others else None
+
+
+def reworded(message: str) -> str:
+    """A validator's message as the rest of a sentence that begins with the field."""
+    return _SHOULD.sub("must", message)
+
+
+def _infos(record: type[object]) -> dict[str, FieldInfo]:
+    infos = vars(record)["__pydantic_fields__"]
+    assert isinstance(infos, dict), "this is a bug: not a pydantic model or dataclass"
+    return infos
+
+
+def _names(field: str, info: FieldInfo) -> list[str]:
+    """The names under which a field is accepted."""
+    alias = info.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [field]
+    return [str(choice) for choice in choices]
+
+
+def _field_error(
+    field: str, info: FieldInfo, error: ErrorDetails, content: Mapping[str, object]
+) -> FieldError:
+    name, allowed = str(error["loc"][0]), allowed_values(info)
+    if error["type"] == "extra_forbidden":
+        others = " or ".join(other for other in _names(field, info) if other != name)
+        return FieldError(name, f"duplicates {others}", content[name])
+    if name not in content:
+        message = f"is required: {allowed}" if allowed else "is required"
+    else:
+        message = f"must be {allowed}" if allowed else reworded(error["msg"])
+    return FieldError(name, message, content.get(name), allowed)
+
+
+def _facts(annotation: object) -> Iterator[object]:
+    """The metadata of an annotation and of its alternatives: of the CfgScale in CfgScale | None."""
+    if hasattr(annotation, "__metadata__"):
+        yield from annotation.__metadata__
+        return
+    if get_origin(annotation) is tuple:
+        return
+    for part in get_args(annotation):
+        yield from _facts(part)
+
+
+def _choices(annotation: object) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    return [choice for part in get_args(annotation) for choice in _choices(part)]

@@ -1,0 +1,52 @@
+"""JSON objects that anyone may have sent: parsed, or refused with the reason."""
+
+from __future__ import annotations
+
+import json
+
+from service.errors import FieldError, InvalidRequest
+
+LONGEST_NUMBER = 300
+"""Digits. A double ends at 309, and parsing an integer takes time quadratic in its length."""
+
+
+def read_json_object(body: bytes, place: str = "body") -> dict[str, object]:
+    """Parse one JSON object in UTF-8; ``place`` names it in errors.
+
+    NaN, infinities and lone surrogates are accepted here, and integers beyond a double's range
+    become infinite: the field checks that follow can then name the field.
+
+    Raises:
+        InvalidRequest: it is something else, or a member is given more than once.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+        content = json.loads(text, parse_int=_integer, object_pairs_hook=_without_repeats)
+    except UnicodeDecodeError as error:
+        raise _not_an_object(place, f"byte {error.start} is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        where = f"{error.msg} at line {error.lineno} column {error.colno}"
+        raise _not_an_object(place, where if text.strip() else "it is empty") from None
+    except RecursionError:
+        raise _not_an_object(place, "it is nested too deeply") from None
+    if not isinstance(content, dict):
+        raise _not_an_object(place, "it is JSON, but not an object")
+    return content
+
+
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) <= LONGEST_NUMBER else float(digits)
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content: dict[str, object] = {}
+    for name, value in pairs:
+        if name in content:
+            raise InvalidRequest(FieldError(name, "is given more than once", value))
+        content[name] = value
+    return content
+
+
+def _not_an_object(place: str, reason: str) -> InvalidRequest:
+    allowed = "a JSON object"
+    return InvalidRequest(FieldError(place, f"must be {allowed} ({reason})", None, allowed))

@@ -1,0 +1,25 @@
+"""RequestLimits: what the server allows, and its defaults for what a request leaves out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.sampling.parameters import SamplerName
+from service.engine.model_info import ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """``cfg_scale`` is None where the model's own recommendation is the default."""
+
+    max_images: int
+    timeout_s: float
+    cfg_scale: float | None
+    num_sampling_steps: int
+    sampler: SamplerName
+    reproducible: bool
+
+    def cfg_scale_for(self, model_info: ModelInfo) -> float:
+        """The guidance scale of a request that names none."""
+        ours = self.cfg_scale if model_info.guidable else None
+        return model_info.default_cfg_scale if ours is None else ours

@@ -1,0 +1,68 @@
+"""ImageParameters: the one record of everything that determines an image.
+
+It is made once, from the request and the model, and then plans the trajectory, goes into the file's
+metadata, the ETag and the answer, and is what /verify reads back.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from model.sampling.parameters import Sampling
+
+LARGEST_IMAGE = 65_536
+
+
+def _writable(text: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("Input should be text without lone surrogates")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_writable)]
+
+
+@dataclass(
+    frozen=True,
+    slots=True,
+    kw_only=True,
+    config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
+)
+class ImageParameters(Sampling):
+    """How an image was sampled, and by which model and version.
+
+    It holds no time stamp, so that the bytes of a file repeat.
+
+    Raises:
+        ValidationError: a value is out of range or of the wrong type.
+    """
+
+    class_name: Text
+    image_size: Annotated[int, Field(ge=1, le=LARGEST_IMAGE)]
+    model: Text
+    model_digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    dtype: Text
+    reproducible: bool
+    version: Text
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def as_line(self) -> str:
+        """The form that image tools read: the prompt, then the settings on one line."""
+        settings = {
+            "Steps": self.num_sampling_steps,
+            "Sampler": self.sampler,
+            "CFG scale": self.cfg_scale,
+            "Seed": self.seed,
+            "Size": f"{self.image_size}x{self.image_size}",
+            "Model": self.model,
+            "Model hash": self.model_digest[:10],
+            "Class": self.class_label,
+        }
+        return f"{self.class_name}\n" + ", ".join(f"{k}: {v}" for k, v in settings.items())

@@ -1,0 +1,47 @@
+"""Load the configured model onto the configured device."""
+
+from __future__ import annotations
+
+import structlog
+import torch
+
+from model.device import choose_device, choose_dtype
+from model.runner.runner import ModelRunner
+from model.weights.checkpoint import load_checkpoint
+from service.settings import Settings
+
+MAX_ROWS = {"cuda": 128, "cpu": 32}
+
+
+def load_runner(settings: Settings) -> ModelRunner:
+    """Build the runner that the settings describe.
+
+    Raises:
+        ValueError: the device does not exist, or a file is not what it should be.
+    """
+    device = choose_device(settings.device)
+    if settings.reproducible:
+        round_threads()
+    checkpoint = load_checkpoint(
+        settings.model,
+        device=device,
+        dtype=choose_dtype(settings.dtype, device),
+        vae=settings.vae,
+        classes=settings.classes,
+        report=structlog.get_logger().info,
+    )
+    return ModelRunner(
+        checkpoint,
+        max_rows=settings.max_rows or MAX_ROWS[device.type],
+        reproducible=settings.reproducible,
+        compile=settings.compile,
+    )
+
+
+def round_threads() -> None:
+    """Use a power of two of threads.
+
+    torch cuts an elementwise operation into one piece per thread, and a number's last bit can
+    depend on its place in its piece: so the cuts have to fall between images.
+    """
+    torch.set_num_threads(1 << (torch.get_num_threads().bit_length() - 1))
