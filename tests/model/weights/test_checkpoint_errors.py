@@ -211,7 +211,7 @@ class Attack:
         return os.system, (f"touch {self.mark}",)
 
 
-@pytest.mark.parametrize("where", ["whole", "entry", "beside", "before-zip", "bare"])
+@pytest.mark.parametrize("where", ["whole", "entry", "other-key", "before-zip", "bare"])
 def test_a_pickle_with_code_is_refused_and_not_run(where: str, tmp_path: Path) -> None:
     path, mark = tmp_path / "dit.pt", tmp_path / "ran"
     attack = Attack(mark)
@@ -220,7 +220,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(where: str, tmp_path: Path) -
         torch.save(attack, path)
     elif where == "entry":
         torch.save(state | {"pos_embed": attack}, path)
-    elif where == "beside":
+    elif where == "other-key":
         torch.save({"ema": state, "opt": attack}, path)
     elif where == "before-zip":
         torch.save(state | {"x": attack}, path, _use_new_zipfile_serialization=False)
