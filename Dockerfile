@@ -1,8 +1,8 @@
-# The service as an image. With CUDA, which PyPI's torch brings along (the host gives the driver):
+# The service. With CUDA, which PyPI's torch includes (the host provides the driver):
 #   docker build -t dit-service .
-# without:
+# Without CUDA:
 #   docker build -t dit-service:cpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu .
-# Both stages start from the same image: the environment made in the first links to its Python.
+# Both stages use the same base image: the virtual environment built in the first links to its Python.
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -13,7 +13,7 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_CONSTRAINT=/src/constraints.txt
 WORKDIR /src
 COPY constraints.txt pyproject.toml ./
-# The dependencies stand in a layer of their own, which a change of our code leaves as it is.
+# The dependencies get their own layer, which stays cached when only our code changes.
 RUN python3 -m venv /opt/dit \
  && /opt/dit/bin/pip install --quiet pip \
  && if [ -n "$TORCH_INDEX" ]; then \
@@ -32,13 +32,13 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="dit-service" \
       org.opencontainers.image.description="HTTP image generation with class-conditional Diffusion Transformers" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Hub downloads land in HF_HOME: mount a volume there to keep them. A new named volume takes over
-# the owner of the folder beneath it, so the folder has to exist with the right one.
+# Hub downloads go to HF_HOME: mount a volume there to keep them. A new named volume takes the owner
+# of the folder it is mounted on, so that folder must exist with the right owner.
 RUN useradd --system --uid 10001 --user-group --create-home --shell /usr/sbin/nologin dit \
  && install --directory --owner=dit --group=dit /var/cache/huggingface
 COPY --from=build /opt/dit /opt/dit
 COPY deploy/healthcheck.py /opt/dit/healthcheck.py
-# A container's loopback is out of everyone's reach, so the service listens on every address.
+# Nothing outside the container can reach its loopback address, so the service listens on all addresses.
 ENV PATH="/opt/dit/bin:$PATH" \
     PYTHONUNBUFFERED=1 \
     HF_HOME=/var/cache/huggingface \
@@ -49,8 +49,8 @@ USER 10001:10001
 WORKDIR /home/dit
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# Readiness, not liveness: a service that is past help ends by itself and is restarted for that,
-# so what is left to tell the world is whether requests may come.
+# Readiness, not liveness: when the engine dies, the process exits and is restarted, so the check only
+# needs to tell whether the service accepts requests.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \
     CMD ["/opt/dit/bin/python", "/opt/dit/healthcheck.py"]
 ENTRYPOINT ["/opt/dit/bin/python", "-m", "service"]

@@ -1,4 +1,4 @@
-"""Exit 0 when the service on this host's DIT_PORT is ready, else 1 with a line that says why."""
+"""Health check: exits with 0 if the service on port DIT_PORT is ready, else with 1 and a reason."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from http.client import HTTPConnection, HTTPException
 TIMEOUT_S = 4.0
 
 
-def unready(port: int) -> str | None:
-    """What keeps the service on ``port`` from being ready; None where nothing does."""
-    # http.client, because urllib would send even this through a proxy named in the environment.
+def problem_on(port: int) -> str | None:
+    """Why the service on ``port`` is not ready; None if it is ready."""
+    # http.client, because urllib would use a proxy named in the environment even for this.
     connection = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/readyz")
@@ -20,8 +20,8 @@ def unready(port: int) -> str | None:
         return f"no answer on port {port}: {error}"
     finally:
         connection.close()
-    return None if status == 200 else f"/readyz answers {status}"
+    return None if status == 200 else f"/readyz returned status {status}"
 
 
 if __name__ == "__main__":
-    sys.exit(unready(int(os.environ.get("DIT_PORT", "8000"))))
+    sys.exit(problem_on(int(os.environ.get("DIT_PORT", "8000"))))

@@ -1,1 +1,1 @@
-"""From any source of weights to a Checkpoint."""
+"""Weights: any source of a model -> Checkpoint."""

@@ -1,4 +1,4 @@
-"""JsonFile: a JSON object on the disk whose fields are read with their types and bounds checked."""
+"""JsonFile: a JSON object read from a file, with type and range checks on its fields."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.weights.errors import CheckpointError, reason
+from model.weights.errors import CheckpointError, first_line
 
 
 def read_json(path: Path) -> object:
     """Parse a file.
 
     Raises:
-        CheckpointError: the file is missing, unreadable or not JSON.
+        CheckpointError: the file is missing, unreadable or not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -23,15 +23,15 @@ def read_json(path: Path) -> object:
     except OSError as error:
         raise CheckpointError(path, f"cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(path, f"is not JSON: {reason(error)}") from error
+        raise CheckpointError(path, f"is not valid JSON: {first_line(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class JsonFile:
-    """An object and the file it came from; a field that is null counts as absent.
+    """A JSON object and the file it was read from. A field that is null counts as absent.
 
     Raises:
-        CheckpointError: from every method, naming the file and the field.
+        CheckpointError: from every method; the message names the file and the field.
     """
 
     path: Path
@@ -41,38 +41,39 @@ class JsonFile:
     def read(cls, path: Path) -> JsonFile:
         content = read_json(path)
         if not isinstance(content, dict):
-            raise CheckpointError(path, f"holds a {type(content).__name__}, must be an object")
+            problem = f"must hold a JSON object, but holds a {type(content).__name__}"
+            raise CheckpointError(path, problem)
         return cls(path, content)
 
     def integer(self, key: str, default: int, *, low: int = 1, high: int = 1 << 20) -> int:
         value = self._get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise self.wrong(key, f"must be a whole number {low} .. {high}")
+            raise self.error(key, f"must be a whole number from {low} to {high}")
         return value
 
     def number(self, key: str, default: float) -> float:
         value = self._get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self.wrong(key, "must be a number")
+            raise self.error(key, "must be a number")
         if not math.isfinite(value):
-            raise self.wrong(key, "must be finite")
+            raise self.error(key, "must be finite")
         return float(value)
 
-    def text(self, key: str, default: str = "") -> str:
+    def string(self, key: str, default: str = "") -> str:
         value = self._get(key, default)
         if not isinstance(value, str):
-            raise self.wrong(key, "must be a string")
+            raise self.error(key, "must be a string")
         return value
 
-    def demand(self, key: str, expected: object) -> None:
-        """Refuse a value other than the one this code can do; absent is accepted."""
+    def require(self, key: str, expected: object) -> None:
+        """Check that a field has the only value this code supports, or is absent."""
         if self._get(key, expected) != expected:
-            raise self.wrong(key, f"must be {json.dumps(expected)}")
+            raise self.error(key, f"must be {json.dumps(expected)}")
 
-    def wrong(self, key: str, what: str) -> CheckpointError:
-        """The error that says what the field must be."""
-        shown = json.dumps(self.fields.get(key))
-        return CheckpointError(self.path, f"{key} is {shown[:60]}, {what}")
+    def error(self, key: str, problem: str) -> CheckpointError:
+        """The error to raise for a field: "KEY is VALUE, but PROBLEM"."""
+        value = json.dumps(self.fields.get(key))
+        return CheckpointError(self.path, f"{key} is {value[:60]}, but {problem}")
 
     def _get(self, key: str, default: object) -> object:
         value = self.fields.get(key)

@@ -1,29 +1,29 @@
-"""CheckpointError: the one error of everything that reads a checkpoint."""
+"""CheckpointError: raised by everything that reads a checkpoint."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-LONGEST = 240
+_MAX_LENGTH = 240
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be loaded; its message is one line that names the file.
+    """A checkpoint cannot be loaded. The message is one line and names the file.
 
     Args:
         where: the file, folder or hub id.
-        what: what is wrong with it; line breaks and control characters become spaces.
+        problem: what is wrong with it. Line breaks and control characters become spaces.
     """
 
-    def __init__(self, where: Path | str, what: str) -> None:
-        super().__init__(f"{_one_line(str(where))}: {_one_line(what)}")
+    def __init__(self, where: Path | str, problem: str) -> None:
+        super().__init__(f"{_one_line(str(where))}: {_one_line(problem)}")
 
 
-def reason(error: BaseException) -> str:
-    """The first line of a library's message, cut to a readable length."""
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, shortened; the exception's class if it is empty."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= LONGEST else text[:LONGEST] + " ..."
+    return text if len(text) <= _MAX_LENGTH else text[:_MAX_LENGTH] + " ..."
 
 
 def _one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The hub: a repository's files, downloaded once and kept by huggingface_hub."""
+"""The model hub: downloading parts of a repository through huggingface_hub and its cache."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from model.weights.errors import CheckpointError, reason
-from model.weights.files import WEIGHT_FILES
+from model.weights.errors import CheckpointError, first_line
+from model.weights.weight_files import FILE_NAMES
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_CARDS = ("model_index.json", "README.md", "scheduler/scheduler_config.json")
-_SAFETENSORS = (*WEIGHT_FILES[:2], "diffusion_pytorch_model-?????-of-?????.safetensors")
-_BIN = (*WEIGHT_FILES[2:4], "diffusion_pytorch_model-?????-of-?????.bin")
-_PREFERENCE = (_SAFETENSORS, _BIN, WEIGHT_FILES[4:])
+_PIPELINE_FILES = ("model_index.json", "README.md", "scheduler/scheduler_config.json")
+_SAFETENSORS = (*FILE_NAMES[:2], "diffusion_pytorch_model-?????-of-?????.safetensors")
+_BIN = (*FILE_NAMES[2:4], "diffusion_pytorch_model-?????-of-?????.bin")
+_FORMATS = (_SAFETENSORS, _BIN, FILE_NAMES[4:])  # in order of preference
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether it is spelled as a repository's name: owner/name."""
+    """Whether the text has the form of a repository's name, owner/name."""
     return _HUB_ID.fullmatch(source) is not None
 
 
@@ -34,39 +34,40 @@ def download(
     endpoint: str | None = None,
     cache_dir: Path | None = None,
 ) -> Path:
-    """Bring the cards, configs and weights of some of a repository's folders onto this machine.
+    """Download the configs and weights of some folders of a repository, and its model card.
 
-    A folder's weights come in one format only: safetensors, else .bin, else the fp16 variant. What
-    is in the cache is not asked for again, and is used when the hub cannot be reached.
+    Each folder's weights come in one format only: safetensors, else .bin, else the fp16 variant.
+    Cached files are not downloaded again, and are used if the hub cannot be reached.
 
     Args:
         repo_id: owner/name.
-        folders: such as "transformer" and "vae"; "." is the repository's root.
-        endpoint: the hub's address; by default what HF_ENDPOINT says.
-        cache_dir: by default what HF_HUB_CACHE or HF_HOME says.
+        folders: for example "transformer" and "vae"; "." is the repository's root.
+        endpoint: the hub's address; HF_ENDPOINT by default.
+        cache_dir: HF_HUB_CACHE, or a folder in HF_HOME, by default.
 
     Returns:
-        The snapshot's folder.
+        The snapshot's folder in the cache.
 
     Raises:
-        CheckpointError: the repository does not exist or is closed, or the hub is out of reach.
+        CheckpointError: the repository does not exist or access is denied, or the hub cannot be
+            reached and the cache lacks the repository.
     """
-    configs = [_path(folder, "config.json") for folder in folders]
-    root = _snapshot(repo_id, [*_CARDS, *configs], None, endpoint, cache_dir)
-    for names in _PREFERENCE:
-        lacking = [folder for folder in folders if _lacks_weights(root / folder)]
-        if lacking:
-            patterns = [_path(folder, name) for folder in lacking for name in names]
+    configs = [_file_in(folder, "config.json") for folder in folders]
+    root = _snapshot(repo_id, [*_PIPELINE_FILES, *configs], None, endpoint, cache_dir)
+    for names in _FORMATS:
+        incomplete = [folder for folder in folders if _lacks_weights(root / folder)]
+        if incomplete:
+            patterns = [_file_in(folder, name) for folder in incomplete for name in names]
             root = _snapshot(repo_id, patterns, root.name, endpoint, cache_dir)
     return root
 
 
 def _lacks_weights(folder: Path) -> bool:
     has_config = (folder / "config.json").is_file()
-    return has_config and not any((folder / name).is_file() for name in WEIGHT_FILES)
+    return has_config and not any((folder / name).is_file() for name in FILE_NAMES)
 
 
-def _path(folder: str, name: str) -> str:
+def _file_in(folder: str, name: str) -> str:
     return name if folder == "." else f"{folder}/{name}"
 
 
@@ -86,14 +87,14 @@ def _snapshot(
             cache_dir=cache_dir,
         )
     except GatedRepoError as error:
-        what = "is gated: accept its terms on the hub and set HF_TOKEN"
-        raise CheckpointError(repo_id, what) from error
+        problem = "is gated: accept its terms on the hub and set HF_TOKEN"
+        raise CheckpointError(repo_id, problem) from error
     except RepositoryNotFoundError as error:
-        what = "neither a folder here nor a repository on the hub (or it is private: set HF_TOKEN)"
-        raise CheckpointError(repo_id, what) from error
+        problem = "is neither a local folder nor on the hub (if it is private, set HF_TOKEN)"
+        raise CheckpointError(repo_id, problem) from error
     except LocalEntryNotFoundError as error:
-        what = "the hub cannot be reached and nothing of it is in the cache"
-        raise CheckpointError(repo_id, what) from error
-    except Exception as error:  # the library's HTTP client differs between its versions
-        raise CheckpointError(repo_id, f"download failed: {reason(error)}") from error
+        problem = "is not in the cache, and the hub cannot be reached"
+        raise CheckpointError(repo_id, problem) from error
+    except Exception as error:  # the HTTP client's exceptions differ between library versions
+        raise CheckpointError(repo_id, f"download failed: {first_line(error)}") from error
     return Path(folder)

@@ -1,4 +1,4 @@
-"""Load an autoencoder from a folder in diffusers' layout."""
+"""Loading an autoencoder from a folder in diffusers' layout."""
 
 from __future__ import annotations
 
@@ -13,46 +13,47 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from model.device import cpu_multiplies_bfloat16
 from model.networks.vae import Vae
 from model.weights.config_files import JsonFile
-from model.weights.errors import CheckpointError, reason
-from model.weights.files import Weights, fill
+from model.weights.errors import CheckpointError, first_line
+from model.weights.weight_files import WeightFiles, load_state
 
-_CLASSES: dict[str, type[AutoencoderKL | AutoencoderTiny]] = {
+_AUTOENCODERS: dict[str, type[AutoencoderKL | AutoencoderTiny]] = {
     "AutoencoderKL": AutoencoderKL,
     "AutoencoderTiny": AutoencoderTiny,
 }
-_OLD_ATTENTION = {
+_LEGACY_NAMES = {
     ".query.": ".to_q.",
     ".key.": ".to_k.",
     ".value.": ".to_v.",
     ".proj_attn.": ".to_out.0.",
 }
-"""What AutoencoderKL's attention was called before diffusers 0.15, as in sd-vae-ft-mse."""
+"""AutoencoderKL's attention layers before diffusers 0.15, as in sd-vae-ft-mse -> their names now."""
 
 
 def default_vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """bf16 where the transformer is in it and the device has products for it, else fp32.
+    """The autoencoder's dtype for a transformer in ``dtype``.
 
-    Never fp16, in which the decoder of Stable Diffusion overflows.
+    bfloat16 if the transformer runs in half precision and the device multiplies bfloat16, else
+    float32. Never float16: Stable Diffusion's decoder overflows in it.
     """
-    able = device.type == "cuda" or (device.type == "cpu" and cpu_multiplies_bfloat16())
-    return torch.bfloat16 if able and dtype != torch.float32 else torch.float32
+    fast = device.type == "cuda" or (device.type == "cpu" and cpu_multiplies_bfloat16())
+    return torch.bfloat16 if fast and dtype != torch.float32 else torch.float32
 
 
 def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vae:
-    """Load a diffusers autoencoder folder: config.json and weights.
+    """Load a folder with the config.json and weights of an AutoencoderKL or AutoencoderTiny.
 
     Raises:
-        CheckpointError: a file is missing or broken, or the autoencoder is of another kind.
+        CheckpointError: a file is missing or broken, or the autoencoder is not supported.
     """
     config = JsonFile.read(folder / "config.json")
-    weights = Weights.in_folder(folder)
+    weights = WeightFiles.in_folder(folder)
     latent_channels = config.integer("latent_channels", 4)
     for key in ("latents_mean", "latents_std"):
-        config.demand(key, None)
-    module = _build(config)
+        config.require(key, None)
+    module = _build_module(config)
     factor = _downscale_factor(module, latent_channels, config)
-    state = {_renamed(name): tensor for name, tensor in weights.read().items()}
-    fill(module, state, weights.place, device=device, dtype=dtype)
+    state = {_current_name(name): tensor for name, tensor in weights.read().items()}
+    load_state(module, state, weights.path, device=device, dtype=dtype)
     module.to(memory_format=torch.channels_last)
     return Vae(
         module=module,
@@ -63,36 +64,42 @@ def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vae:
     )
 
 
-def _build(config: JsonFile) -> AutoencoderKL | AutoencoderTiny:
-    """The module in eval mode on the meta device."""
-    name = config.text("_class_name", "AutoencoderKL")
-    if name not in _CLASSES:
-        raise config.wrong("_class_name", f"must be one of {', '.join(_CLASSES)}")
-    # Null is absent here, and _use_default_values would have from_config ignore what is written.
+def _build_module(config: JsonFile) -> AutoencoderKL | AutoencoderTiny:
+    """A module in eval mode on the meta device."""
+    name = config.string("_class_name", "AutoencoderKL")
+    if name not in _AUTOENCODERS:
+        raise config.error("_class_name", f"must be one of {', '.join(_AUTOENCODERS)}")
+    # Null means absent here, but not to from_config, and _use_default_values would override fields.
     fields = {
         key: value
         for key, value in config.fields.items()
         if value is not None and not key.startswith("_")
     }
     try:
-        with torch.device("meta"), _without_warnings():
-            return _CLASSES[name].from_config(fields).eval()
-    except Exception as error:  # whatever a value of the wrong kind makes diffusers raise
-        raise CheckpointError(config.path, f"makes no {name}: {reason(error)}") from error
+        with torch.device("meta"), _quiet_diffusers():
+            return _AUTOENCODERS[name].from_config(fields).eval()
+    except Exception as error:  # diffusers raises many types for a value of the wrong type
+        problem = f"does not describe a valid {name}: {first_line(error)}"
+        raise CheckpointError(config.path, problem) from error
 
 
 def _downscale_factor(
     module: AutoencoderKL | AutoencoderTiny, latent_channels: int, config: JsonFile
 ) -> int:
-    """Pixels per latent, seen by decoding a shape."""
+    """Pixels per latent along a side, found by decoding on the meta device."""
     side = 2
     z = torch.zeros(1, latent_channels, side, side, device="meta")
     try:
         channels, height = module.decode(z, return_dict=False)[0].shape[1:3]
     except Exception as error:  # as above
-        raise CheckpointError(config.path, f"decodes nothing: {reason(error)}") from error
+        problem = f"describes an autoencoder that cannot decode: {first_line(error)}"
+        raise CheckpointError(config.path, problem) from error
     if channels != 3 or height % side:
-        raise CheckpointError(config.path, f"decodes to {channels} channels, must be 3")
+        problem = (
+            f"decodes {side} latents to {height} pixels of {channels} channels,"
+            f" but must decode to a multiple of {side} pixels of 3 channels"
+        )
+        raise CheckpointError(config.path, problem)
     return int(height // side)
 
 
@@ -101,19 +108,19 @@ def _scaling_factor(module: AutoencoderKL | AutoencoderTiny, config: JsonFile) -
         return float(module.config.scaling_factor)
     scaling_factor = config.number("scaling_factor", 1.0)
     if scaling_factor <= 0:
-        raise config.wrong("scaling_factor", "must be above 0")
+        raise config.error("scaling_factor", "must be above 0")
     return scaling_factor
 
 
-def _renamed(name: str) -> str:
-    for old, new in _OLD_ATTENTION.items():
+def _current_name(name: str) -> str:
+    for old, new in _LEGACY_NAMES.items():
         name = name.replace(old, new)
     return name
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silence diffusers' log about config keys that its newer classes no longer take."""
+def _quiet_diffusers() -> Iterator[None]:
+    """Silence diffusers' warnings about config keys that it no longer supports."""
     logger = logging.getLogger("diffusers")
     level = logger.level
     logger.setLevel(logging.ERROR)

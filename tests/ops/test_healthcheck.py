@@ -1,4 +1,4 @@
-"""The container's health check, against servers that are ready, unready and gone."""
+"""The container's health check against servers that are ready, not ready, and stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "deploy/healthcheck.py"
 
 @contextmanager
 def answering(status: int) -> Iterator[int]:
-    """A server that answers every GET with ``status``; yields its port."""
+    """A server that answers GET /readyz with ``status``; yields its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -33,7 +33,7 @@ def answering(status: int) -> Iterator[int]:
 
 
 def healthcheck(port: int) -> subprocess.CompletedProcess[str]:
-    # a proxy that is not there: the check must not ask it
+    # a proxy that does not exist: the check must not use it
     environment = os.environ | {"DIT_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
     command = [sys.executable, str(SCRIPT)]
     return subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
@@ -44,10 +44,10 @@ def test_healthcheck_is_healthy_when_ready() -> None:
         assert healthcheck(port).returncode == 0
 
 
-def test_healthcheck_says_what_is_wrong() -> None:
+def test_healthcheck_says_why_it_fails() -> None:
     with answering(503) as port:
         unready = healthcheck(port)
     gone = healthcheck(port)
-    assert (unready.returncode, unready.stderr.strip()) == (1, "/readyz answers 503")
+    assert (unready.returncode, unready.stderr.strip()) == (1, "/readyz returned status 503")
     assert gone.returncode == 1
     assert gone.stderr.startswith(f"no answer on port {port}")

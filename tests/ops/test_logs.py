@@ -1,4 +1,4 @@
-"""Log lines: one an event, whoever logs and whatever a client puts into them."""
+"""Log lines: one line per event, whichever library logs it and whatever a client puts into it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ except ZeroDivisionError:
 
 
 def log_lines(form: str) -> list[str]:
-    """What a process of its own logs."""
-    ended = subprocess.run(
+    """What a new process logs."""
+    done = subprocess.run(
         [sys.executable, "-c", LOGGING, form],
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -31,8 +31,8 @@ def log_lines(form: str) -> list[str]:
         timeout=60,
         check=True,
     )
-    assert not ended.stdout
-    return ended.stderr.splitlines()
+    assert not done.stdout
+    return done.stderr.splitlines()
 
 
 def test_json_lines_are_one_object_each() -> None:

@@ -1,4 +1,4 @@
-"""Packaging: the files around the code agree with it and with each other."""
+"""Packaging: the files around the code match it and each other."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Network(BaseModel):
 
 
 class ComposeService(BaseModel):
-    """The part of a compose service that the tests look at."""
+    """The fields of a compose service that the tests use."""
 
     profiles: list[str] = []
     environment: dict[str, str | int | None] = {}
@@ -66,7 +66,7 @@ class ComposeService(BaseModel):
         return any("gpu" in device.capabilities for device in devices)
 
     def mounts(self) -> dict[str, str]:
-        """Source by target, of the volumes and bind mounts."""
+        """Volumes and bind mounts: source by target."""
         pairs = [volume.split(":") for volume in self.volumes]
         return {target: source for source, target, *_ in pairs}
 
@@ -81,7 +81,7 @@ def compose_services() -> dict[str, ComposeService]:
 
 
 def started(profile: str | None) -> dict[str, ComposeService]:
-    """What `docker compose [--profile PROFILE] up` starts; the option replaces .env's choice."""
+    """What `docker compose [--profile PROFILE] up` starts; the option overrides .env."""
     chosen = re.findall(r"^COMPOSE_PROFILES=(\w+)$", text_of(".env"), re.MULTILINE)
     active = {profile} if profile else set(chosen)
     every = compose_services().items()
@@ -131,7 +131,7 @@ def test_prometheus_finds_the_service_and_its_rules(profile: str | None) -> None
 
 
 @pytest.mark.parametrize("name", ["dit", "dit-cpu"])
-def test_containers_settings_are_accepted_and_fit(
+def test_container_settings_are_valid_and_fit_the_grace_period(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = compose_services()[name]
@@ -145,26 +145,29 @@ def test_containers_settings_are_accepted_and_fit(
     assert grace_s > settings.drain_timeout_s + CLOSE_CONNECTIONS_S
 
 
-def test_hub_downloads_land_on_the_volume() -> None:
+def test_hub_downloads_go_to_the_volume() -> None:
     assert compose_services()["dit"].mounts()[image_environment()["HF_HOME"]] == "huggingface"
 
 
 def test_image_runs_unprivileged_and_takes_signals() -> None:
     stage = dict(dockerfile())
     user, _, group = stage["USER"].partition(":")
-    assert int(user) > 0  # by number: an orchestrator cannot tell what a name stands for
+    assert int(user) > 0  # a number: an orchestrator cannot resolve a name in the image
     assert int(group) > 0
-    assert json.loads(stage["ENTRYPOINT"])[-2:] == ["-m", "service"]  # no shell in between
+    assert json.loads(stage["ENTRYPOINT"])[-2:] == [
+        "-m",
+        "service",
+    ]  # no shell, which would not forward signals
     command = json.loads(stage["HEALTHCHECK"].partition("CMD")[2])
     copied = [rest.split()[-1] for word, rest in dockerfile() if word == "COPY"]
     assert any(command[1].startswith(target) for target in copied)
 
 
-def test_builder_is_sent_what_the_dockerfile_copies() -> None:
-    sent = {line.removeprefix("!") for line in text_of(".dockerignore").splitlines()}
+def test_dockerignore_admits_what_the_dockerfile_copies() -> None:
+    admitted = {line.removeprefix("!") for line in text_of(".dockerignore").splitlines()}
     copies = re.findall(r"^COPY (?!--from)(.+) \S+$", text_of("Dockerfile"), re.MULTILINE)
     sources = {source for copy in copies for source in copy.split()}
-    assert sources <= sent
+    assert sources <= admitted
     assert all((ROOT / source).exists() for source in sources)
 
 
@@ -195,7 +198,9 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
     lines = text_of("constraints.txt").splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]
     versions = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
-    assert not [version for version in versions.values() if "+" in version]  # one machine's build
+    assert not [
+        version for version in versions.values() if "+" in version
+    ]  # a local version, which other machines cannot install
     for requirement in map(Requirement, declared):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)])
 
@@ -210,7 +215,7 @@ def test_version_is_the_same_everywhere() -> None:
     assert f"\n## {service.__version__}" in text_of("CHANGELOG.md")
 
 
-def test_make_targets_named_in_the_documents_exist() -> None:
+def test_make_targets_named_in_the_docs_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
     for document in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
         code = re.findall(r"```.*?```|`[^`\n]+`|^    [^\n]*", text_of(document), CODE)
@@ -225,16 +230,24 @@ def test_alerts_name_metrics_and_outcomes_that_exist() -> None:
     groups = yaml.safe_load(text_of("deploy/alerts.yml"))["groups"]
     rules = "\n".join(rule["expr"] for group in groups for rule in group["rules"])
     assert set(re.findall(r"\bdit_\w+", rules)) <= exported
-    asked = {
+    named = {
         word for match in re.findall(r'outcome=~?"([^"]+)"', rules) for word in match.split("|")
     }
-    assert asked <= outcomes | set(OUTCOMES.values())
+    assert named <= outcomes | set(OUTCOMES.values())
+
+
+def test_the_alert_tests_name_the_rules() -> None:
+    (rules,) = yaml.safe_load(text_of("tests/ops/alerts.promtool.yml"))["rule_files"]
+    assert (ROOT / "tests/ops" / rules).samefile(ROOT / "deploy/alerts.yml")
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Prometheus's promtool")
 @pytest.mark.parametrize(
     "arguments",
-    [["check", "config", "deploy/prometheus.yml"], ["test", "rules", "tests/alerts.promtool.yml"]],
+    [
+        ["check", "config", "deploy/prometheus.yml"],
+        ["test", "rules", "tests/ops/alerts.promtool.yml"],
+    ],
 )
 def test_promtool_accepts(arguments: list[str]) -> None:
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Settings: the environment, the flags, and what is said of wrong ones."""
+"""Settings: the environment, the flags, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_dit_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.upper().startswith("DIT_")]:
         monkeypatch.delenv(name)
 
@@ -43,7 +43,7 @@ GOOD = [
 ]
 
 
-def test_the_table_above_has_every_setting() -> None:
+def test_the_table_covers_every_setting() -> None:
     assert [name for name, *_ in GOOD] == list(Settings.model_fields)
 
 
@@ -64,20 +64,20 @@ def test_a_flag_is_read(name: str, text: str, value: object) -> None:
     assert getattr(read_settings(arguments), name) == value
 
 
-def test_a_flag_goes_before_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flag_overrides_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIT_PORT", "8001")
     monkeypatch.setenv("DIT_REPRODUCIBLE", "true")
     settings = read_settings(["--port", "8002", "--no-reproducible"])
     assert (settings.port, settings.reproducible) == (8002, False)
 
 
-def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIT_PORT", "")
     assert read_settings([]).port == 8000
 
 
 @pytest.mark.parametrize(
-    ("variable", "text", "may_be"),
+    ("variable", "text", "allowed"),
     [
         ("DIT_DEVICE", "gpu", "auto, cpu, cuda or cuda:N"),
         ("DIT_DTYPE", "fp8", "'auto', 'float32' or 'bfloat16'"),
@@ -97,8 +97,8 @@ def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> No
         ("DIT_LOG_FORMAT", "xml", "'json' or 'console'"),
     ],
 )
-def test_a_wrong_value_is_told_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, may_be: str
+def test_an_invalid_value_is_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, allowed: str
 ) -> None:
     monkeypatch.setenv(variable, text)
     with pytest.raises(SettingsError) as caught:
@@ -106,7 +106,7 @@ def test_a_wrong_value_is_told_in_one_line(
     line = str(caught.value)
     assert line.startswith(f"{variable} (--")
     assert repr(text) in line
-    assert may_be in line
+    assert allowed in line
     assert "\n" not in line
 
 
@@ -119,14 +119,14 @@ def test_a_wrong_value_is_told_in_one_line(
         (["--port", "x"], "DIT_PORT (--port) is 'x': it should be a valid integer"),
     ],
 )
-def test_a_wrong_flag_is_told_in_one_line(arguments: list[str], line: str) -> None:
+def test_an_invalid_flag_is_reported_in_one_line(arguments: list[str], line: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings(arguments)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_variable_that_is_no_setting_is_told_with_the_nearest() -> None:
+def test_an_unknown_variable_is_reported_with_the_nearest_setting() -> None:
     environment = {"DIT_PROT": "1", "DIT_PORT": "2", "DIT_ZZ": "3", "PATH": "4", "PROT": "5"}
     assert unknown_variables(environment) == [
         "DIT_PROT is not a setting; did you mean DIT_PORT?",
@@ -135,7 +135,7 @@ def test_a_variable_that_is_no_setting_is_told_with_the_nearest() -> None:
 
 
 def run_service(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m service` to its end."""
+    """Run `python -m service` until it exits."""
     return subprocess.run(
         [sys.executable, "-m", "service", *arguments],
         env=os.environ | environment,
@@ -147,7 +147,7 @@ def run_service(arguments: list[str], **environment: str) -> subprocess.Complete
     )
 
 
-def test_a_wrong_value_ends_the_start_with_one_line() -> None:
+def test_an_invalid_value_ends_the_start_with_one_line() -> None:
     ended = run_service([], DIT_PORT="http")
     assert ended.returncode == 2
     assert ended.stderr.startswith("DIT_PORT (--port) is 'http': ")

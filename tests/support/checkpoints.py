@@ -1,4 +1,4 @@
-"""Writers of small checkpoints, in every layout that `load_checkpoint` reads."""
+"""Writing small checkpoints in every layout that `load_checkpoint` reads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def small_dit(
     downscale_freq_shift: int = 0,
     seed: int = 0,
 ) -> DiT:
-    """A DiT in eval mode whose weights are random throughout, so that its answers are not zero."""
+    """A DiT in eval mode with all weights random, so that its output is not zero."""
     dit = DiT(
         input_size=input_size,
         patch_size=patch_size,
@@ -110,7 +110,7 @@ def scheduler_config() -> dict[str, object]:
 
 
 def transformer_config(dit: DiT) -> dict[str, object]:
-    """What DiTTransformer2DModel wants to know, and downscale_freq_shift where it is not 0."""
+    """The config of a DiTTransformer2DModel, with downscale_freq_shift if it is not 0."""
     hidden_size = dit.pos_embed.shape[-1]
     config: dict[str, object] = {
         "_class_name": "DiTTransformer2DModel",
@@ -147,24 +147,24 @@ def write_weights(
     shards: int = 1,
     variant: str = "",
 ) -> None:
-    """Write a diffusers model folder's weights, in several files and an index for shards > 1."""
+    """Write the weights of a diffusers model folder: one file, or several and an index."""
     infix = f".{variant}" if variant else ""
     if variant:
         state = {name: tensor.half() for name, tensor in state.items()}
     if shards == 1:
         write_tensors(folder / f"{STEM}{infix}.{kind}", state)
         return
-    places: dict[str, str] = {}
+    weight_map: dict[str, str] = {}
     for shard in range(shards):
         file = f"{STEM}-{shard + 1:05}-of-{shards:05}.{kind}"
-        part = {name: state[name] for name in list(state)[shard::shards]}
-        write_tensors(folder / file, part)
-        places |= dict.fromkeys(part, file)
-    write_json(folder / f"{STEM}.{kind}.index.json", {"metadata": {}, "weight_map": places})
+        tensors = {name: state[name] for name in list(state)[shard::shards]}
+        write_tensors(folder / file, tensors)
+        weight_map |= dict.fromkeys(tensors, file)
+    write_json(folder / f"{STEM}.{kind}.index.json", {"metadata": {}, "weight_map": weight_map})
 
 
 def write_tensors(path: Path, state: Mapping[str, Tensor]) -> Path:
-    """Write one file of tensors: safetensors by its ending, else a pickle as torch.save makes it."""
+    """Write one file of tensors: by its suffix safetensors, or else a pickle by torch.save."""
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
     if path.suffix == ".safetensors":
@@ -181,5 +181,5 @@ def write_json(path: Path, content: object) -> Path:
 
 
 def edit_json(path: Path, **changes: object) -> Path:
-    """Change some fields of an object in a file."""
+    """Change some fields of the JSON object in a file."""
     return write_json(path, json.loads(path.read_text(encoding="utf-8")) | changes)

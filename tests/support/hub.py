@@ -1,4 +1,4 @@
-"""A stand-in for the model hub: folders served on localhost as huggingface_hub asks for them."""
+"""A fake model hub: serves folders on localhost under the URLs that huggingface_hub requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A folder of files, or with ``gated`` one that nobody may read; ``cut`` halves every body."""
+    """A folder of files. ``gated`` denies access to them; ``cut`` sends half of every body."""
 
     folder: Path
     gated: bool = False
@@ -30,7 +30,7 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """A hub's address and the files whose bodies it has sent, which grow while it runs."""
+    """The hub's address and the files it has sent so far."""
 
     endpoint: str
     fetched: list[str]
@@ -38,7 +38,7 @@ class Hub:
 
 @contextmanager
 def running_hub(repositories: Mapping[str, Repository]) -> Iterator[Hub]:
-    """Serve repositories by name for as long as the context lasts."""
+    """Serve repositories by name while the context is open."""
     server = _Server(repositories)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=True)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep the tests' output clean."""
+        """Log nothing."""
 
     def _answer(self, *, with_body: bool) -> None:
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")

@@ -1,4 +1,4 @@
-"""Every source of weights gives the same model, and diffusers' own picture."""
+"""Every source of weights gives the same model, and the same image as diffusers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from model.networks.dit import DiT, DiT_models
 from model.sampling.samplers import SamplerTable, advance, ddim_table, sampler_table
-from model.weights.architecture import architecture_of
-from model.weights.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from model.weights.architecture import infer_architecture
+from model.weights.checkpoint import Checkpoint, load_checkpoint
 from model.weights.diffusers_names import to_diffusers
-from model.weights.files import Weights
+from model.weights.errors import CheckpointError
 from model.weights.load_vae import default_vae_dtype
 from tests.support.checkpoints import (
     edit_json,
@@ -48,7 +48,7 @@ def inputs(dit: DiT) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def answer(dit: DiT) -> Tensor:
+def predict(dit: DiT) -> Tensor:
     output: Tensor = dit(*inputs(dit))
     return output
 
@@ -71,7 +71,7 @@ def official_before_zip(folder: Path) -> Path:
 
 
 def training_script(folder: Path) -> Path:
-    """The averaged weights beside the raw ones and the command line, as train.py writes them."""
+    """Averaged weights, raw weights and the command line, as the official train.py saves them."""
     content = {
         "model": small_dit(seed=7).state_dict(),
         "ema": small_dit().state_dict(),
@@ -111,7 +111,7 @@ def test_every_format_gives_the_same_model(write: Callable[[Path], Path], tmp_pa
     source = write(tmp_path)
     vae = None if source.is_dir() else write_vae(tmp_path / "vae")
     found = load(source, vae=vae)
-    assert torch.equal(answer(found.dit), answer(small_dit()))
+    assert torch.equal(predict(found.dit), predict(small_dit()))
     assert found.architecture == "DiT 2x128/2"
     assert found.image_size == 8
     assert found.name == source.name
@@ -126,19 +126,20 @@ def test_the_model_is_frozen_and_shares_its_modulation(tmp_path: Path) -> None:
     adaln = [tensor for name, tensor in state.items() if name.endswith("adaLN_modulation.1.weight")]
     assert len(adaln) == 3
     assert len({weight.untyped_storage().data_ptr() for weight in adaln}) == 1
-    shared = answer(dit)
+    shared = predict(dit)
     with torch.enable_grad():  # takes the blocks' own projections one by one
         torch.testing.assert_close(dit(*inputs(dit)), shared, rtol=1e-5, atol=1e-5)
 
 
 def test_the_model_comes_in_the_dtype_asked_for(tmp_path: Path) -> None:
     found = load(write_pipeline(tmp_path), dtype=torch.bfloat16)
+    assert (found.dtype, found.device) == (torch.bfloat16, CPU)
     assert {parameter.dtype for parameter in found.dit.parameters()} == {torch.bfloat16}
-    assert torch.equal(answer(found.dit), answer(small_dit().to(torch.bfloat16)))
+    assert torch.equal(predict(found.dit), predict(small_dit().to(torch.bfloat16)))
     assert found.vae.module.dtype == default_vae_dtype(torch.device("cpu"), torch.bfloat16)
 
 
-def test_half_precision_variant_is_taken_where_there_is_no_other(tmp_path: Path) -> None:
+def test_the_half_precision_variant_is_used_if_there_is_no_other(tmp_path: Path) -> None:
     found = load(write_pipeline(tmp_path, variant="fp16"))
     for name, tensor in small_dit().state_dict().items():
         rounded = tensor if name == "pos_embed" else tensor.half().float()
@@ -154,13 +155,13 @@ def test_half_precision_variant_is_taken_where_there_is_no_other(tmp_path: Path)
         (partial(small_dit, hidden_size=36, num_heads=3, depth=1), "DiT 1x36/2"),
     ],
 )
-def test_the_shapes_say_what_the_model_is(
+def test_the_architecture_is_inferred_from_the_shapes(
     make: Callable[[], DiT], name: str, tmp_path: Path
 ) -> None:
     dit = make()
     vae = small_vae(latent_channels=dit.in_channels)
     found = load(write_pipeline(tmp_path, dit, vae, class_names=None))
-    assert torch.equal(answer(found.dit), answer(dit))
+    assert torch.equal(predict(found.dit), predict(dit))
     assert found.architecture == name
     assert found.dit.null_class == dit.num_classes
 
@@ -170,7 +171,7 @@ def test_the_shapes_say_what_the_model_is(
 def test_the_papers_shapes_are_known_without_a_config(name: str, input_size: int) -> None:
     with torch.device("meta"):
         dit = DiT_models[name](input_size=input_size, num_classes=7)
-    found = architecture_of(dit.state_dict(), Weights.of_file(Path("dit.pt")), None)
+    found = infer_architecture(dit.state_dict(), Path("dit.pt"), None)
     assert found.name == name
     assert found.num_heads == dit.num_heads
     assert (found.input_size, found.num_classes) == (input_size, 7)
@@ -178,47 +179,45 @@ def test_the_papers_shapes_are_known_without_a_config(name: str, input_size: int
     assert {key: tensor.shape for key, tensor in found.build().state_dict().items()} == shapes
 
 
-def test_config_beside_an_official_file_gives_its_heads(tmp_path: Path) -> None:
+def test_config_json_next_to_an_official_file_gives_its_heads(tmp_path: Path) -> None:
     dit = small_dit(num_heads=8, downscale_freq_shift=1)
     write_json(tmp_path / "config.json", transformer_config(dit))
     source = write_tensors(tmp_path / "dit.pt", dit.state_dict())
-    assert torch.equal(answer(load(source, vae=write_vae(tmp_path / "vae")).dit), answer(dit))
+    assert torch.equal(predict(load(source, vae=write_vae(tmp_path / "vae")).dit), predict(dit))
 
 
-def test_another_models_config_beside_an_official_file_is_not_read(tmp_path: Path) -> None:
+def test_another_models_config_next_to_an_official_file_is_ignored(tmp_path: Path) -> None:
     write_json(tmp_path / "config.json", {"_class_name": "UNet2DModel", "sample_size": "x"})
     source = write_tensors(tmp_path / "dit.pt", small_dit().state_dict())
     found = load(source, vae=write_vae(tmp_path / "vae"))
-    assert torch.equal(answer(found.dit), answer(small_dit()))
+    assert torch.equal(predict(found.dit), predict(small_dit()))
 
 
-def test_what_was_assumed_is_reported(tmp_path: Path) -> None:
+def test_assumptions_are_reported(tmp_path: Path) -> None:
     state = to_diffusers(small_dit(input_size=32).state_dict())
     source = write_tensors(tmp_path / "dit.safetensors", state)
     vae, lines = write_vae(tmp_path / "vae"), list[str]()
     found = load_checkpoint(
         str(source), device=CPU, dtype=torch.float32, vae=str(vae), report=lines.append
     )
-    assert torch.equal(answer(found.dit), answer(small_dit(input_size=32)))
+    assert torch.equal(predict(found.dit), predict(small_dit(input_size=32)))
     assert any("no config.json" in line and "input_size 32, 2 heads" in line for line in lines)
 
 
 @pytest.mark.parametrize("downscale_freq_shift", [0, 1])
-def test_the_transformer_answers_as_diffusers_does(
-    downscale_freq_shift: int, tmp_path: Path
-) -> None:
-    """diffusers always computes what downscale_freq_shift 1 means."""
+def test_the_transformer_agrees_with_diffusers(downscale_freq_shift: int, tmp_path: Path) -> None:
+    """diffusers always uses downscale_freq_shift 1, so they agree only then."""
     write_pipeline(tmp_path, small_dit(downscale_freq_shift=downscale_freq_shift))
     theirs = DiTTransformer2DModel.from_pretrained(tmp_path / "transformer")
     dit = load(tmp_path).dit
     x, t, y = inputs(dit)
     with torch.no_grad():
         expected = theirs(x, timestep=t, class_labels=y).sample
-    error = (answer(dit) - expected).abs().max() / expected.abs().max()
+    error = (predict(dit) - expected).abs().max() / expected.abs().max()
     assert (error < 1e-4) == bool(downscale_freq_shift)
 
 
-def test_the_picture_is_that_of_diffusers_pipeline(tmp_path: Path) -> None:
+def test_the_image_is_that_of_diffusers_pipeline(tmp_path: Path) -> None:
     dit = small_dit(num_classes=1000, input_size=8, downscale_freq_shift=1)
     write_pipeline(tmp_path, dit, class_names=None)
     pipeline = DiTPipeline.from_pretrained(tmp_path)
@@ -232,14 +231,14 @@ def test_the_picture_is_that_of_diffusers_pipeline(tmp_path: Path) -> None:
     expected = theirs.images.permute(0, 2, 3, 1) * 255
     assert finite.all()
     assert (images - expected).abs().max() <= 0.51
-    assert expected.std() > 1  # a picture that is not flat
+    assert expected.std() > 1  # not a uniform image
 
 
 @torch.no_grad()
 def sample(
     dit: DiT, table: SamplerTable, x: Tensor, classes: list[int], *, cfg_scale: float
 ) -> Tensor:
-    """The latents after a whole table, all images under the same guidance."""
+    """The latents after the last step; all images share one guidance scale."""
     null_class = dit.null_class
     assert null_class is not None
     y = torch.tensor(classes + [null_class] * len(classes), device=x.device)
@@ -252,7 +251,7 @@ def sample(
     return x
 
 
-def test_the_schedule_is_the_folders(tmp_path: Path) -> None:
+def test_the_schedule_comes_from_the_folder(tmp_path: Path) -> None:
     write_pipeline(tmp_path)
     edit_json(
         tmp_path / "scheduler" / "scheduler_config.json",
@@ -269,7 +268,7 @@ def test_the_schedule_is_the_folders(tmp_path: Path) -> None:
     )
 
 
-def test_class_names_are_the_folders(tmp_path: Path) -> None:
+def test_class_names_come_from_the_folder(tmp_path: Path) -> None:
     found = load(write_pipeline(tmp_path))
     assert found.class_names == (
         ("apple", "Malus"),
@@ -278,13 +277,6 @@ def test_class_names_are_the_folders(tmp_path: Path) -> None:
         ("quince",),
         ("fig",),
     )
-
-
-def test_the_guidance_recommended_is_the_folders(tmp_path: Path) -> None:
-    write_pipeline(tmp_path)
-    assert load(tmp_path).default_cfg_scale is None
-    edit_json(tmp_path / "model_index.json", default_cfg_scale=1.5)
-    assert load(tmp_path).default_cfg_scale == 1.5
 
 
 def test_the_bundled_model_is_whole() -> None:
@@ -298,7 +290,7 @@ def test_the_bundled_model_is_whole() -> None:
     assert finite.all()
 
 
-def test_an_autoencoder_named_takes_the_place_of_the_folders_own(tmp_path: Path) -> None:
+def test_a_named_autoencoder_replaces_the_folders_own(tmp_path: Path) -> None:
     model = write_pipeline(tmp_path / "model")
     other = write_vae(tmp_path / "other", small_vae(scaling_factor=0.25))
     assert load(model, vae=other).vae.scaling_factor == 0.25
@@ -327,7 +319,7 @@ def test_licence_is_read_from_the_model_card(
     assert load(tmp_path).licence == licence
 
 
-def test_digest_stands_for_all_that_decides_the_picture(tmp_path: Path) -> None:
+def test_the_digest_covers_everything_that_affects_the_image(tmp_path: Path) -> None:
     write_pipeline(tmp_path / "a")
     write_pipeline(tmp_path / "b", class_names=None)
     digest = load(tmp_path / "a").digest
@@ -349,7 +341,7 @@ def test_digest_stands_for_all_that_decides_the_picture(tmp_path: Path) -> None:
 
 
 def official_shapes(hidden: int, depth: int, patch: int, tokens: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes as facebookresearch/DiT's models.py makes them, for 1000 classes."""
+    """Names and shapes of the parameters in facebookresearch/DiT's models.py, for 1000 classes."""
 
     def linear(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
         return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
@@ -382,7 +374,7 @@ def test_dit_xl_2_has_the_official_names_shapes_and_size() -> None:
 
 
 @pytest.mark.slow
-def test_full_size_official_file_is_loaded_and_sampled(tmp_path: Path) -> None:
+def test_a_full_size_official_file_loads_and_samples(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     path = tmp_path / "DiT-XL-2-256x256.pt"
     state = {
@@ -403,7 +395,7 @@ def test_full_size_official_file_is_loaded_and_sampled(tmp_path: Path) -> None:
     x = torch.randn(1, 4, 32, 32, generator=generator)
     latents = sample(found.dit, sampler_table(found.schedule, "ddim", 2), x, [207], cfg_scale=4.0)
     images, finite = found.vae.decode(latents)
-    assert images.shape == (1, 64, 64, 3)  # this small autoencoder's: 2 pixels for a latent
+    assert images.shape == (1, 64, 64, 3)  # this small autoencoder makes 2 pixels per latent
     assert finite.all()
     assert latents.std() > 0
 
@@ -419,14 +411,14 @@ def test_weights_go_to_the_gpu_in_bf16(tmp_path: Path) -> None:
     with torch.no_grad():
         x, t, y = (part.to(device) for part in inputs(found.dit))
         ours = found.dit(x, t, y)
-    expected = answer(small_dit())
+    expected = predict(small_dit())
     assert (ours.cpu() - expected).abs().max() < 0.05 * expected.abs().max()
     images, finite = found.vae.decode(x)
     assert images.device.type == "cuda"
     assert finite.all()
 
 
-def test_the_makers_guidance_comes_with_a_pipeline(tmp_path: Path) -> None:
+def test_the_recommended_guidance_comes_from_the_folder(tmp_path: Path) -> None:
     folder = write_pipeline(tmp_path)
     assert load(folder).default_cfg_scale is None
     edit_json(folder / "model_index.json", default_cfg_scale=2.5)

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a checkpoint is said in one line that names the file."""
+"""Every problem with a checkpoint is reported in one line that names the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.weights.checkpoint import CheckpointError, load_checkpoint
+from model.weights.checkpoint import load_checkpoint
+from model.weights.errors import CheckpointError
 from tests.support.checkpoints import (
     STEM,
     edit_json,
@@ -33,7 +34,7 @@ WEIGHTS = f"{STEM}.safetensors"
 
 
 def failure(source: Path | str, *, vae: Path | None = None, classes: Path | None = None) -> str:
-    """The one line that loading ends with."""
+    """The message of the error that loading raises: one line."""
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(
             str(source),
@@ -81,58 +82,70 @@ SCHEDULE = "scheduler/scheduler_config.json"
     ("file", "damage", "said"),
     [
         ("model_index.json", Path.unlink, "no such file"),
-        ("model_index.json", partial(cut, share=0.5), "is not JSON"),
-        ("model_index.json", partial(write_json, content=[1]), "holds a list, must be an object"),
+        ("model_index.json", partial(cut, share=0.5), "is not valid JSON"),
+        (
+            "model_index.json",
+            partial(write_json, content=[1]),
+            "must hold a JSON object, but holds a list",
+        ),
         ("model_index.json", partial(edit_json, _class_name="Nope"), 'must be "DiTPipeline"'),
         ("model_index.json", partial(edit_json, id2label={"0": "a"}), "names 1 classes, but"),
         ("model_index.json", partial(edit_json, id2label={"0": "a", "2": "b"}), "without a gap"),
-        ("model_index.json", partial(edit_json, id2label={"0": 7}), "must be a name"),
-        ("model_index.json", partial(edit_json, default_cfg_scale=0.5), "must be 1 .. 20"),
+        (
+            "model_index.json",
+            partial(edit_json, id2label={"0": 7}),
+            "must be a string or a list of strings",
+        ),
+        ("model_index.json", partial(edit_json, default_cfg_scale=0.5), "must be from 1 to 20"),
         ("model_index.json", partial(edit_json, default_cfg_scale="4"), "must be a number"),
         (CONFIG, Path.unlink, "no such file"),
-        (CONFIG, lambda path: path.write_bytes(b"\xff\xfe{"), "is not JSON"),
-        (CONFIG, lambda path: path.write_text("[" * 100_000), "is not JSON"),
+        (CONFIG, lambda path: path.write_bytes(b"\xff\xfe{"), "is not valid JSON"),
+        (CONFIG, lambda path: path.write_text("[" * 100_000), "is not valid JSON"),
         (CONFIG, lambda path: path.write_text('{"sample_size": 1' + "0" * 9999 + "}"), "JSON"),
         (CONFIG, partial(edit_json, _class_name="UNet2DModel"), "DiTTransformer2DModel"),
-        (CONFIG, partial(edit_json, num_layers=3), "num_layers is 3, the weights have 2"),
+        (CONFIG, partial(edit_json, num_layers=3), "num_layers is 3, but the weights have 2"),
         (CONFIG, partial(edit_json, num_layers="2"), "must be a whole number"),
         (CONFIG, partial(edit_json, num_attention_heads=True), "must be a whole number"),
-        (CONFIG, partial(edit_json, num_attention_heads=3), "width 128"),
-        (CONFIG, partial(edit_json, sample_size=10**9), "must be a whole number 1 .. 1024"),
-        (CONFIG, partial(edit_json, sample_size=5), "sample_size is 5, the weights have 4"),
-        (CONFIG, partial(edit_json, patch_size=4), "patch_size is 4, the weights have 2"),
+        (CONFIG, partial(edit_json, num_attention_heads=3), "must equal 128"),
+        (CONFIG, partial(edit_json, sample_size=10**9), "must be a whole number from 1 to 1024"),
+        (CONFIG, partial(edit_json, sample_size=5), "sample_size is 5, but the weights have 4"),
+        (CONFIG, partial(edit_json, patch_size=4), "patch_size is 4, but the weights have 2"),
         (CONFIG, partial(edit_json, num_embeds_ada_norm=6), "no row for the null class"),
         (CONFIG, partial(edit_json, num_embeds_ada_norm=4), "the weights have 5"),
         (CONFIG, partial(edit_json, activation_fn="geglu"), 'must be "gelu-approximate"'),
         (CONFIG, partial(edit_json, norm_type="layer_norm"), 'must be "ada_norm_zero"'),
-        (CONFIG, partial(edit_json, downscale_freq_shift=2), "must be a whole number 0 .. 1"),
+        (CONFIG, partial(edit_json, downscale_freq_shift=2), "must be a whole number from 0 to 1"),
         (SCHEDULE, Path.unlink, "no such file"),
         (SCHEDULE, partial(edit_json, beta_schedule="scaled_linear"), 'must be "linear"'),
         (SCHEDULE, partial(edit_json, prediction_type="v_prediction"), 'must be "epsilon"'),
         (SCHEDULE, partial(edit_json, rescale_betas_zero_snr=True), "must be false"),
         (SCHEDULE, partial(edit_json, trained_betas=[0.1, 0.2]), "must be null"),
-        (SCHEDULE, partial(edit_json, num_train_timesteps=0), "must be a whole number 2 .. 100000"),
+        (
+            SCHEDULE,
+            partial(edit_json, num_train_timesteps=0),
+            "must be a whole number from 2 to 100000",
+        ),
         (SCHEDULE, partial(edit_json, beta_start=0.5), "0 < beta_start <= beta_end < 1"),
         (SCHEDULE, partial(edit_json, beta_end=float("nan")), "must be finite"),
         (SCHEDULE, partial(edit_json, beta_end="x"), "must be a number"),
         (f"transformer/{WEIGHTS}", Path.unlink, "has no weights"),
-        (f"transformer/{WEIGHTS}", partial(cut, share=0.0), "not a whole safetensors file"),
-        (f"transformer/{WEIGHTS}", partial(cut, share=0.01), "not a whole safetensors file"),
-        (f"transformer/{WEIGHTS}", partial(cut, share=0.9), "not a whole safetensors file"),
+        (f"transformer/{WEIGHTS}", partial(cut, share=0.0), "not a complete safetensors file"),
+        (f"transformer/{WEIGHTS}", partial(cut, share=0.01), "not a complete safetensors file"),
+        (f"transformer/{WEIGHTS}", partial(cut, share=0.9), "not a complete safetensors file"),
         (
             f"transformer/{WEIGHTS}",
             lambda path: path.write_text("version https://git-lfs"),
-            "whole",
+            "not a complete",
         ),
         (
             f"transformer/{WEIGHTS}",
             partial(change_tensor, name=BIAS, change=lambda tensor: tensor[:-1]),
-            "is (127,), must be (128,)",
+            "has shape (127,), but must have (128,)",
         ),
         (
             f"transformer/{WEIGHTS}",
             partial(change_tensor, name=BIAS, change=with_nan),
-            "blocks.1.attn.proj.bias holds NaN",
+            "blocks.1.attn.proj.bias contains NaN",
         ),
         (
             f"transformer/{WEIGHTS}",
@@ -152,21 +165,25 @@ SCHEDULE = "scheduler/scheduler_config.json"
         (
             f"transformer/{WEIGHTS}",
             partial(rename_tensor, name=BIAS, to="transformer_blocks.9.attn1.to_out.0.bias"),
-            "not numbered",
+            "must be numbered",
         ),
         ("vae/config.json", Path.unlink, "no such file"),
         ("vae/config.json", partial(edit_json, _class_name="VQModel"), "must be one of"),
-        ("vae/config.json", partial(edit_json, block_out_channels="wide"), "makes no"),
-        ("vae/config.json", partial(edit_json, latent_channels=8), "must be"),
-        ("vae/config.json", partial(edit_json, out_channels=4), "decodes to 4 channels"),
+        (
+            "vae/config.json",
+            partial(edit_json, block_out_channels="wide"),
+            "does not describe a valid AutoencoderKL",
+        ),
+        ("vae/config.json", partial(edit_json, latent_channels=8), "but must have"),
+        ("vae/config.json", partial(edit_json, out_channels=4), "4 channels, but must decode to"),
         ("vae/config.json", partial(edit_json, scaling_factor=0), "must be above 0"),
         ("vae/config.json", partial(edit_json, latents_mean=[0.0] * 4), "must be null"),
         (f"vae/{WEIGHTS}", Path.unlink, "has no weights"),
-        (f"vae/{WEIGHTS}", partial(cut, share=0.7), "not a whole safetensors file"),
+        (f"vae/{WEIGHTS}", partial(cut, share=0.7), "not a complete safetensors file"),
         (
             f"vae/{WEIGHTS}",
             partial(rename_tensor, name="decoder.conv_in.bias", to="decoder.conv.bias"),
-            "lacks tensor decoder.conv_in.bias",
+            "missing tensor decoder.conv_in.bias",
         ),
     ],
 )
@@ -185,7 +202,7 @@ def official(path: Path, state: dict[str, Tensor] | None = None) -> Path:
 
 
 class Attack:
-    """A pickle that runs a command as it is read."""
+    """A pickle that runs a command when it is loaded."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -194,7 +211,7 @@ class Attack:
         return os.system, (f"touch {self.mark}",)
 
 
-@pytest.mark.parametrize("where", ["whole", "entry", "beside", "before-zip", "bare"])
+@pytest.mark.parametrize("where", ["whole", "entry", "other-key", "before-zip", "bare"])
 def test_a_pickle_with_code_is_refused_and_not_run(where: str, tmp_path: Path) -> None:
     path, mark = tmp_path / "dit.pt", tmp_path / "ran"
     attack = Attack(mark)
@@ -203,7 +220,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(where: str, tmp_path: Path) -
         torch.save(attack, path)
     elif where == "entry":
         torch.save(state | {"pos_embed": attack}, path)
-    elif where == "beside":
+    elif where == "other-key":
         torch.save({"ema": state, "opt": attack}, path)
     elif where == "before-zip":
         torch.save(state | {"x": attack}, path, _use_new_zipfile_serialization=False)
@@ -230,24 +247,27 @@ def one_more_block(state: dict[str, Tensor]) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda state: {}, "holds no tensors"),
-        (lambda state: {"weight": torch.zeros(3)}, "lacks tensor x_embedder.proj.weight"),
-        (lambda state: state | {"extra.bias": torch.zeros(3)}, "has unknown extra.bias"),
-        (lambda state: state | {"pos_embed": torch.zeros(1, 5, 128)}, "not square"),
+        (lambda state: {}, "contains no tensors"),
+        (lambda state: {"weight": torch.zeros(3)}, "missing tensor x_embedder.proj.weight"),
+        (lambda state: state | {"extra.bias": torch.zeros(3)}, "unexpected tensor extra.bias"),
+        (lambda state: state | {"pos_embed": torch.zeros(1, 5, 128)}, "must be square"),
         (lambda state: state | {"pos_embed": torch.zeros(4)}, "must have 3 dimensions"),
         (lambda state: state | {"x_embedder.proj.weight": torch.zeros(128, 4, 2, 0)}, "dimensions"),
-        (lambda state: state | {"final_layer.linear.weight": torch.zeros(7, 128)}, "fits no count"),
+        (
+            lambda state: state | {"final_layer.linear.weight": torch.zeros(7, 128)},
+            "must have 16, or 32",
+        ),
         (
             lambda state: state | {"y_embedder.embedding_table.weight": torch.zeros(1, 128)},
             "no row for the null class",
         ),
-        (one_more_block, "not numbered"),
+        (one_more_block, "must be numbered"),
         (lambda state: {k: v for k, v in state.items() if ".1.attn" not in k}, "and 3 more"),
-        (lambda state: {f"module.{name}": state[name] for name in state}, "lacks tensor"),
+        (lambda state: {f"module.{name}": state[name] for name in state}, "missing tensor"),
     ],
 )
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
-def test_tensors_that_are_no_dit_are_named(
+def test_tensors_that_are_not_a_dit_are_named(
     change: Callable[[dict[str, Tensor]], dict[str, Tensor]],
     said: str,
     ending: str,
@@ -272,7 +292,7 @@ def test_tensors_that_are_no_dit_are_named(
     ],
 )
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
-def test_rubbish_is_named(content: bytes, ending: str, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_named(content: bytes, ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"dit.{ending}"
     path.write_bytes(content)
     assert failure(path).startswith(f"{path}: ")
@@ -282,16 +302,16 @@ def test_rubbish_is_named(content: bytes, ending: str, tmp_path: Path) -> None:
 def test_a_cut_official_file_is_named(share: float, tmp_path: Path) -> None:
     path = official(tmp_path / "dit.pt")
     cut(path, share)
-    assert failure(path).startswith(f"{path}: is not a whole PyTorch file")
+    assert failure(path).startswith(f"{path}: is not a complete PyTorch file")
 
 
-def test_a_zip_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_zip_that_is_not_a_checkpoint_is_named(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("readme.txt", "nothing")
     path = tmp_path / "dit.pt"
     path.write_bytes(buffer.getvalue())
-    assert failure(path).startswith(f"{path}: is not a whole PyTorch file")
+    assert failure(path).startswith(f"{path}: is not a complete PyTorch file")
 
 
 @pytest.mark.parametrize(
@@ -315,17 +335,17 @@ def test_a_tensor_that_claims_more_than_the_file_holds_is_named(tmp_path: Path) 
     path = tmp_path / "dit.pt"
     state = {**small_dit().state_dict(), "pos_embed": torch.zeros(1, 1, 128).expand(1, 1 << 30, -1)}
     torch.save(state, path)
-    assert failure(path) == f"{path}: tensor pos_embed repeats a smaller one"
+    assert failure(path) == f"{path}: tensor pos_embed is larger than the data stored for it"
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"pos_embed.proj.weight": "../../dit.safetensors"}, "must be a file beside it"),
-        ({"pos_embed.proj.weight": "/etc/passwd"}, "must be a file beside it"),
-        ({"pos_embed.proj.weight": ".."}, "must be a file beside it"),
-        ({"pos_embed.proj.weight": ""}, "must be a file beside it"),
-        ({"pos_embed.proj.weight": 3}, "must be a file beside it"),
+        ({"pos_embed.proj.weight": "../../dit.safetensors"}, "must name files in the same folder"),
+        ({"pos_embed.proj.weight": "/etc/passwd"}, "must name files in the same folder"),
+        ({"pos_embed.proj.weight": ".."}, "must name files in the same folder"),
+        ({"pos_embed.proj.weight": ""}, "must name files in the same folder"),
+        ({"pos_embed.proj.weight": 3}, "must name files in the same folder"),
         ({"pos_embed.proj.weight": "gone.safetensors"}, "gone.safetensors: no such file"),
         ({"nowhere.weight": f"{STEM}-00001-of-00002.safetensors"}, "has no tensor nowhere.weight"),
     ],
@@ -348,21 +368,21 @@ def test_an_index_without_a_map_and_a_missing_shard_are_named(tmp_path: Path) ->
     shard.unlink()
     assert failure(tmp_path) == f"{shard}: no such file"
     index = edit_json(tmp_path / "transformer" / f"{STEM}.safetensors.index.json", weight_map=[])
-    assert failure(tmp_path) == f"{index}: has no weight_map"
+    assert failure(tmp_path) == f"{index}: must have a weight_map that is not empty"
 
 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
         ("nowhere.pt", "nowhere.pt: no such file"),
-        ("a/b/c", "not spelled as a hub id"),
+        ("a/b/c", "or a hub id (owner/name)"),
         ("", "model_index.json: no such file"),
         ("x" * 5000, "xxx: "),
         ("a\x00b", "a b: "),
-        ("../escape", "not spelled as a hub id"),
+        ("../escape", "or a hub id (owner/name)"),
     ],
 )
-def test_a_source_that_is_nothing_is_named(
+def test_a_source_that_does_not_exist_is_named(
     source: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -372,7 +392,7 @@ def test_a_source_that_is_nothing_is_named(
     assert str(caught.value).isprintable()
 
 
-def test_a_file_of_no_known_kind_is_named(tmp_path: Path) -> None:
+def test_an_unknown_suffix_is_named(tmp_path: Path) -> None:
     path = tmp_path / "dit.onnx"
     path.write_bytes(b"onnx")
     assert failure(path) == f"{path}: must end in one of .pt, .pth, .bin, .ckpt, .safetensors"
@@ -384,21 +404,24 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_width_without_known_heads_asks_for_a_config(tmp_path: Path) -> None:
     path = official(tmp_path / "dit.pt", small_dit(hidden_size=36, num_heads=3).state_dict())
-    assert "config.json beside it must give num_attention_heads" in failure(path)
+    assert "config.json with num_attention_heads" in failure(path)
 
 
 def test_an_autoencoder_must_fit_the_transformer(tmp_path: Path) -> None:
     model = write_pipeline(tmp_path / "model", vae=small_vae(latent_channels=8))
-    assert "has 8 latent channels, the transformer 4" in failure(model)
+    assert "has 8 latent channels, but the transformer has 4" in failure(model)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert failure(model, vae=empty) == f"{empty}: has no config.json of an autoencoder"
-    assert "not a folder" in failure(model, vae=tmp_path / "nowhere")
+    assert (
+        failure(model, vae=empty)
+        == f"{empty}: holds no autoencoder: no config.json or vae/config.json"
+    )
+    assert "is not a folder" in failure(model, vae=tmp_path / "nowhere")
     path = official(tmp_path / "dit.pt", small_dit(in_channels=16).state_dict())
-    assert "takes latents of 16 channels: name an autoencoder" in failure(path)
+    assert "needs an autoencoder with 16 latent channels" in failure(path)
 
 
-def test_heads_of_a_config_beside_must_fit(tmp_path: Path) -> None:
+def test_the_heads_in_config_json_must_fit(tmp_path: Path) -> None:
     write_json(tmp_path / "config.json", transformer_config(small_dit(hidden_size=256)))
     path = official(tmp_path / "dit.pt")
     assert failure(path, vae=write_vae(tmp_path / "vae")).startswith(

@@ -1,4 +1,4 @@
-"""Class names from every kind of file, and ImageNet's own."""
+"""Class names from every form of file, and ImageNet's."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PETS = (("cat", "house cat"), ("dog",), ("newt",))
         {"0": [" cat", "house cat ", "cat", ""], "1": "dog,", "2": "newt"},
     ],
 )
-def test_every_kind_of_file_gives_the_same_names(content: object, tmp_path: Path) -> None:
+def test_every_form_of_file_gives_the_same_names(content: object, tmp_path: Path) -> None:
     assert read_class_names(write_json(tmp_path / "classes.json", content)) == PETS
 
 
-def test_names_of_digits_are_ids_only_where_all_are(tmp_path: Path) -> None:
+def test_digits_are_ids_only_if_every_key_is_digits(tmp_path: Path) -> None:
     path = write_json(tmp_path / "classes.json", {"7": 0, "eight": 1})
     assert read_class_names(path) == (("7",), ("eight",))
 
@@ -40,7 +40,7 @@ def test_names_keep_their_script(tmp_path: Path) -> None:
     assert read_class_names(path) == (("Äpfel",), ("柿",), ("ñame",))
 
 
-def test_imagenets_names_are_in_the_order_of_its_labels() -> None:
+def test_imagenet_names_are_in_label_order() -> None:
     names = default_class_names(1000)
     assert len(names) == 1000
     assert names[0] == ("tench", "Tinca tinca")
@@ -57,17 +57,17 @@ def test_imagenets_names_are_in_the_order_of_its_labels() -> None:
     assert names[999] == ("toilet tissue", "toilet paper", "bathroom tissue")
 
 
-def test_two_pairs_of_imagenets_classes_share_a_name() -> None:
+def test_two_pairs_of_imagenet_classes_share_a_name() -> None:
     names = default_class_names(1000)
     assert names[134] == names[517] == ("crane",)
     assert names[638][0] == names[639][0] == "maillot"
     assert len({of_class[0] for of_class in names}) == 998
 
 
-def test_other_counts_are_numbered() -> None:
+def test_classes_of_other_models_are_numbered() -> None:
     assert default_class_names(3) == (("class 0",), ("class 1",), ("class 2",))
 
 
-def test_half_a_character_is_no_name(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no Unicode text"):
+def test_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is not valid Unicode"):
         read_class_names(write_json(tmp_path / "classes.json", ["cat", "\ud800"]))

@@ -1,4 +1,4 @@
-"""Models come from the hub once, in the files that are needed, and then from the cache."""
+"""Models are downloaded from the hub once, only the files needed, and then read from the cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.checkpoints import (
 from tests.support.hub import COMMIT, Hub, Repository, running_hub
 
 PARTS = ("transformer", "vae")
-CARDS = {
+CONFIGS = {
     "model_index.json",
     "scheduler/scheduler_config.json",
     "transformer/config.json",
@@ -54,37 +54,37 @@ def test_only_what_is_needed_is_downloaded(tmp_path: Path) -> None:
     with serve(folder) as hub:
         found = fetch(hub, tmp_path / "cache")
     weights = {f"{part}/{STEM}.safetensors" for part in PARTS}
-    assert set(hub.fetched) == CARDS | weights | {"README.md"}
+    assert set(hub.fetched) == CONFIGS | weights | {"README.md"}
     assert len(hub.fetched) == len(set(hub.fetched))
     assert found.name == COMMIT
     for file in hub.fetched:
         assert (found / file).read_bytes() == (folder / file).read_bytes()
 
 
-def test_bin_comes_for_the_part_that_has_nothing_better(tmp_path: Path) -> None:
+def test_bin_is_downloaded_only_for_the_folder_without_safetensors(tmp_path: Path) -> None:
     folder = write_pipeline(tmp_path / "served", kind="bin")
     write_vae(folder / "vae")
     with serve(folder) as hub:
         fetch(hub, tmp_path / "cache")
     weights = {f"transformer/{STEM}.bin", f"vae/{STEM}.safetensors"}
-    assert set(hub.fetched) == CARDS | weights
+    assert set(hub.fetched) == CONFIGS | weights
 
 
-def test_half_precision_comes_where_there_is_nothing_else(tmp_path: Path) -> None:
+def test_half_precision_is_downloaded_if_there_is_nothing_else(tmp_path: Path) -> None:
     with serve(write_pipeline(tmp_path / "served", variant="fp16")) as hub:
         fetch(hub, tmp_path / "cache")
     assert f"transformer/{STEM}.fp16.safetensors" in hub.fetched
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
-def test_shards_come_with_their_index(kind: str, tmp_path: Path) -> None:
+def test_shards_are_downloaded_with_their_index(kind: str, tmp_path: Path) -> None:
     with serve(write_pipeline(tmp_path / "served", kind=kind, shards=2)) as hub:
         found = fetch(hub, tmp_path / "cache")
     assert len(list((found / "transformer").glob(f"{STEM}-0000?-of-00002.{kind}"))) == 2
     assert (found / "transformer" / f"{STEM}.{kind}.index.json").is_file()
 
 
-def test_a_lone_autoencoder_comes_from_the_root(tmp_path: Path) -> None:
+def test_a_lone_autoencoder_is_found_in_the_root(tmp_path: Path) -> None:
     folder = write_vae(tmp_path / "served")
     write_vae(folder, kind="bin")
     with serve(folder) as hub:
@@ -93,7 +93,7 @@ def test_a_lone_autoencoder_comes_from_the_root(tmp_path: Path) -> None:
     assert (found / "config.json").is_file()
 
 
-def test_the_cache_is_used_again_and_when_the_hub_is_gone(tmp_path: Path) -> None:
+def test_the_cache_is_reused_and_serves_without_the_hub(tmp_path: Path) -> None:
     with serve(write_pipeline(tmp_path / "served", kind="bin")) as hub:
         found = fetch(hub, tmp_path / "cache")
         fetched = list(hub.fetched)
@@ -120,7 +120,7 @@ def free_address() -> str:
 def test_a_repository_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with serve(tmp_path) as hub:
         message = failure("someone/else", hub.endpoint, tmp_path / "cache")
-    assert "neither a folder here nor a repository on the hub" in message
+    assert "is neither a local folder nor on the hub" in message
 
 
 def test_a_gated_repository_is_named(tmp_path: Path) -> None:
@@ -129,24 +129,24 @@ def test_a_gated_repository_is_named(tmp_path: Path) -> None:
     assert "is gated" in message
 
 
-def test_a_hub_out_of_reach_is_named(tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_named(tmp_path: Path) -> None:
     message = failure("someone/dit", free_address(), tmp_path / "cache")
-    assert "cannot be reached and nothing of it is in the cache" in message
+    assert "is not in the cache, and the hub cannot be reached" in message
 
 
-def test_a_body_cut_short_is_named(tmp_path: Path) -> None:
+def test_a_truncated_download_is_named(tmp_path: Path) -> None:
     with serve(write_pipeline(tmp_path / "served"), cut=True) as hub:
         message = failure("someone/dit", hub.endpoint, tmp_path / "cache")
     assert "download failed" in message
 
 
-def test_a_name_the_hub_would_not_take_is_named(tmp_path: Path) -> None:
+def test_a_name_the_hub_refuses_is_named(tmp_path: Path) -> None:
     with serve(tmp_path) as hub:
         assert "download failed" in failure("someone/a..b", hub.endpoint, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
-    ("source", "taken"),
+    ("source", "expected"),
     [
         ("facebook/DiT-XL-2-256", True),
         ("stabilityai/sd-vae-ft-mse", True),
@@ -159,13 +159,14 @@ def test_a_name_the_hub_would_not_take_is_named(tmp_path: Path) -> None:
         ("owner/name\n", False),
     ],
 )
-def test_hub_ids_are_told_from_paths(source: str, taken: bool) -> None:
-    assert is_hub_id(source) == taken
+def test_hub_ids_are_distinguished_from_paths(source: str, expected: bool) -> None:
+    assert is_hub_id(source) == expected
 
 
 LOADER = """
 import sys, torch
-from model.checkpoint import CheckpointError, load_checkpoint
+from model.weights.checkpoint import load_checkpoint
+from model.weights.errors import CheckpointError
 for source in sys.argv[1:]:
     try:
         found = load_checkpoint(source, device=torch.device("cpu"), dtype=torch.float32)
@@ -175,8 +176,8 @@ for source in sys.argv[1:]:
 """
 
 
-def load_elsewhere(endpoint: str, home: Path, *sources: str) -> list[str]:
-    """What a new process prints, which reads HF_ENDPOINT and HF_HOME as it starts."""
+def load_in_new_process(endpoint: str, home: Path, *sources: str) -> list[str]:
+    """Load in a new process, which reads HF_ENDPOINT and HF_HOME at start; returns what it prints."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": endpoint,
@@ -195,7 +196,7 @@ def load_elsewhere(endpoint: str, home: Path, *sources: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_hub_ids_load_through_the_environments_hub_and_cache(tmp_path: Path) -> None:
+def test_hub_ids_load_through_the_hub_and_cache_in_the_environment(tmp_path: Path) -> None:
     model = write_pipeline(tmp_path / "model")
     official = write_tensors(tmp_path / "dit.pt", small_dit().state_dict())
     repositories = {
@@ -205,10 +206,10 @@ def test_hub_ids_load_through_the_environments_hub_and_cache(tmp_path: Path) -> 
     }
     sources = ["facebook/DiT-XL-2-256", str(official)]
     with running_hub(repositories) as hub:
-        lines = load_elsewhere(hub.endpoint, tmp_path / "home", *sources, "someone/other")
+        lines = load_in_new_process(hub.endpoint, tmp_path / "home", *sources, "someone/other")
     assert lines[0].startswith("facebook/DiT-XL-2-256 CC-BY-NC-4.0 8 ")
     assert lines[1].startswith("dit.pt None 8 ")
     assert lines[2].endswith("model_index.json: no such file")
-    again = load_elsewhere(free_address(), tmp_path / "home", *sources, "someone/new")
+    again = load_in_new_process(free_address(), tmp_path / "home", *sources, "someone/new")
     assert again[:2] == lines[:2]
-    assert again[2] == "someone/new: the hub cannot be reached and nothing of it is in the cache"
+    assert again[2] == "someone/new: is not in the cache, and the hub cannot be reached"
