@@ -30,15 +30,14 @@ class ModelInfo:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> ModelInfo:
-        weights = checkpoint.dit.pos_embed
         guidable = checkpoint.dit.null_class is not None
         recommended = checkpoint.default_cfg_scale or OFFICIAL_CFG_SCALE
         return cls(
             name=checkpoint.name,
             architecture=checkpoint.architecture,
             image_size=checkpoint.image_size,
-            dtype=str(weights.dtype).removeprefix("torch."),
-            device=str(weights.device),
+            dtype=str(checkpoint.dtype).removeprefix("torch."),
+            device=str(checkpoint.device),
             digest=checkpoint.digest,
             licence=checkpoint.licence,
             guidable=guidable,

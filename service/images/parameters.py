@@ -34,13 +34,7 @@ Text = Annotated[str, AfterValidator(_writable)]
     config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
 )
 class ImageParameters(Sampling):
-    """How an image was sampled, and by which model and version.
-
-    It holds no time stamp, so that the bytes of a file repeat.
-
-    Raises:
-        ValidationError: a value is out of range or of the wrong type.
-    """
+    """Everything that determined a picture. No time stamp, so that the bytes of a file repeat."""
 
     class_name: Text
     image_size: Annotated[int, Field(ge=1, le=LARGEST_IMAGE)]
