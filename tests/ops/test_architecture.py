@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import grimp
@@ -20,7 +21,7 @@ def drawn(arrow: str) -> Edges:
     edges: Edges = set()
     for line in diagram.splitlines():
         rooms = [room.strip() for room in line.split(arrow)]
-        edges |= set(zip(rooms, rooms[1:]))
+        edges |= set(pairwise(rooms))
     return edges
 
 
