@@ -21,6 +21,11 @@ from service.images.encoding import OutputFormat
 from service.images.order import Order
 from service.scheduling.jobs import Job, JobResult, Progress
 
+PING_S = 15.0
+"""Proxies close connections on which nothing comes; their shortest usual limit is 30 s."""
+
+PING = ": ping\n\n"  # a comment, which clients skip
+
 log = structlog.get_logger()
 
 
@@ -72,6 +77,7 @@ class EventStream:
         answer: the future that `Engine.submit` returned for the job.
         box: where the job reports its progress.
         on_error: takes the status that a plain answer would have had.
+        ping_s: send a comment after this many seconds without an event.
     """
 
     def __init__(
@@ -84,6 +90,7 @@ class EventStream:
         encoder: Encoder,
         output_format: OutputFormat,
         on_error: Callable[[int], None],
+        ping_s: float = PING_S,
     ) -> None:
         self._job = job
         self._answer = answer
@@ -92,6 +99,7 @@ class EventStream:
         self._encoder = encoder
         self._output_format = output_format
         self._on_error = on_error
+        self._ping_s = ping_s
 
     async def events(self) -> AsyncIterator[str]:
         """Every event as it comes. A reader that leaves cancels the job."""
@@ -111,7 +119,14 @@ class EventStream:
             self._job.cancel()
 
     async def _while_running(self) -> AsyncIterator[str]:
-        while (progress := await self._box.get()) is not None:
+        while True:
+            try:
+                progress = await asyncio.wait_for(self._box.get(), self._ping_s)
+            except TimeoutError:
+                yield PING
+                continue
+            if progress is None:
+                return
             yield _event("progress", _shown(progress))
             for index, pixels in progress.previews:
                 parameters = self._order.images[index]

@@ -7,8 +7,8 @@ import base64
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,12 @@ import pytest
 from PIL import Image
 
 from model.runner.runner import Flight, ModelRunner
-from service.http.events import ProgressBox
+from service.http.events import EventStream, ProgressBox
+from service.images.encoder import Encoder
+from service.images.order import Order
+from service.metrics import Metrics
 from service.scheduling.jobs import Progress
+from tests.support.jobs import job
 from tests.support.requests import PICTURE, Event, gated_service, generate, images_of, read_events
 from tests.support.services import Running, load_small_checkpoint, running_service, wait_until
 
@@ -234,3 +238,33 @@ def test_hanging_up_stops_the_work(pipeline_folder: Path) -> None:
 
 def requests(running: Running, outcome: str) -> float:
     return running.metric("dit_requests_total", route="/generate", outcome=outcome)
+
+
+def test_a_silent_stream_is_kept_alive() -> None:
+    async def first_two() -> list[str]:
+        box = ProgressBox(asyncio.get_running_loop())
+        waiting = job("a", [1])
+        with ThreadPoolExecutor(1) as pool:
+            stream = EventStream(
+                waiting,
+                Future(),
+                box,
+                Order((), 60.0),
+                encoder=Encoder(pool, Metrics()),
+                output_format="png",
+                on_error=lambda status: None,
+                ping_s=0.01,
+            )
+            events = stream.events()
+            first = await anext(events)
+            box.put(Progress(1, 2, 0))
+            while (second := await anext(events)) == first:
+                pass
+        assert isinstance(events, AsyncGenerator)
+        await events.aclose()
+        assert waiting.cancelled  # the reader left
+        return [first, second]
+
+    ping, progress = asyncio.run(first_two())
+    assert ping == ": ping\n\n"
+    assert progress.startswith("event: progress\n")
