@@ -49,14 +49,14 @@ format: install ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: install $(PEERS) ## docs/benchmarks.md measured anew; a part of it through ARGS="alone --quick"
+bench: install $(PEERS) ## measure and rewrite docs/benchmarks.md; some suites through ARGS="alone overhead"
 	@$(BIN)/python -m bench $(ARGS)
 
 train: install ## a model of your own: ARGS="--data PHOTOGRAPHS --out FOLDER"
 	@$(BIN)/python -m model.train $(ARGS)
 
 contact-sheet: install ## docs/contact-sheet.png: every class of DIT_MODEL, through the service
-	$(BIN)/python docs/contact_sheet.py docs/contact-sheet.png
+	$(BIN)/python -m docs.contact_sheet docs/contact-sheet.png
 
 clean: ## remove caches and build leftovers
 	rm -rf build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
@@ -76,7 +76,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) --editable . --group dev
 	@touch $@
 
-# LitServe's packages lie beside the environment: uvloop and httptools in it would serve us too.
+# LitServe's packages are not installed into the environment: our service would use its uvloop and httptools.
 $(PEERS): pyproject.toml constraints.txt
 	@$(PIP) --quiet --upgrade --target $(@D) --group bench
 	@touch $@

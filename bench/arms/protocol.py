@@ -1,4 +1,4 @@
-"""Protocol: what the benchmark and its worker processes say to each other, a JSON line each."""
+"""Protocol: the messages between the benchmark and its worker processes, one JSON line each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Discriminator, TypeAdapter
 
 @dataclass(frozen=True, slots=True)
 class ArmSpec:
-    """Which arm a worker is. ``dtype`` is auto, float32 or bfloat16; ``max_rows`` is ours alone."""
+    """The arm that a worker runs. ``dtype``: auto, float32 or bfloat16; ``max_rows``: ours only."""
 
     arm: Literal["ours", "pipeline", "plain", "matmul", "count"]
     model: str
@@ -22,7 +22,7 @@ class ArmSpec:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The arm stands; compiling and warming up, which ``seconds`` tells, are over."""
+    """The arm is loaded, compiled and warmed up, which took ``seconds``."""
 
     seconds: float
     dtype: str
@@ -43,7 +43,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """One denoising step of ``rows`` rows, guided where their number is even; the mean of a few."""
+    """One denoising step of ``rows`` rows, guided if that is even; the mean of several runs."""
 
     rows: int
     kind: Literal["forward"] = "forward"
@@ -51,7 +51,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A product of two square matrices; ``values`` is FLOP/s."""
+    """A product of two square matrices; ``values`` is its FLOP/s."""
 
     size: int
     kind: Literal["product"] = "product"
@@ -69,7 +69,7 @@ Task = Draw | Forward | Product | Count
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``seconds`` is what the task took; ``values`` what it asked to see, in order."""
+    """``seconds``: duration of the task; ``values``: the numbers asked for, in order."""
 
     seconds: float
     values: list[float] = field(default_factory=list)

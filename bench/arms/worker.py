@@ -1,31 +1,39 @@
-"""python -m bench.arms.worker SPEC: one arm; tasks come in on stdin and answers leave on stdout."""
+"""python -m bench.arms.worker SPEC: one arm; reads tasks from stdin, writes answers to stdout."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from bench.arms.protocol import ANSWER, ARM_SPEC, READY, TASK, Answer, ArmSpec, Ready, Task
 from service.__main__ import THREADS
 
+if TYPE_CHECKING:  # torch reads the environment when it loads
+    import torch
+
 
 class Arm(Protocol):
-    """What is measured, ready to work once it is built."""
+    """What is measured; ready once it is built."""
 
     @property
-    def dtype(self) -> str: ...
+    def dtype(self) -> torch.dtype: ...
 
     def do(self, task: Task) -> Answer:
-        """Do a task and tell what it took."""
+        """Do a task and time it."""
 
 
 def build(spec: ArmSpec) -> Arm:
-    """Import late: what an arm loads and sets is its own."""
+    """Imports late: no arm loads or configures anything for another."""
     if spec.arm == "ours":
-        for name, value in THREADS.items():  # before torch loads, as in service/__main__.py
+        for name, value in THREADS.items():  # as service/__main__.py does
             os.environ.setdefault(name, value)
+    import torch
+
+    if spec.dtype == "float32":  # plain fp32 on GPUs too
+        torch.backends.cudnn.allow_tf32 = False
+    if spec.arm == "ours":
         from bench.arms.ours import Ours
 
         return Ours(spec)
@@ -52,20 +60,21 @@ def main(text: str) -> None:
     arm = build(ARM_SPEC.validate_json(text))
     import torch
 
-    ready = Ready(time.perf_counter() - began, arm.dtype, torch.get_num_threads())
-    _say(answers, READY.dump_json(ready))
+    dtype = str(arm.dtype).removeprefix("torch.")
+    ready = Ready(time.perf_counter() - began, dtype, torch.get_num_threads())
+    _write(answers, READY.dump_json(ready))
     while line := sys.stdin.buffer.readline():
-        _say(answers, ANSWER.dump_json(arm.do(TASK.validate_json(line))))
+        _write(answers, ANSWER.dump_json(arm.do(TASK.validate_json(line))))
 
 
 def _own_stdout() -> BinaryIO:
-    """The pipe to the benchmark; what libraries print goes to the log with stderr."""
+    """The pipe to the benchmark; what libraries print goes to the log, like stderr."""
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return pipe
 
 
-def _say(pipe: BinaryIO, line: bytes) -> None:
+def _write(pipe: BinaryIO, line: bytes) -> None:
     pipe.write(line + b"\n")
     pipe.flush()
 

@@ -1,4 +1,4 @@
-"""Workers: the processes in which the arms without HTTP run; one works while the others wait."""
+"""Workers: the processes of the arms without HTTP; one works while the others wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from bench.arms.protocol import (
     Ready,
     Task,
 )
-from bench.environment import bare_environment
 from bench.options import ROOT, Options
 
 STOP_S = 20.0
@@ -29,28 +28,28 @@ LINES_SHOWN = 5
 
 
 class WorkerDied(RuntimeError):
-    """A worker ended before its answer; its log's last lines say why."""
+    """A worker exited before it answered; the message shows the end of its log."""
 
 
 class Worker:
-    """One arm in a process of its own, blocked on its pipe whenever it is not asked anything."""
+    """One arm in its own process, blocked on its pipe between tasks."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
         self._process = process
         self._log = log
-        self.ready: Ready = READY.validate_json(self._line())
+        self.ready: Ready = READY.validate_json(self._read())
 
     def ask(self, task: Task) -> Answer:
         """Have a task done.
 
         Raises:
-            WorkerDied: it ended instead.
+            WorkerDied: the worker exited instead.
         """
         assert self._process.stdin is not None, "this is a bug: the worker has a pipe"
         self._process.stdin.write(TASK.dump_json(task) + b"\n")
         self._process.stdin.flush()
-        return ANSWER.validate_json(self._line())
+        return ANSWER.validate_json(self._read())
 
     def draw(self, draw: Draw) -> float:
         return self.ask(draw).seconds
@@ -59,10 +58,10 @@ class Worker:
         return self.ask(Forward(rows)).seconds
 
     def peak(self, sizes: Sequence[int]) -> float:
-        """The best FLOP/s of square products."""
+        """The best FLOP/s over square products of these sizes."""
         return max(self.ask(Product(size)).values[0] for size in sizes)
 
-    def _line(self) -> bytes:
+    def _read(self) -> bytes:
         assert self._process.stdout is not None, "this is a bug: the worker has a pipe"
         line = self._process.stdout.readline()
         if not line:
@@ -73,14 +72,13 @@ class Worker:
 
 @contextmanager
 def running_worker(name: str, spec: ArmSpec, options: Options) -> Iterator[Worker]:
-    """Start an arm and wait until it is ready; it ends with the block."""
-    log = options.work / "logs" / f"{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    """Start an arm and wait until it is ready; stops it at the end of the block."""
+    log = options.log(name)
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "bench.arms.worker", ARM_SPEC.dump_json(spec).decode()],
             cwd=ROOT,
-            env=bare_environment(options),
+            env=options.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -88,7 +86,7 @@ def running_worker(name: str, spec: ArmSpec, options: Options) -> Iterator[Worke
     try:
         yield Worker(name, process, log)
     finally:
-        _end(process)
+        _stop(process)
 
 
 @contextmanager
@@ -101,8 +99,8 @@ def running_workers(specs: Mapping[str, ArmSpec], options: Options) -> Iterator[
         }
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Its pipe's end ends a worker; one that does not listen is killed."""
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Closing its pipes ends a worker; kill it if it does not exit."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()

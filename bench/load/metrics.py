@@ -1,18 +1,16 @@
-"""Metrics: what our service counts, read off its /metrics before and after a load."""
+"""Metrics: our service's counters, read from its /metrics before and after a load."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import httpx
-
-_SAMPLE = re.compile(r"^(dit_\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
+from prometheus_client.parser import text_string_to_metric_families
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sums since the start; a difference of two is what happened between them."""
+    """Totals since the start of the service; subtract two to get those of a load."""
 
     useful: float
     padding: float
@@ -35,27 +33,31 @@ class Counts:
 
     @property
     def waste(self) -> float:
-        """Padding and row-steps of images that nobody got, as a share of all."""
+        """Padding and row-steps of undelivered images, as a fraction of all row-steps."""
         wasted = self.padding + self.cancelled
         return wasted / (wasted + self.useful) if wasted else 0.0
 
 
 def counts_in(samples: dict[tuple[str, str], float]) -> Counts:
     return Counts(
-        useful=samples[("dit_denoise_steps_total", 'kind="useful"')],
-        padding=samples[("dit_denoise_steps_total", 'kind="padding"')],
-        cancelled=samples[("dit_denoise_steps_total", 'kind="cancelled"')],
-        ticks=samples[("dit_tick_rows_count", "")],
-        rows=samples[("dit_tick_rows_sum", "")],
+        useful=samples["dit_denoise_steps_total", "useful"],
+        padding=samples["dit_denoise_steps_total", "padding"],
+        cancelled=samples["dit_denoise_steps_total", "cancelled"],
+        ticks=samples["dit_tick_rows_count", ""],
+        rows=samples["dit_tick_rows_sum", ""],
     )
 
 
 def read_metrics(url: str) -> dict[tuple[str, str], float]:
-    """Every sample by its name and its labels as they are written."""
+    """The samples of a running service, as `parse_metrics` returns them."""
     answer = httpx.get(f"{url}/metrics", trust_env=False, timeout=30.0)
     return parse_metrics(answer.text)
 
 
 def parse_metrics(text: str) -> dict[tuple[str, str], float]:
-    found = _SAMPLE.findall(text)
-    return {(name, labels): float(value) for name, labels, value in found}
+    """Values by name and ``kind`` label, the only label the benchmark reads ('' without one)."""
+    return {
+        (sample.name, sample.labels.get("kind", "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }

@@ -1,4 +1,4 @@
-"""Machine: the facts that a figure means nothing without."""
+"""Machine: the facts of a run, without which its figures mean nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from bench.options import ROOT, Options
+from bench.options import ROOT
 
 PACKAGES = ("torch", "diffusers", "fastapi", "uvicorn", "litserve")
 
 
 def gpu_name() -> str | None:
-    """The first NVIDIA GPU's name, or None where there is none."""
+    """Name and driver of the first NVIDIA GPU, or None."""
     if shutil.which("nvidia-smi") is None:
         return None
     done = subprocess.run(
@@ -30,7 +30,7 @@ def gpu_name() -> str | None:
 
 
 def cpu_name() -> str:
-    """The processor's name, with what it can do for bf16."""
+    """The processor, with its instructions for bf16."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -46,14 +46,14 @@ def cores() -> int:
 
 
 def load_average() -> float:
-    """Processes running or waiting to run, over the last minute."""
+    """Mean number of runnable processes over the last minute."""
     return os.getloadavg()[0]
 
 
-def versions(options: Options) -> dict[str, str]:
-    """Of Python and of what decides the speed; the peers' packages lie beside the environment."""
+def versions(site: Path) -> dict[str, str]:
+    """Of Python and the packages that decide the speed; ``site`` holds the peers' own."""
     found = {"python": platform.python_version()}
-    paths = [*sys.path, str(options.work / "site")]
+    paths = [*sys.path, str(site)]
     for name in PACKAGES:
         one = next(iter(metadata.distributions(name=name, path=paths)), None)
         if one is not None:
@@ -62,7 +62,7 @@ def versions(options: Options) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit that was measured, with a plus where the files differ from it."""
+    """The measured commit, with a plus if files differ from it."""
     try:
         head = _git("rev-parse", "--short", "HEAD").strip()
         changed = _git("status", "--porcelain", "--", "model", "service", "bench/*.py")

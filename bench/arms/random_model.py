@@ -1,6 +1,6 @@
-"""python -m bench.models.random_model NAME FOLDER: a DiTPipeline folder with random weights, seed 0.
+"""python -m bench.arms.random_model NAME FOLDER: a DiTPipeline folder with random weights, seed 0.
 
-Speed does not depend on what the weights are, and the official ones need a download.
+Speed does not depend on the weights' values, and official weights need a download.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SMALL_WIDTHS = (8, 8, 8, 8)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """``vae_widths`` are the channels of the autoencoder's four levels."""
+    """``vae_widths``: channels of the autoencoder's levels."""
 
     sample_size: int
     layers: int
@@ -37,7 +37,7 @@ SHAPES = {
 
 
 def write_model(shape: Shape, folder: Path) -> None:
-    """Write transformer, autoencoder and schedule, the weights in bf16."""
+    """Write transformer, autoencoder and scheduler, with bf16 weights."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     pipeline = DiTPipeline(_transformer(shape), _autoencoder(shape), _scheduler())
@@ -45,7 +45,7 @@ def write_model(shape: Shape, folder: Path) -> None:
 
 
 def _transformer(shape: Shape) -> DiTTransformer2DModel:
-    """As trained ones are, with the same embedders in every block."""
+    """All blocks share their embedders' weights, as in trained models."""
     transformer = DiTTransformer2DModel(
         sample_size=shape.sample_size,
         num_layers=shape.layers,
