@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from bench.load.servers import ServerSpec, running_server
+from bench.load.servers import PORT, ServerSpec, running_server
 
 COLUMNS = 9
 MARGIN = 6
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    service = ServerSpec("service", environment=os.environ | {"DIT_PORT": "{port}"})
+    service = ServerSpec("service", environment=os.environ | {"DIT_PORT": PORT})
     with running_server(service) as server, ThreadPoolExecutor(CLIENTS) as pool:
         with urllib.request.urlopen(f"{server.url}/classes") as answer:
             classes = json.load(answer)

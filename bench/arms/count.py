@@ -14,7 +14,7 @@ from model.networks.dit import DiT
 from model.weights.config_files import JsonFile
 
 
-class Counter:
+class Arm:
     dtype = torch.float32
 
     def __init__(self, spec: ArmSpec) -> None:

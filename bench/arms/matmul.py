@@ -13,7 +13,7 @@ from bench.arms.protocol import Answer, ArmSpec, Product, Task
 from bench.arms.timing import mean_seconds
 
 
-class Matmul:
+class Arm:
     def __init__(self, spec: ArmSpec) -> None:
         self._device = torch.device(spec.device)
         self.dtype: torch.dtype = getattr(torch, spec.dtype)

@@ -18,7 +18,7 @@ MANY = 1000
 """Steps of an image whose single steps are timed: it never finishes meanwhile."""
 
 
-class Ours:
+class Arm:
     def __init__(self, spec: ArmSpec) -> None:
         flags = ["--model", spec.model, "--device", spec.device, "--dtype", spec.dtype]
         if spec.max_rows is not None:

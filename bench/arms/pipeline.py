@@ -87,7 +87,7 @@ class PipelineLoop:
         return torch.cat(draws).to(self.device, self.dtype)
 
 
-class PipelineArm:
+class Arm:
     def __init__(self, spec: ArmSpec) -> None:
         self.dtype: torch.dtype = getattr(torch, spec.dtype)
         self._loop = PipelineLoop(spec.model, spec.device, self.dtype, compiled=spec.compiled)

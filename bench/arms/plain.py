@@ -9,7 +9,7 @@ from bench.arms.timing import mean_seconds
 from model.weights.checkpoint import load_checkpoint
 
 
-class Plain:
+class Arm:
     def __init__(self, spec: ArmSpec) -> None:
         self._device = torch.device(spec.device)
         self.dtype: torch.dtype = getattr(torch, spec.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,9 +20,9 @@ from bench.arms.protocol import (
     Ready,
     Task,
 )
-from bench.options import ROOT, Options
+from bench.load.processes import start_module, stop
+from bench.options import Options
 
-STOP_S = 20.0
 LINES_SHOWN = 5
 
 
@@ -34,8 +33,7 @@ class WorkerDied(RuntimeError):
 class Worker:
     """One arm in its own process, blocked on its pipe between tasks."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.name = name
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self._process = process
         self._log = log
         self.ready: Ready = READY.validate_json(self._read())
@@ -47,7 +45,7 @@ class Worker:
             WorkerDied: the worker exited instead.
         """
         assert self._process.stdin is not None, "this is a bug: the worker has a pipe"
-        self._process.stdin.write(TASK.dump_json(task) + b"\n")
+        self._process.stdin.write(TASK.dump_json(task).decode() + "\n")
         self._process.stdin.flush()
         return ANSWER.validate_json(self._read())
 
@@ -61,32 +59,32 @@ class Worker:
         """The best FLOP/s over square products of these sizes."""
         return max(self.ask(Product(size)).values[0] for size in sizes)
 
-    def _read(self) -> bytes:
+    def _read(self) -> str:
         assert self._process.stdout is not None, "this is a bug: the worker has a pipe"
         line = self._process.stdout.readline()
         if not line:
             tail = self._log.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
-            raise WorkerDied("\n".join([f"{self.name} died:", *tail]))
+            raise WorkerDied("\n".join([f"the end of {self._log}:", *tail]))
         return line
 
 
 @contextmanager
 def running_worker(name: str, spec: ArmSpec, options: Options) -> Iterator[Worker]:
     """Start an arm and wait until it is ready; stops it at the end of the block."""
-    log = options.log(name)
+    log, text = options.log(name), ARM_SPEC.dump_json(spec).decode()
     with log.open("wb") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench.arms.worker", ARM_SPEC.dump_json(spec).decode()],
-            cwd=ROOT,
-            env=options.environment(),
+        process = start_module(
+            "bench.arms.worker",
+            text,
+            environment=options.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
         )
     try:
-        yield Worker(name, process, log)
+        yield Worker(process, log)
     finally:
-        _stop(process)
+        stop(process)
 
 
 @contextmanager
@@ -97,15 +95,3 @@ def running_workers(specs: Mapping[str, ArmSpec], options: Options) -> Iterator[
             name: stack.enter_context(running_worker(name, spec, options))
             for name, spec in specs.items()
         }
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Closing its pipes ends a worker; kill it if it does not exit."""
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -8,8 +8,8 @@ import re
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
 
 import httpx
 
@@ -82,7 +82,7 @@ class LoadRun:
 
     def latencies_per_step(self) -> list[float]:
         """Latency divided by steps: a short request should wait less than a long one."""
-        return [one.latency / one.ask.steps for one in self.outcomes]
+        return [one.latency / one.ask.num_sampling_steps for one in self.outcomes]
 
 
 class RequestsFailed(RuntimeError):
@@ -144,13 +144,12 @@ async def _open_loop(url: str, schedule: Sequence[tuple[float, Ask]]) -> LoadRun
 
 
 async def _send(client: httpx.AsyncClient, ask: Ask, since: float) -> Outcome:
-    try:
-        answer = await client.post(PATH, json=ask.body(), timeout=ask.timeout_s + SLACK_S)
-    except httpx.HTTPError:
-        ended = time.perf_counter()
-        return Outcome(ask, 0, ended - since, ended)
+    status, stages = 0, {}
+    with suppress(httpx.HTTPError):
+        answer = await client.post(PATH, json=asdict(ask), timeout=ask.timeout_s + SLACK_S)
+        status, stages = answer.status_code, stages_of(answer.headers)
     ended = time.perf_counter()
-    return Outcome(ask, answer.status_code, ended - since, ended, stages_of(answer.headers))
+    return Outcome(ask, status, ended - since, ended, stages)
 
 
 def stages_of(headers: httpx.Headers) -> dict[str, float]:

@@ -33,14 +33,15 @@ def start_module(
     module: str,
     *arguments: str,
     environment: Mapping[str, str],
-    stdout: IO[bytes] | None = None,
+    stdin: int = subprocess.DEVNULL,
+    stdout: IO[bytes] | int | None = None,
     stderr: IO[bytes] | int | None = None,
 ) -> subprocess.Popen[str]:
     """Start `python -m module` as the leader of a new session."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         env=environment,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         start_new_session=True,
@@ -87,4 +88,4 @@ def stop(process: subprocess.Popen[str]) -> None:
     with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_S)
     signal_session(process, signal.SIGKILL)
-    process.wait()
+    process.communicate()  # also closes its pipes

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from bench.load.processes import free_port, signal_session, start_module, stop, wait_until_ready
 
+PORT = "{port}"
+"""Becomes the port in a server's arguments and environment."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """``module`` is run with -m; ``{port}`` in arguments and environment becomes the port.
-
-    Output goes to ``log``; without one the server inherits ours. ``peer`` servers are frozen between turns.
-    """
+    """A module to run with -m. Output goes to ``log`` or, without one, where ours goes."""
 
     module: str
     arguments: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class ServerSpec:
 
 
 class Server:
-    """A server that was started."""
+    """A started server."""
 
     def __init__(self, spec: ServerSpec, url: str, process: subprocess.Popen[str]) -> None:
         self.url = url
@@ -83,8 +83,8 @@ def running_servers(specs: Mapping[str, ServerSpec]) -> Iterator[dict[str, Serve
 
 
 def _start(spec: ServerSpec, port: str) -> subprocess.Popen[str]:
-    arguments = [each.replace("{port}", port) for each in spec.arguments]
-    environment = {name: each.replace("{port}", port) for name, each in spec.environment.items()}
+    arguments = [each.replace(PORT, port) for each in spec.arguments]
+    environment = {name: each.replace(PORT, port) for name, each in spec.environment.items()}
     if spec.log is None:
         return start_module(spec.module, *arguments, environment=environment)
     with spec.log.open("wb") as log:

@@ -18,25 +18,14 @@ MIXED_SAMPLERS = ("ddim", "ddpm", "dpmpp_2m")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request for one image."""
+    """One request for one image; the fields are those of the JSON body."""
 
     class_label: int
     cfg_scale: float
-    steps: int
+    num_sampling_steps: int
     seed: int
     sampler: str = "ddim"
     timeout_s: float = 300.0
-
-    def body(self) -> dict[str, int | float | str]:
-        """The JSON that our service and the peers accept."""
-        return {
-            "class_label": self.class_label,
-            "cfg_scale": self.cfg_scale,
-            "num_sampling_steps": self.steps,
-            "sampler": self.sampler,
-            "seed": self.seed,
-            "timeout_s": self.timeout_s,
-        }
 
 
 def uniform(count: int, *, steps: int, seed: int = 0) -> list[Ask]:
@@ -69,7 +58,7 @@ def mixed(
         Ask(
             class_label=draw.randrange(CLASSES),
             cfg_scale=round(draw.uniform(*MIXED_CFG_SCALES), 1),
-            steps=steps(draw),
+            num_sampling_steps=steps(draw),
             seed=draw.randrange(2**31),
             sampler=draw.choice(MIXED_SAMPLERS),
             timeout_s=timeout_s,

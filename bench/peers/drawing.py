@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from bench.arms.pipeline import PipelineLoop
 
@@ -26,24 +26,18 @@ class PeerRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class PeerOptions:
+    """The command line of a peer, as one JSON object. ``batch`` and ``wait`` (s): LitServe only."""
+
     port: int
     model: str
     device: str
     dtype: str
-    batch: int
-    wait: float
+    batch: int = 1
+    wait: float = 0.0
 
 
 def peer_options() -> PeerOptions:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--dtype", required=True)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--wait", type=float, default=0.0)
-    given = parser.parse_args()
-    return PeerOptions(given.port, given.model, given.device, given.dtype, given.batch, given.wait)
+    return TypeAdapter(PeerOptions).validate_json(sys.argv[1])
 
 
 def load_pipeline(options: PeerOptions) -> PipelineLoop:

@@ -42,16 +42,6 @@ Cell = Spread | float | str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A headline number of a suite; targets and the plot refer to it by ``name``."""
-
-    name: str
-    what: str
-    unit: str
-    spread: Spread
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
     title: str
     header: tuple[str, ...]
@@ -60,9 +50,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a suite returns; ``notes`` are sentences for the report."""
+    """What a suite returns. ``figures`` by name are for targets and plot, ``notes`` for the report."""
 
-    figures: tuple[Figure, ...]
+    figures: dict[str, Spread]
     tables: tuple[Table, ...]
     notes: tuple[str, ...] = ()
 
@@ -118,9 +108,7 @@ def find_spread(
     """A figure of a suite with its own choice of model; None if it was not measured."""
     for result in results:
         if (result.device, result.suite, result.model) == (device, suite, ""):
-            for one in result.measured.figures:
-                if one.name == figure:
-                    return one.spread
+            return result.measured.figures.get(figure)
     return None
 
 

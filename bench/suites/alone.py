@@ -19,7 +19,7 @@ from bench.arms.specs import (
 )
 from bench.arms.workers import Worker, running_workers
 from bench.options import Options
-from bench.report.figures import Figure, Measured, Spread, Table
+from bench.report.figures import Measured, Spread, Table
 from bench.suites.rounds import interleaved
 
 NOTE = (
@@ -47,7 +47,7 @@ class Alone:
         return cls(options.offline_models, options.pick(50, 4), options.pick(15, 2))
 
     def run(self, options: Options) -> Measured:
-        figures: list[Figure] = []
+        figures: dict[str, Spread] = {}
         tables: list[Table] = []
         for model in self.models:
             with running_workers(arms_of(model, options), options) as workers:
@@ -55,8 +55,8 @@ class Alone:
                 arms = {name: self._drawing(worker) for name, worker in workers.items()}
                 seconds = interleaved(arms, self.rounds)
                 tables.append(self._table(model, workers, seconds))
-            figures += _figures(model, seconds)
-        return Measured(tuple(figures), tuple(tables), (NOTE,))
+            figures |= _ratios(model, seconds)
+        return Measured(figures, tuple(tables), (NOTE,))
 
     def _drawing(self, worker: Worker) -> Callable[[], float]:
         """Draws one image, each time with another class and seed, so that no result is reused."""
@@ -75,10 +75,9 @@ class Alone:
         return Table(f"{model}: one image, DDIM {self.steps}, guided", header, rows)
 
 
-def _figures(model: str, seconds: Mapping[str, Spread]) -> list[Figure]:
-    return [
-        Figure(f"{model}.{name}", f"{model}: {above} over {below}", "times", spread)
+def _ratios(model: str, seconds: Mapping[str, Spread]) -> dict[str, Spread]:
+    return {
+        f"{model}.{name}": seconds[above].over(seconds[below])
         for name, (above, below) in RATIOS.items()
         if above in seconds
-        for spread in [seconds[above].over(seconds[below])]
-    ]
+    }

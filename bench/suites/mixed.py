@@ -7,41 +7,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bench.load.clients import LoadRun, closed_loop, open_loop
-from bench.load.metrics import Counts, counts_in, read_metrics
+from bench.load.metrics import Samples, difference, read_metrics, rows_per_tick, waste
 from bench.load.servers import Server, running_servers
 from bench.load.workload import mixed, poisson, steps_log_uniform, steps_uniform
 from bench.options import Options
 from bench.peers.specs import OURS, STATIC, our_server, static_server
-from bench.report.figures import Cell, Figure, Measured, Spread, Table, percentile
+from bench.report.figures import Cell, Measured, Spread, Table, percentile
 
 TARGET_LOAD = 0.8
 STEPS: dict[str, Callable[[random.Random], int]] = {
     "uniform": steps_uniform,
     "log-uniform": steps_log_uniform,
 }
-HEADER = (
-    "steps drawn",
-    "load / our capacity",
-    "arm",
-    "offered/s",
-    "goodput/s",
-    "p50, s",
-    "p95, s",
-    "p99, s",
-    "p95 / ours",
-    "p95 of latency per step, ms",
-    "that / ours",
-    "rows per tick",
-    "waste",
-)
 NOTE = (
     "Latency counts from the scheduled arrival; a failed request counts as its timeout. Capacity is the"
     " rate of a closed loop while all of its clients are busy. Waste is padding and row-steps of"
     " undelivered images, as a fraction of all row-steps. The static batcher is our own service with"
     " another scheduler: a batch runs to its end, then the waiting requests form the next one, up to the"
     " rows of a tick; it delivers finished images at once and stops computing their rows. The longest"
-    " requests determine p95, and both arms serve them late; latency per step shows how long a short"
-    " request waits for its size."
+    " requests determine p95, and both arms serve them late; latency divided by the request's steps"
+    " shows how long a short request waits for its size."
 )
 
 
@@ -99,7 +84,7 @@ class Mixed:
             }
         rows = tuple((*place, rate) for place, rate in capacities.items())
         table = Table("Capacity in a closed loop", ("steps drawn", "arm", "requests/s"), rows)
-        return Measured(_figures(results), (table, self._latencies(results)), (NOTE,))
+        return Measured(_p95_ratios(results), (table, self._latencies(results)), (NOTE,))
 
     def _capacity(self, server: Server, steps: str, requests: int) -> float:
         """Requests/s of a closed loop."""
@@ -117,71 +102,71 @@ class Mixed:
             asks = mixed(count, seed=seed, timeout_s=self.timeout_s, steps=STEPS[point.steps])
             schedule = poisson(asks, rate, seed)
             for name, server in servers.items():
-                before = counts_in(read_metrics(server.url))
+                before = read_metrics(server.url)
                 run = open_loop(server.url, schedule)
-                counts = counts_in(read_metrics(server.url)) - before
+                counts = difference(read_metrics(server.url), before)
                 runs[name].append(PointRun(rate, run, counts))
         return runs
 
     def _latencies(self, results: Mapping[Point, Mapping[str, list[PointRun]]]) -> Table:
-        rows = tuple(
-            (point.steps, point.load, name, *_cells(rounds, arms[OURS]))
-            for point, arms in results.items()
-            for name, rounds in arms.items()
-        )
         title = (
             f"{self.model}: steps 10 .. 250, guidance 1 .. 8, all samplers;"
             f" a request not answered within {self.timeout_s:g} s fails"
         )
-        return Table(title, HEADER, rows)
+        rows = tuple(
+            (point.steps, point.load, name, rounds[0].rate, *_cells(rounds, arms[OURS]))
+            for point, arms in results.items()
+            for name, rounds in arms.items()
+        )
+        return Table(
+            title,
+            (*HEADER, *COLUMNS, *(f"{name.partition(',')[0]} / ours" for name in RATIOS)),
+            rows,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class PointRun:
-    """One round of one arm: requests offered per second, their outcomes, rows computed."""
+    """One round of one arm: requests offered per second, their outcomes, counters of the service."""
 
     rate: float
     run: LoadRun
-    counts: Counts
+    counts: Samples
 
     def latency(self, percent: float) -> float:
         return percentile(self.run.latencies(), percent)
 
-    @property
-    def latency_per_step_ms(self) -> float:
-        return 1e3 * percentile(self.run.latencies_per_step(), 95)
+
+P95, PER_STEP = "p95, s", "p95 per step, ms"
+HEADER = ("steps drawn", "load / our capacity", "arm", "offered/s")
+COLUMNS: dict[str, Callable[[PointRun], float]] = {
+    "goodput/s": lambda one: one.run.goodput,
+    "p50, s": lambda one: one.latency(50),
+    P95: lambda one: one.latency(95),
+    "p99, s": lambda one: one.latency(99),
+    PER_STEP: lambda one: 1e3 * percentile(one.run.latencies_per_step(), 95),
+    "rows per tick": lambda one: rows_per_tick(one.counts),
+    "waste": lambda one: waste(one.counts),
+}
+RATIOS = {"p95 / ours": P95, "p95 per step / ours": PER_STEP}
 
 
-def _cells(rounds: list[PointRun], ours: list[PointRun]) -> tuple[Cell, ...]:
-    p50, p95, p99 = (Spread(tuple(one.latency(p) for one in rounds)) for p in (50, 95, 99))
-    per_step, our_per_step = (
-        Spread(tuple(one.latency_per_step_ms for one in each)) for each in (rounds, ours)
-    )
-    return (
-        rounds[0].rate,
-        Spread(tuple(one.run.goodput for one in rounds)),
-        p50,
-        p95,
-        p99,
-        _p95_over(rounds, ours),
-        per_step,
-        per_step.over(our_per_step),
-        sum(one.counts.rows_per_tick for one in rounds) / len(rounds),
-        sum(one.counts.waste for one in rounds) / len(rounds),
-    )
+def _spread(column: str, rounds: list[PointRun]) -> Spread:
+    return Spread(tuple(COLUMNS[column](one) for one in rounds))
 
 
-def _p95_over(rounds: list[PointRun], ours: list[PointRun]) -> Spread:
-    return Spread(tuple(a.latency(95) / b.latency(95) for a, b in zip(rounds, ours)))
+def _cells(rounds: list[PointRun], ours: list[PointRun]) -> list[Cell]:
+    spreads = {column: _spread(column, rounds) for column in COLUMNS}
+    return [
+        *spreads.values(),
+        *(spreads[name].over(_spread(name, ours)) for name in RATIOS.values()),
+    ]
 
 
-def _figures(results: Mapping[Point, Mapping[str, list[PointRun]]]) -> tuple[Figure, ...]:
-    return tuple(
-        Figure(
-            f"p95.{point.steps}.{point.load:g}",
-            f"p95 of the static batcher over ours, {point.steps} steps at {point.load:g}",
-            "times",
-            _p95_over(arms[STATIC], arms[OURS]),
+def _p95_ratios(results: Mapping[Point, Mapping[str, list[PointRun]]]) -> dict[str, Spread]:
+    return {
+        f"p95.{point.steps}.{point.load:g}": _spread(P95, arms[STATIC]).over(
+            _spread(P95, arms[OURS])
         )
         for point, arms in results.items()
-    )
+    }

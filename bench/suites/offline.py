@@ -10,7 +10,7 @@ from bench.arms.agreement import agreement
 from bench.arms.specs import AGREED, OURS, OURS_FP32, PEER_FP32, arms_of, draw_of
 from bench.arms.workers import Worker, running_workers
 from bench.options import Options
-from bench.report.figures import Cell, Figure, Measured, Spread, Table
+from bench.report.figures import Cell, Measured, Spread, Table
 from bench.suites.limits import Limit, limit_of
 from bench.suites.rounds import interleaved
 
@@ -40,13 +40,13 @@ class Offline:
         )
 
     def run(self, options: Options) -> Measured:
-        figures: list[Figure] = []
+        figures: dict[str, Spread] = {}
         tables: list[Table] = []
         for model in self.models:
             agreed, grid = self._run_model(model, options)
             tables += [agreed, grid.table()]
-            figures += grid.figures()
-        return Measured(tuple(figures), tuple(tables), (NOTE,))
+            figures |= grid.figures()
+        return Measured(figures, tuple(tables), (NOTE,))
 
     def _run_model(self, model: str, options: Options) -> tuple[Table, Grid]:
         specs = arms_of(model, options, max_rows=2 * max(self.images))
@@ -88,15 +88,12 @@ class Grid:
             tuple(self._row(*cell, peers) for cell in self.cells),
         )
 
-    def figures(self) -> list[Figure]:
-        figures = []
+    def figures(self) -> dict[str, Spread]:
+        figures = {}
         for (steps, images), seconds in self.cells.items():
-            name = f"{self.model}.{steps}.{images}"
-            what = f"{self.model}: {images} images of {steps} steps"
             rate = seconds[OURS].rate_of(images)
-            figures.append(Figure(f"{name}.rate", what, "images/s", rate))
-            share = self.limit.share(rate, steps)
-            figures.append(Figure(f"{name}.share", f"{what}, fraction of the limit", "", share))
+            figures[f"{self.model}.{steps}.{images}.rate"] = rate
+            figures[f"{self.model}.{steps}.{images}.share"] = self.limit.share(rate, steps)
         return figures
 
     def _row(self, steps: int, images: int, peers: list[str]) -> tuple[Cell, ...]:

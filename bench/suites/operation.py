@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +12,7 @@ from bench.load.servers import Server, running_server, running_servers
 from bench.load.workload import uniform
 from bench.options import Options
 from bench.peers.specs import our_server
-from bench.report.figures import Cell, Figure, Measured, Spread, Table
+from bench.report.figures import Cell, Measured, Spread, Table
 from bench.suites.rounds import interleaved
 
 ON, OFF = "reproducible", "default"
@@ -58,42 +57,41 @@ class Operation:
         )
 
     def run(self, options: Options) -> Measured:
-        parts = [self._starts(options), self._reproducible(options)]
-        if self.soak_requests:
-            parts.append(self._soak(options))
-        figures = tuple(figure for figures, _ in parts for figure in figures)
-        return Measured(figures, tuple(table for _, table in parts), (NOTE,))
+        parts = [self._starts, self._reproducible, *([self._soak] if self.soak_requests else [])]
+        figures: dict[str, Spread] = {}
+        tables = tuple(part(options, figures) for part in parts)
+        return Measured(figures, tables, (NOTE,))
 
-    def _starts(self, options: Options) -> tuple[list[Figure], Table]:
+    def _starts(self, options: Options, figures: dict[str, Spread]) -> Table:
         first, *others = [self._start(options) for _ in range(self.starts)]
-        warm = Spread(tuple(one.seconds for one in others))
+        figures["warm_s"] = Spread(tuple(seconds for seconds, *_ in others))
+        seconds, ready_mib, loaded_mib, device_mib = first
         rows: tuple[tuple[Cell, ...], ...] = (
-            ("first start, s", first.seconds),
-            ("later starts, s", warm),
-            ("peak resident memory when ready, MiB", first.ready_mib),
-            (f"the same after {self.clients} concurrent images, MiB", first.loaded_mib),
-            ("device memory reserved, MiB", first.device_mib),
+            ("first start, s", seconds),
+            ("later starts, s", figures["warm_s"]),
+            ("peak resident memory when ready, MiB", ready_mib),
+            (f"the same after {self.clients} concurrent images, MiB", loaded_mib),
+            ("device memory reserved, MiB", device_mib),
         )
-        table = Table(f"{self.model}: process start to ready", ("", ""), rows)
-        return [Figure("warm_s", "process start to ready, warm", "s", warm)], table
+        return Table(f"{self.model}: process start to ready", ("", ""), rows)
 
-    def _start(self, options: Options) -> Started:
+    def _start(self, options: Options) -> tuple[float, float | None, float | None, float | None]:
+        """Seconds until ready; MiB when ready, after a load, and on the device."""
         began = time.perf_counter()
         with running_server(our_server(options)) as server:
             seconds = time.perf_counter() - began
-            ready = server.memory_mib("VmHWM")
+            ready_mib = server.memory_mib("VmHWM")
             closed_loop(server.url, uniform(self.clients, steps=self.start_steps), self.clients)
             reserved = read_metrics(server.url).get(("dit_gpu_memory_bytes", "reserved"))
-            device = None if reserved is None else reserved / 2**20
-            return Started(seconds, ready, server.memory_mib("VmHWM"), device)
+            device_mib = None if reserved is None else reserved / 2**20
+            return seconds, ready_mib, server.memory_mib("VmHWM"), device_mib
 
-    def _reproducible(self, options: Options) -> tuple[list[Figure], Table]:
+    def _reproducible(self, options: Options, figures: dict[str, Spread]) -> Table:
         """The time of the same requests with and without DIT_REPRODUCIBLE=1."""
         loads = {"loaded": (self.images, self.clients), "alone": (self.alone, 1)}
         specs = {
             name: our_server(options, name=name, reproducible=name == ON) for name in (OFF, ON)
         }
-        figures: list[Figure] = []
         rows: list[tuple[Cell, ...]] = []
         with running_servers(specs) as servers:
             for load, (images, clients) in loads.items():
@@ -102,44 +100,25 @@ class Operation:
                     for name, server in servers.items()
                 }
                 seconds = interleaved(arms, self.rounds)
-                price = seconds[ON].over(seconds[OFF])
-                what = f"time with DIT_REPRODUCIBLE=1 over without, {load}"
-                figures.append(Figure(load, what, "times", price))
+                figures[load] = seconds[ON].over(seconds[OFF])
                 row = f"{images} images, {clients} client{'s' * (clients > 1)}, s"
-                rows.append((row, seconds[OFF], seconds[ON], price))
-        header = ("", OFF, ON, f"{ON} / {OFF}")
+                rows.append((row, seconds[OFF], seconds[ON], figures[load]))
         title = f"{self.model}: DIT_REPRODUCIBLE=1, DDIM {self.steps}, guided"
-        return figures, Table(title, header, tuple(rows))
+        return Table(title, ("", OFF, ON, f"{ON} / {OFF}"), tuple(rows))
 
     def _seconds(self, server: Server, images: int, clients: int) -> float:
         return closed_loop(server.url, uniform(images, steps=self.steps), clients).seconds
 
-    def _soak(self, options: Options) -> tuple[list[Figure], Table]:
+    def _soak(self, options: Options, figures: dict[str, Spread]) -> Table:
         """Resident memory after every part of a long load."""
         rows: list[tuple[float, float | None]] = []
         with running_server(our_server(options)) as server:
             rows.append((0.0, server.memory_mib("VmRSS")))
             for seed, requests in enumerate(self.soak_requests):
-                closed_loop(
-                    server.url, uniform(requests, steps=SOAK_STEPS, seed=seed), SOAK_CLIENTS
-                )
+                asks = uniform(requests, steps=SOAK_STEPS, seed=seed)
+                closed_loop(server.url, asks, SOAK_CLIENTS)
                 rows.append((rows[-1][0] + requests, server.memory_mib("VmRSS")))
-        table = Table(f"{self.model}: resident memory", ("requests", "MiB"), tuple(rows))
-        return _growth(rows), table
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """Seconds until ready; memory in MiB, None if unknown."""
-
-    seconds: float
-    ready_mib: float | None
-    loaded_mib: float | None
-    device_mib: float | None
-
-
-def _growth(rows: Sequence[tuple[float, float | None]]) -> list[Figure]:
-    before, after = rows[1][1], rows[-1][1]
-    if before is None or after is None:
-        return []
-    return [Figure("grown_mib", "growth after the first part", "MiB", Spread((after - before,)))]
+        before, after = rows[1][1], rows[-1][1]
+        if before is not None and after is not None:
+            figures["grown_mib"] = Spread((after - before,))  # after the first part
+        return Table(f"{self.model}: resident memory", ("requests", "MiB"), tuple(rows))

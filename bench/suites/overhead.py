@@ -9,7 +9,7 @@ from bench.load.servers import Server, running_server
 from bench.load.workload import uniform
 from bench.options import Options
 from bench.peers.specs import our_server
-from bench.report.figures import Cell, Figure, Measured, Spread, Table, percentile
+from bench.report.figures import Cell, Measured, Spread, Table, percentile
 
 WORK = ("denoise", "decode", "encode")
 """The stages of Server-Timing that are work; everything else is overhead."""
@@ -44,9 +44,7 @@ class Overhead:
         overheads = Spread(tuple(1e3 * percentile(overheads_s(run), 50) for run in rounds))
         alone = LoadRun(tuple(one for run in rounds for one in run.outcomes), 0.0)
         columns = {"one client": alone, f"{self.loaded_clients} clients": loaded}
-        what = "wall time of a request minus denoise, decode and encode, p50, unloaded"
-        figure = Figure("p50_ms", what, "ms", overheads)
-        return Measured((figure,), (self._stages(columns),), (NOTE,))
+        return Measured({"p50_ms": overheads}, (self._stages(columns),), (NOTE,))
 
     def _load(self, server: Server, requests: int, clients: int) -> LoadRun:
         return closed_loop(server.url, uniform(requests, steps=self.steps), clients)

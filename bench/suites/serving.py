@@ -14,7 +14,7 @@ from bench.load.servers import Server, ServerSpec, running_server, running_serve
 from bench.load.workload import uniform
 from bench.options import Options
 from bench.peers.specs import OURS, lit_installed, lit_server, naive_server, our_server
-from bench.report.figures import Figure, Measured, Spread, Table
+from bench.report.figures import Measured, Spread, Table
 from bench.suites.limits import limit_of
 from bench.suites.rounds import interleaved
 
@@ -70,10 +70,8 @@ class Serving:
         rates = self._rates(specs)
         tables.insert(1, self._table(rates))
         share = limit_of(self.model, dtype, options).share(rates[OURS], self.steps)
-        figures = (
-            *self._figures(rates),
-            Figure("limit_share", "ours, loaded: fraction of the limit", "", share),
-        )
+        figures = {OURS: rates[OURS], "limit_share": share}
+        figures |= {f"over {peer}": rates[OURS].over(rates[peer]) for peer in rates if peer != OURS}
         return Measured(figures, tuple(tables), tuple(notes))
 
     def _agreed(self, options: Options) -> tuple[Table, str]:
@@ -127,14 +125,3 @@ class Serving:
         rows = tuple((name, rate, rates[OURS].over(rate)) for name, rate in rates.items())
         title = f"{self.model}: {self.clients} clients, DDIM {self.steps}, guided, PNG over HTTP"
         return Table(title, ("server", "images/s", "ours / its"), rows)
-
-    def _figures(self, rates: Mapping[str, Spread]) -> list[Figure]:
-        ours = Figure(OURS, f"{self.model}: ours, loaded", "images/s", rates[OURS])
-        return [
-            ours,
-            *(
-                Figure(f"over {name}", f"ours over {name}", "times", rates[OURS].over(rate))
-                for name, rate in rates.items()
-                if name != OURS
-            ),
-        ]

@@ -9,7 +9,7 @@ from bench.arms.models import XL_TICK, model_folder
 from bench.arms.protocol import ArmSpec
 from bench.arms.workers import Worker, running_workers
 from bench.options import BUNDLED, XL_256, XL_512, Options
-from bench.report.figures import Cell, Figure, Measured, Spread, Table
+from bench.report.figures import Cell, Measured, Spread, Table
 from bench.suites.limits import Work, count_work
 from bench.suites.rounds import Measure, interleaved
 
@@ -69,16 +69,19 @@ class Tick:
         return cls(grids, options.pick(sizes, sizes[:1]))
 
     def run(self, options: Options) -> Measured:
-        figures: list[Figure] = []
+        figures: dict[str, Spread] = {}
         tables: list[Table] = []
         for grid in self.grids:
             work = count_work(grid.model, options)
             speeds = self._speeds(grid, work, options)
-            rows = tuple((dtype, str(n), *speed.cells()) for (dtype, n), speed in speeds.items())
+            lines = tuple((dtype, str(n), *speed.cells()) for (dtype, n), speed in speeds.items())
             title = f"{grid.model}: {work.row_macs / 1e9:.4g} GMAC per row"
-            tables.append(Table(title, HEADER, rows))
-            figures += [_figure(grid.model, *cell, speed.share) for cell, speed in speeds.items()]
-        return Measured(tuple(figures), tuple(tables), (NOTE,))
+            tables.append(Table(title, HEADER, lines))
+            figures |= {
+                f"{grid.model}.{dtype}.{rows}.share": speed.share
+                for (dtype, rows), speed in speeds.items()
+            }
+        return Measured(figures, tuple(tables), (NOTE,))
 
     def _speeds(self, grid: Grid, work: Work, options: Options) -> dict[tuple[str, int], Speed]:
         """By (dtype, rows)."""
@@ -125,8 +128,3 @@ def _measure(arms: Mapping[str, Worker], rows: int, work: Work, size: int, round
     }
     speeds = interleaved(measures, rounds)
     return Speed(speeds["ours"], speeds["plain"], speeds["peak"], flops / rows)
-
-
-def _figure(model: str, dtype: str, rows: int, share: Spread) -> Figure:
-    what = f"{model}, {dtype}, {rows} rows: fraction of the matmul peak"
-    return Figure(f"{model}.{dtype}.{rows}.share", what, "", share)

@@ -16,18 +16,17 @@ from prometheus_client import generate_latest
 
 from bench.__main__ import main
 from bench.arms.agreement import ArmsDisagree, agreement
-from bench.arms.count import Counter
+from bench.arms.count import Arm as Counter
 from bench.arms.models import XL_TICK
 from bench.arms.protocol import Answer, ArmSpec, Count, Draw, Ready, Task
 from bench.load.clients import LoadRun, Outcome, RequestsFailed, closed_loop, open_loop
-from bench.load.metrics import counts_in, parse_metrics
+from bench.load.metrics import difference, parse_metrics, rows_per_tick, waste
 from bench.load.workload import MIXED_STEPS, Ask, mixed, poisson, steps_log_uniform
 from bench.options import BUNDLED, WORK, Options
 from bench.peers.specs import lit_installed
 from bench.peers.static import StaticBatcher
 from bench.report.figures import (
     Facts,
-    Figure,
     Measured,
     Spread,
     SuiteResult,
@@ -108,7 +107,7 @@ class FakeArm:
         return Answer(1.0, self._latents)
 
 
-def result(suite: str, *figures: Figure, model: str = "") -> SuiteResult:
+def result(suite: str, figures: dict[str, Spread], model: str = "") -> SuiteResult:
     facts = Facts("today", "cmd", "abc", "box", 2, None, "own", {"torch": "2"}, 0.5, 1.5, 0.1)
     table = Table("a title", ("arm", "s"), (("ours", Spread((1.0, 3.0, 2.0))), ("theirs", None)))
     return SuiteResult(
@@ -148,8 +147,8 @@ def test_a_schedule_is_the_same_for_every_arm_and_as_dense_as_asked() -> None:
     assert times == sorted(times)
     assert times[-1] == pytest.approx(100.0, rel=0.1)
     low, high = MIXED_STEPS
-    assert all(low <= one.steps <= high for one in asks)
-    assert statistics.median(one.steps for one in asks) == pytest.approx(50, rel=0.1)
+    assert all(low <= one.num_sampling_steps <= high for one in asks)
+    assert statistics.median(one.num_sampling_steps for one in asks) == pytest.approx(50, rel=0.1)
     assert {one.sampler for one in asks} == {"ddim", "ddpm", "dpmpp_2m"}
     assert all(1 <= one.cfg_scale <= 8 for one in asks)
 
@@ -166,7 +165,7 @@ def test_a_refused_request_counts_as_its_timeout() -> None:
     with slow_server() as url:
         run = open_loop(url, [(0.0, ask()), (0.0, ask(9))])
     assert max(run.latencies()) == 60.0
-    assert max(run.latencies_per_step()) == 60.0 / ask().steps
+    assert max(run.latencies_per_step()) == 60.0 / ask().num_sampling_steps
     assert len(run.good) == 1
 
 
@@ -187,15 +186,15 @@ def test_a_closed_loop_sends_every_request_and_raises_on_failure() -> None:
 def test_counts_are_read_from_the_services_metrics() -> None:
     metrics = Metrics()
     metrics.denoise_steps.labels("useful").inc(6)
-    before = counts_in(parse_metrics(generate_latest(metrics.registry).decode()))
+    before = parse_metrics(generate_latest(metrics.registry).decode())
     metrics.denoise_steps.labels("useful").inc(6)
     metrics.denoise_steps.labels("padding").inc(1)
     metrics.denoise_steps.labels("cancelled").inc(1)
     for rows in (2, 4):
         metrics.tick_rows.observe(rows)
-    seen = counts_in(parse_metrics(generate_latest(metrics.registry).decode())) - before
-    assert seen.waste == 0.25
-    assert seen.rows_per_tick == 3.0
+    seen = difference(parse_metrics(generate_latest(metrics.registry).decode()), before)
+    assert waste(seen) == 0.25
+    assert rows_per_tick(seen) == 3.0
 
 
 def test_no_job_joins_a_static_batch_midway() -> None:
@@ -281,14 +280,14 @@ def test_arms_inherit_no_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
-    written = result("alone", Figure("bundled.over_fp32", "ratio", "times", Spread((5.5, 6.5))))
+    written = result("alone", {"bundled.over_fp32": Spread((5.5, 6.5))})
     write_result(written, tmp_path)
     assert read_results(tmp_path) == [written]
 
 
 def test_a_requested_model_has_its_own_results(tmp_path: Path) -> None:
-    figure = Figure("bundled.over_fp32", "ratio", "times", Spread((5.5,)))
-    for one in (result("alone", figure), result("alone", model="xl-256")):
+    figures = {"bundled.over_fp32": Spread((5.5,))}
+    for one in (result("alone", figures), result("alone", {}, model="xl-256")):
         write_result(one, tmp_path)
     report = render(read_results(tmp_path))
     assert "### alone\n" in report
@@ -297,9 +296,9 @@ def test_a_requested_model_has_its_own_results(tmp_path: Path) -> None:
 
 
 def test_the_report_says_what_was_reached_and_what_was_not_measured() -> None:
-    reached = Figure("bundled.over_fp32", "ratio", "times", Spread((4.0, 5.5, 6.5)))
-    missed = Figure("bundled.over_bf16", "ratio", "times", Spread((2.4,)))
-    lines = render([result("alone", reached, missed)]).splitlines()
+    reached, missed = Spread((4.0, 5.5, 6.5)), Spread((2.4,))
+    figures = {"bundled.over_fp32": reached, "bundled.over_bf16": missed}
+    lines = render([result("alone", figures)]).splitlines()
     rows = [line.split(" | ") for line in lines if line.startswith("| C")]
     assert [row[3:] for row in rows[:3]] == [
         ["5.50x", "4x .. 6.50x", "yes |"],
@@ -311,15 +310,15 @@ def test_the_report_says_what_was_reached_and_what_was_not_measured() -> None:
     assert any(line.startswith("Not measured: tick, offline,") for line in lines)
 
 
-def test_a_requested_models_figures_do_not_count_for_the_targets(tmp_path: Path) -> None:
-    other = result("serving", Figure("ours", "rate", "images/s", Spread((9.0,))), model="tiny")
+def test_a_requested_models_figures_do_not_count_for_the_targets() -> None:
+    other = result("serving", {"ours": Spread((9.0,))}, model="tiny")
     assert find_spread([other], device="cpu", suite="serving", figure="ours") is None
 
 
 def test_the_report_begins_with_a_plot_and_says_where_we_lose(tmp_path: Path) -> None:
-    faster = Figure("bundled.over_fp32", "ratio", "times", Spread((4.0, 5.5, 6.5)))
-    slower = Figure("bundled.over_bf16", "ratio", "times", Spread((0.5,)))
-    write_result(result("alone", faster, slower), tmp_path)
+    faster, slower = Spread((4.0, 5.5, 6.5)), Spread((0.5,))
+    figures = {"bundled.over_fp32": faster, "bundled.over_bf16": slower}
+    write_result(result("alone", figures), tmp_path)
     pages = []
     for _ in range(2):
         write_report(tmp_path, tmp_path / "page.md")
@@ -370,7 +369,7 @@ def test_a_small_run_measures_every_target_of_a_cpu(tmp_path: Path) -> None:
     small = ["--quick", "--model", "tiny", "--device", "cpu", "--threads", "1"]
     assert main([*suites, *small, "--out", str(tmp_path)]) == 0
     results = read_results(tmp_path)
-    found = {figure.name for one in results for figure in one.measured.figures}
+    found = {name for one in results for name in one.measured.figures}
     wanted = {target.figure for target in TARGETS if target.device == "cpu"}
     if not lit_installed(Options(work=WORK)):
         wanted = {name for name in wanted if "LitServe" not in name}
