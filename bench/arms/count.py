@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.arms.protocol import Answer, ArmSpec, Count, Task
+from bench.arms.protocol import Answer, ArmSpec, Probe, Task
 from model.networks.dit import DiT
 from model.weights.config_files import JsonFile
 
@@ -24,8 +24,7 @@ class Arm:
 
     @torch.no_grad()
     def do(self, task: Task) -> Answer:
-        """``values``: of one forward row, of decoding one image."""
-        assert isinstance(task, Count), "this is a bug: a counter only counts"
+        assert isinstance(task, Probe), "this is a bug: a counter only counts"
         with torch.device("meta"):
             return Answer(0.0, [self._row_macs(), self._decoder_macs()])
 

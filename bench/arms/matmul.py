@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.arms.protocol import Answer, ArmSpec, Product, Task
+from bench.arms.protocol import Answer, ArmSpec, Probe, Task
 from bench.arms.timing import mean_seconds
 
 
@@ -20,7 +20,7 @@ class Arm:
 
     @torch.inference_mode()
     def do(self, task: Task) -> Answer:
-        assert isinstance(task, Product), "this is a bug: a matmul only multiplies"
+        assert isinstance(task, Probe), "this is a bug: a matmul only multiplies"
         shape = (task.size, task.size)
         a, b = (torch.randn(shape, device=self._device).to(self.dtype) for _ in range(2))
         forms: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (torch.mm, F.linear)

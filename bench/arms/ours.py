@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from bench.arms.protocol import Answer, ArmSpec, Draw, Forward, Task
+from bench.arms.protocol import Answer, ArmSpec, Draw, Probe, Task
 from bench.arms.timing import mean_seconds
 from model.sampling.samplers import ddim_table
 from model.sampling.trajectory import Trajectory
@@ -32,10 +32,7 @@ class Arm:
         self.dtype: torch.dtype = self._runner.checkpoint.dit.pos_embed.dtype
 
     def do(self, task: Task) -> Answer:
-        if isinstance(task, Draw):
-            return self._draw(task)
-        assert isinstance(task, Forward), "this is a bug: ours draws images and does forward passes"
-        return self._forward(task)
+        return self._draw(task) if isinstance(task, Draw) else self._step(task)
 
     def _draw(self, task: Draw) -> Answer:
         """In batches of as many images as fit into the rows of a tick."""
@@ -57,11 +54,11 @@ class Arm:
                 self._runner.leave(flight)
         return Answer(time.perf_counter() - began, values)
 
-    def _forward(self, task: Forward) -> Answer:
-        guided = task.rows % 2 == 0
+    def _step(self, task: Probe) -> Answer:
+        guided = task.size % 2 == 0
         plans = [
             self._plan(i % self._classes, i, MANY, 2.0 if guided else 1.0)
-            for i in range(task.rows // 2 if guided else task.rows)
+            for i in range(task.size // 2 if guided else task.size)
         ]
         flights = [self._runner.join(plan) for plan in plans]
         seconds = mean_seconds(lambda: self._runner.tick(flights), self._runner.device)

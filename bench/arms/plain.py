@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.arms.protocol import Answer, ArmSpec, Forward, Task
+from bench.arms.protocol import Answer, ArmSpec, Probe, Task
 from bench.arms.timing import mean_seconds
 from model.weights.checkpoint import load_checkpoint
 
@@ -17,8 +17,8 @@ class Arm:
 
     @torch.no_grad()
     def do(self, task: Task) -> Answer:
-        assert isinstance(task, Forward), "this is a bug: plain only does forward passes"
-        dit, rows = self._dit, task.rows
+        assert isinstance(task, Probe), "this is a bug: plain only does forward passes"
+        dit, rows = self._dit, task.size
         generator = torch.Generator().manual_seed(0)
         shape = (rows, dit.in_channels, dit.input_size, dit.input_size)
         x = torch.randn(shape, generator=generator).to(self._device)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Discriminator, TypeAdapter
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +38,21 @@ class Draw:
     steps: int
     cfg_scale: float
     latents: bool = False
-    kind: Literal["draw"] = "draw"
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
-    """One denoising step of ``rows`` rows, guided if that is even; the mean of several runs."""
+class Probe:
+    """Time the arm's own kind of work at a size; the mean of several runs.
 
-    rows: int
-    kind: Literal["forward"] = "forward"
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A product of two square matrices; ``values`` is its FLOP/s."""
+    ours: a denoising step of ``size`` rows, guided if that is even; plain: the forward pass alone;
+    matmul: a product of square matrices, ``values`` is its FLOP/s; count: nothing is timed, ``values``
+    are the multiply-accumulates of one row and of decoding one image.
+    """
 
     size: int
-    kind: Literal["product"] = "product"
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Multiply-accumulates of one forward row and of decoding one image."""
-
-    kind: Literal["count"] = "count"
-
-
-Task = Draw | Forward | Product | Count
+Task = Draw | Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +65,5 @@ class Answer:
 
 ARM_SPEC = TypeAdapter(ArmSpec)
 READY = TypeAdapter(Ready)
-TASK: TypeAdapter[Task] = TypeAdapter(Annotated[Task, Discriminator("kind")])
+TASK: TypeAdapter[Task] = TypeAdapter(Task)
 ANSWER = TypeAdapter(Answer)

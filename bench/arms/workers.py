@@ -15,8 +15,7 @@ from bench.arms.protocol import (
     Answer,
     ArmSpec,
     Draw,
-    Forward,
-    Product,
+    Probe,
     Ready,
     Task,
 )
@@ -52,12 +51,12 @@ class Worker:
     def draw(self, draw: Draw) -> float:
         return self.ask(draw).seconds
 
-    def forward(self, rows: int) -> float:
-        return self.ask(Forward(rows)).seconds
+    def step(self, rows: int) -> float:
+        return self.ask(Probe(rows)).seconds
 
     def peak(self, sizes: Sequence[int]) -> float:
         """The best FLOP/s over square products of these sizes."""
-        return max(self.ask(Product(size)).values[0] for size in sizes)
+        return max(self.ask(Probe(size)).values[0] for size in sizes)
 
     def _read(self) -> str:
         assert self._process.stdout is not None, "this is a bug: the worker has a pipe"

@@ -20,23 +20,17 @@ def gpu_name() -> str | None:
     """Name and driver of the first NVIDIA GPU, or None."""
     if shutil.which("nvidia-smi") is None:
         return None
-    done = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout else None
 
 
 def cpu_name() -> str:
     """The processor, with its instructions for bf16."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
+    path = Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     model = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
-    name = model.group(1) if model else platform.machine()
+    name = model.group(1) if model else platform.processor() or platform.machine()
     known = [flag for flag in ("amx_bf16", "avx512_bf16") if re.search(rf"\b{flag}\b", text)]
     return f"{name} ({', '.join(known)})" if known else name
 
@@ -53,25 +47,21 @@ def load_average() -> float:
 def versions(site: Path) -> dict[str, str]:
     """Of Python and the packages that decide the speed; ``site`` holds the peers' own."""
     found = {"python": platform.python_version()}
-    paths = [*sys.path, str(site)]
     for name in PACKAGES:
-        one = next(iter(metadata.distributions(name=name, path=paths)), None)
-        if one is not None:
-            found[name] = one.version
+        for one in metadata.distributions(name=name, path=[*sys.path, str(site)]):
+            found.setdefault(name, one.version)
     return found
 
 
 def commit() -> str:
     """The measured commit, with a plus if files differ from it."""
     try:
-        head = _git("rev-parse", "--short", "HEAD").strip()
         changed = _git("status", "--porcelain", "--", "model", "service", "bench/*.py")
+        return _git("rev-parse", "--short", "HEAD").strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head + ("+" if changed else "")
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], check=True, cwd=ROOT, capture_output=True, text=True
-    ).stdout
+    command = ["git", *arguments]
+    return subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout

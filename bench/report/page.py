@@ -91,7 +91,7 @@ def _suite(result: SuiteResult) -> str:
     facts = _facts(result.facts, result.plan)
     tables = [markdown.of_table(table) for table in result.measured.tables]
     notes = " ".join(result.measured.notes)
-    return "".join(f"{part}\n\n" for part in (f"### {title}", about, facts, *tables, notes) if part)
+    return "\n\n".join(filter(None, [f"### {title}", about, facts, *tables, notes])) + "\n"
 
 
 def _facts(facts: Facts, plan: str) -> str:

@@ -40,15 +40,13 @@ def _speeds(compared: Sequence[Comparison], scenario: str, sentence: str) -> lis
 def _losses(compared: Sequence[Comparison]) -> list[str]:
     if not compared:
         return []
-    groups: dict[str, list[Comparison]] = {}
-    for one in compared:
-        groups.setdefault(one.scenario, []).append(one)
     parts = []
-    for scenario, group in groups.items():
-        lost = [one.spread.median for one in group if one.lost]
+    for scenario in dict.fromkeys(one.scenario for one in compared):
+        medians = [one.spread.median for one in compared if one.scenario == scenario]
+        lost = [median for median in medians if median < 1]
         if lost:
-            down = f"down to {number(min(lost))}x"
-            parts.append(f'{len(lost)} of the {len(group)} in "{scenario}", {down}')
+            place = f'{len(lost)} of the {len(medians)} comparisons of "{scenario}"'
+            parts.append(f"{place}, down to {number(min(lost))}x")
     if not parts:
         return [f"It is slower in none of the {len(compared)} comparisons."]
     return [f"**It is slower** in {listed(parts)}."]
@@ -65,18 +63,15 @@ def _costs(results: Sequence[SuiteResult], device: str) -> list[str]:
     if overhead is not None:
         milliseconds = in_unit(overhead.median, " ms")
         parts.append(f"HTTP, queue and metrics add {milliseconds} to a request (p50, unloaded)")
-    return [_capitalised(f"{', and '.join(parts)}.")] if parts else []
+    text = ", and ".join(parts)
+    return [f"{text[0].upper()}{text[1:]}."] if parts else []
 
 
 def _targets(results: Sequence[SuiteResult], device: str) -> list[str]:
     here = [target for target in TARGETS if target.device == device]
     found = [(target, target.measured(results)) for target in here]
     reached = sum(spread is not None and target.reached(spread) for target, spread in found)
-    missed = sum(spread is not None and not target.reached(spread) for target, spread in found)
-    text = f"{reached} of the {len(here)} {device.upper()} targets are reached and {missed} missed"
-    unmeasured = len(here) - reached - missed
-    return [f"{text}, {unmeasured} not measured." if unmeasured else f"{text}."]
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    unmeasured = sum(spread is None for _, spread in found)
+    missed = len(here) - reached - unmeasured
+    rest = f", {unmeasured} not measured" if unmeasured else ""
+    return [f"{device.upper()} targets: {reached} of {len(here)} reached, {missed} missed{rest}."]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.arms.models import model_folder
-from bench.arms.protocol import ArmSpec, Count
+from bench.arms.protocol import ArmSpec, Probe
 from bench.arms.workers import running_worker
 from bench.options import Options
 from bench.report.figures import Spread
@@ -46,7 +46,7 @@ def count_work(model: str, options: Options) -> Work:
     """Count with torch's FLOP counter, in a worker process."""
     spec = ArmSpec("count", model_folder(model, options), "cpu")
     with running_worker("count", spec, options) as counter:
-        return Work(*counter.ask(Count()).values)
+        return Work(*counter.ask(Probe(0)).values)
 
 
 def limit_of(model: str, dtype: str, options: Options) -> Limit:

@@ -118,11 +118,7 @@ class Mixed:
             for point, arms in results.items()
             for name, rounds in arms.items()
         )
-        return Table(
-            title,
-            (*HEADER, *COLUMNS, *(f"{name.partition(',')[0]} / ours" for name in RATIOS)),
-            rows,
-        )
+        return Table(title, (*HEADER, *COLUMNS, *RATIOS), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +161,7 @@ def _cells(rounds: list[PointRun], ours: list[PointRun]) -> list[Cell]:
 
 def _p95_ratios(results: Mapping[Point, Mapping[str, list[PointRun]]]) -> dict[str, Spread]:
     return {
-        f"p95.{point.steps}.{point.load:g}": _spread(P95, arms[STATIC]).over(
-            _spread(P95, arms[OURS])
-        )
+        f"p95.{point.steps}.{point.load:g}": _spread(P95, arms[STATIC]).over(ours)
         for point, arms in results.items()
+        for ours in [_spread(P95, arms[OURS])]
     }

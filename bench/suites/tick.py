@@ -122,8 +122,8 @@ class Speed:
 def _measure(arms: Mapping[str, Worker], rows: int, work: Work, size: int, rounds: int) -> Speed:
     flops = work.row_flops(rows)
     measures: dict[str, Measure] = {
-        "ours": lambda: flops / arms["ours"].forward(rows),
-        "plain": lambda: flops / arms["plain"].forward(rows),
+        "ours": lambda: flops / arms["ours"].step(rows),
+        "plain": lambda: flops / arms["plain"].step(rows),
         "peak": lambda: arms["matmul"].peak((size,)),
     }
     speeds = interleaved(measures, rounds)
