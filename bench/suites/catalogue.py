@@ -45,4 +45,4 @@ def plan_of(suite: Suite) -> str:
 
 
 def _shown(value: object) -> str:
-    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return "/".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
