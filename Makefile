@@ -56,7 +56,7 @@ train: install ## train a model: ARGS="--data PHOTOGRAPHS --out FOLDER"
 	@$(BIN)/python -m model.train $(ARGS)
 
 contact-sheet: install ## draw docs/contact-sheet.png: every class of DIT_MODEL, from the service
-	$(BIN)/python docs/contact_sheet.py docs/contact-sheet.png
+	$(BIN)/python -m docs.contact_sheet docs/contact-sheet.png
 
 clean: ## remove caches and build output
 	rm -rf build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \

@@ -1,4 +1,4 @@
-"""python -m bench [SUITE...]: measure, write bench/results, render docs/benchmarks.md."""
+"""python -m bench [SUITE...]: run the suites, write bench/results and render docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import machine
 from bench.options import REPORT, RESULTS, WORK, Options
+from bench.report import machine
 from bench.report.figures import Facts, SuiteResult, write_result
 from bench.report.page import write_report
-from bench.suites.catalogue import SUITES, default_suites
-from bench.suites.suite import plan_of
+from bench.suites.catalogue import SUITES, plan_of
 
 
 def main(arguments: list[str]) -> int:
     """Run the suites; returns the process's exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whatever was started ends too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that arms are stopped
     given = _parser().parse_args(arguments)
     options = _options(given)
-    for name in given.suites or default_suites():
-        suite = SUITES[name](options)
-        print(f"== {name}: {plan_of(suite)}", flush=True)
+    for name in given.suites or SUITES:
+        print(f"== {name}: {plan_of(SUITES[name].planned(options))}", flush=True)
         if not given.dry_run:
             path = write_result(measure(name, options, arguments), options.results)
             print(f"   {path}", flush=True)
@@ -37,8 +35,8 @@ def main(arguments: list[str]) -> int:
 
 
 def measure(name: str, options: Options, arguments: list[str]) -> SuiteResult:
-    """Run one suite and put the facts around what it found."""
-    suite = SUITES[name](options)
+    """Run one suite and record the facts of the run."""
+    suite = SUITES[name].planned(options)
     load_before, commit, began = machine.load_average(), machine.commit(), time.monotonic()
     measured = suite.run(options)
     threads = "each arm's own choice" if options.threads is None else f"{options.threads}, all arms"
@@ -50,7 +48,7 @@ def measure(name: str, options: Options, arguments: list[str]) -> SuiteResult:
         cores=machine.cores(),
         gpu=machine.gpu_name() if options.on_gpu else None,
         threads=threads,
-        versions=machine.versions(options),
+        versions=machine.versions(options.site),
         load_before=load_before,
         load_after=machine.load_average(),
         minutes=(time.monotonic() - began) / 60,
@@ -62,35 +60,34 @@ def measure(name: str, options: Options, arguments: list[str]) -> SuiteResult:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").strip())
-    choices = f"{', '.join(SUITES)}; all but memory by default"
-    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], metavar="SUITE", help=choices)
-    parser.add_argument("--quick", action="store_true", help="a short run, to see that it runs")
+    listed = f"{', '.join(SUITES)}; default: all"
+    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], metavar="SUITE", help=listed)
+    parser.add_argument("--quick", action="store_true", help="short run that only checks the suite")
+    parser.add_argument("--soak", action="store_true", help="operation: memory over 10000 requests")
+    parser.add_argument("--compile", action="store_true", help="add arms under torch.compile")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument(
-        "--model", help="in place of the suites' own: bundled, tiny, xl-256, xl-512"
-    )
-    parser.add_argument("--out", type=Path, help="folder of the results")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder of random weights and logs")
+    parser.add_argument("--model", help="model of all suites: bundled, tiny, xl-256 or xl-512")
     parser.add_argument("--threads", type=int, help="OpenMP threads of every arm")
-    parser.add_argument("--compile", action="store_true", help="also arms under torch.compile")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and end")
+    parser.add_argument("--out", type=Path, help="folder for the results")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for weights and logs")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan only")
     return parser
 
 
 def _options(given: argparse.Namespace) -> Options:
-    """What is no full measurement does not take a full one's place, unless it is told to."""
+    """Quick runs and runs with fixed threads never replace full results, unless --out says so."""
     device, work = given.device, given.work.resolve()
     partial = given.quick or given.threads
-    results = given.out or (work / "results" if partial else RESULTS)
     if device == "auto":
         device = "cpu" if machine.gpu_name() is None else "cuda"
     return Options(
         device=device,
         quick=given.quick,
         compiled=given.compile,
+        soak=given.soak,
         model=given.model,
         threads=given.threads,
-        results=results,
+        results=given.out or (work / "results" if partial else RESULTS),
         work=work,
     )
 

@@ -1,8 +1,6 @@
-"""A picture of every class of the model that DIT_MODEL names, through the service's own API.
+"""One image of every class of the model in DIT_MODEL, generated through the service's API.
 
-    python docs/contact_sheet.py docs/contact-sheet.png
-
-Starts a service on a free port, asks for one image a class, and ends it again.
+python -m docs.contact_sheet docs/contact-sheet.png
 """
 
 from __future__ import annotations
@@ -11,58 +9,24 @@ import argparse
 import io
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from bench.load.servers import PORT, ServerSpec, running_server
+
 COLUMNS = 9
 MARGIN = 6
 TEXT_HEIGHT = 14
-LEAST_WIDTH = 104  # pixels of a tile, so that names fit
-MOST_SIDE = 128  # pixels of an image; larger ones are reduced
+MIN_WIDTH = 104  # pixels of a tile, so that names fit
+MAX_SIDE = 128  # pixels of an image; larger ones are scaled down
 CLIENTS = 16
 
 
-@contextmanager
-def running_service() -> Iterator[str]:
-    """Serve on a free port until the block ends; gives the URL once the service is ready."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    service = subprocess.Popen(
-        [sys.executable, "-m", "service"], env=os.environ | {"DIT_PORT": str(port)}
-    )
-    try:
-        while not _is_ready(url):
-            if service.poll() is not None:
-                sys.exit("the service did not start")
-            time.sleep(0.5)
-        yield url
-    finally:
-        service.terminate()
-        service.wait()
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/readyz"):
-            return True
-    except (urllib.error.URLError, ConnectionError):
-        return False
-
-
 def picture_of(url: str, class_id: int, seed: int) -> Image.Image:
-    """One image of a class at the server's default settings."""
+    """One image of a class with the service's default settings."""
     body = json.dumps({"class_label": class_id, "seed": seed}).encode()
     request = urllib.request.Request(
         f"{url}/generate", body, {"Content-Type": "application/json", "Accept": "image/png"}
@@ -72,9 +36,9 @@ def picture_of(url: str, class_id: int, seed: int) -> Image.Image:
 
 
 def sheet(names: list[str], pictures: list[Image.Image]) -> Image.Image:
-    """Tiles in rows, each above its name."""
-    side = min(pictures[0].width, MOST_SIDE)
-    tile = max(side, LEAST_WIDTH)
+    """The images in rows, each with its name below."""
+    side = min(pictures[0].width, MAX_SIDE)
+    tile = max(side, MIN_WIDTH)
     width, height = tile + MARGIN, side + TEXT_HEIGHT + MARGIN
     rows = -(-len(names) // COLUMNS)
     canvas = Image.new("RGB", (COLUMNS * width + MARGIN, rows * height + MARGIN), "white")
@@ -98,10 +62,12 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    with running_service() as url, ThreadPoolExecutor(CLIENTS) as pool:
-        with urllib.request.urlopen(f"{url}/classes") as answer:
+    service = ServerSpec("service", environment=os.environ | {"DIT_PORT": PORT})
+    with running_server(service) as server, ThreadPoolExecutor(CLIENTS) as pool:
+        with urllib.request.urlopen(f"{server.url}/classes") as answer:
             classes = json.load(answer)
-        pictures = list(pool.map(lambda entry: picture_of(url, entry["id"], options.seed), classes))
+        asked = [(server.url, entry["id"], options.seed) for entry in classes]
+        pictures = list(pool.map(picture_of, *zip(*asked)))
     sheet([entry["name"] for entry in classes], pictures).save(options.out, optimize=True)
 
 

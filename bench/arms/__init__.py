@@ -1,1 +1,1 @@
-"""Arms that are measured without HTTP, each in a worker process of its own."""
+"""The arms measured without HTTP, each in a worker process of its own."""

@@ -1,4 +1,4 @@
-"""Agreement: before anything is timed, the arms are seen to draw the same latents."""
+"""Agreement: a check, before anything is timed, that all arms compute the same latents."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bench.report.figures import Table
 
 FP32_LIMIT = 1e-4
 BF16_LIMIT = 0.5
-"""No claim of quality: beyond it, the arms draw different pictures and must not be compared."""
+"""Says nothing about quality: arms beyond it draw different pictures and cannot be compared."""
 
 
 class ArmsDisagree(RuntimeError):
-    """Arms that should compute the same do not; their speeds mean nothing side by side."""
+    """The arms do not compute the same thing, so a comparison of their speeds is meaningless."""
 
 
 class Drawing(Protocol):
-    """An arm that draws images, as a `Worker` is."""
+    """An arm that draws images, as a `Worker` does."""
 
     @property
     def ready(self) -> Ready: ...
@@ -28,16 +28,15 @@ class Drawing(Protocol):
 
 
 def agreement(workers: Mapping[str, Drawing], reference: str, draw: Draw) -> Table:
-    """Each arm's latents against the reference's, an fp32 arm's, as a relative error.
+    """The relative error of each arm's latents against those of ``reference``, an fp32 arm.
 
     Raises:
-        ArmsDisagree: an fp32 arm is off by more than 1e-4, or another by far.
+        ArmsDisagree: an fp32 arm is off by more than 1e-4, or a bf16 arm by more than 0.5.
     """
     latents = {name: worker.ask(draw).values for name, worker in workers.items()}
     errors = {name: relative_error(found, latents[reference]) for name, found in latents.items()}
     for name, error in errors.items():
-        fp32 = workers[name].ready.dtype == "float32"
-        limit = FP32_LIMIT if fp32 else BF16_LIMIT
+        limit = FP32_LIMIT if workers[name].ready.dtype == "float32" else BF16_LIMIT
         if not error <= limit:
             raise ArmsDisagree(f"{name} is off by {error:.1e} from {reference}, {limit:g} allowed")
     rows = tuple((name, workers[name].ready.dtype, f"{e:.1e}") for name, e in errors.items())

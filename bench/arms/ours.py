@@ -1,4 +1,4 @@
-"""Ours: the runner as the service builds it, driven as its worker drives it."""
+"""Ours: the runner as the service builds it, driven the way its worker drives it."""
 
 from __future__ import annotations
 
@@ -7,42 +7,35 @@ import time
 
 import torch
 
-from bench.arms.protocol import Answer, ArmSpec, Draw, Forward, Task
+from bench.arms.protocol import Answer, ArmSpec, Draw, Probe, Task
 from bench.arms.timing import mean_seconds
-from model.runner.runner import ModelRunner
 from model.sampling.samplers import ddim_table
 from model.sampling.trajectory import Trajectory
 from service.load_model import load_runner
 from service.settings import read_settings
 
-LONG = 1000
-"""Steps of an image whose single steps are timed: it never ends meanwhile."""
+MANY = 1000
+"""Steps of an image whose single steps are timed: it never finishes meanwhile."""
 
 
-class Ours:
+class Arm:
     def __init__(self, spec: ArmSpec) -> None:
         flags = ["--model", spec.model, "--device", spec.device, "--dtype", spec.dtype]
         if spec.max_rows is not None:
             flags += ["--max-rows", str(spec.max_rows)]
         if spec.compiled:
             flags.append("--compile")
-        if spec.dtype == "float32":  # means fp32 also in a GPU's convolutions: arms are compared
-            torch.backends.cudnn.allow_tf32 = False
-        self._runner: ModelRunner = load_runner(read_settings(flags))
+        self._runner = load_runner(read_settings(flags))
         self._runner.warm_up(lambda line: print(line, file=sys.stderr))
-
-    @property
-    def dtype(self) -> str:
-        return str(self._runner.checkpoint.dit.pos_embed.dtype).removeprefix("torch.")
+        self._schedule = self._runner.checkpoint.schedule
+        self._classes = self._runner.checkpoint.dit.num_classes
+        self.dtype: torch.dtype = self._runner.checkpoint.dit.pos_embed.dtype
 
     def do(self, task: Task) -> Answer:
-        if isinstance(task, Draw):
-            return self._draw(task)
-        assert isinstance(task, Forward), "this is a bug: ours draws images and steps"
-        return self._forward(task)
+        return self._draw(task) if isinstance(task, Draw) else self._step(task)
 
     def _draw(self, task: Draw) -> Answer:
-        """Together as far as the rows go, as in the service; then the next ones."""
+        """In batches of as many images as fit into the rows of a tick."""
         plans = [
             self._plan(label, seed, task.steps, task.cfg_scale)
             for label, seed in zip(task.labels, task.seeds)
@@ -61,11 +54,11 @@ class Ours:
                 self._runner.leave(flight)
         return Answer(time.perf_counter() - began, values)
 
-    def _forward(self, task: Forward) -> Answer:
-        guided = task.rows % 2 == 0
+    def _step(self, task: Probe) -> Answer:
+        guided = task.size % 2 == 0
         plans = [
-            self._plan(i % self._classes, i, LONG, 2.0 if guided else 1.0)
-            for i in range(task.rows // 2 if guided else task.rows)
+            self._plan(i % self._classes, i, MANY, 2.0 if guided else 1.0)
+            for i in range(task.size // 2 if guided else task.size)
         ]
         flights = [self._runner.join(plan) for plan in plans]
         seconds = mean_seconds(lambda: self._runner.tick(flights), self._runner.device)
@@ -73,14 +66,9 @@ class Ours:
             self._runner.leave(flight)
         return Answer(seconds)
 
-    @property
-    def _classes(self) -> int:
-        return self._runner.checkpoint.dit.num_classes
-
     def _plan(self, label: int, seed: int, steps: int, cfg_scale: float) -> Trajectory:
-        """DDIM at the timesteps of diffusers' "leading", so that both arms draw the same picture."""
-        schedule = self._runner.checkpoint.schedule
-        stride = schedule.num_train_timesteps // steps
+        """DDIM at the timesteps of diffusers' "leading" spacing, so that all arms agree."""
+        stride = self._schedule.num_train_timesteps // steps
         timesteps = range((steps - 1) * stride, -1, -stride)
         rows = (1 if cfg_scale == 1.0 else 2,) * steps
-        return Trajectory(label, cfg_scale, seed, ddim_table(schedule, timesteps), rows)
+        return Trajectory(label, cfg_scale, seed, ddim_table(self._schedule, timesteps), rows)

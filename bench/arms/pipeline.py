@@ -1,8 +1,8 @@
-"""Pipeline: diffusers' DiTPipeline on the same folder, as its __call__ goes about it.
+"""Pipeline: diffusers' DiTPipeline on the same folder, following its __call__.
 
-A loop of our own around its transformer, scheduler and autoencoder, because the pipeline takes 1000
-for the null class of every model, and because official weights need the timestep frequencies that
-they were trained with.
+The loop around its transformer, scheduler and autoencoder is ours for two reasons: the pipeline uses
+1000 as the null class of every model, and official weights need the timestep frequencies that they
+were trained with.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from model.weights.config_files import JsonFile
 
 
 class PipelineLoop:
-    """The pipeline's parts, on a device and in a dtype as its from_pretrained puts them."""
+    """The pipeline's parts, loaded the way its from_pretrained does."""
 
     def __init__(
         self, folder: str, device: str, dtype: torch.dtype, *, compiled: bool = False
@@ -46,7 +46,7 @@ class PipelineLoop:
     def latents(
         self, labels: Sequence[int], seeds: Sequence[int], steps: int, cfg_scale: float
     ) -> Tensor:
-        """Denoise one batch: one step count and one guidance for all."""
+        """Denoise one batch, with the same steps and guidance for all."""
         x = self._noise(seeds)
         channels = x.shape[1]
         y = torch.tensor(labels, device=self.device)
@@ -73,33 +73,27 @@ class PipelineLoop:
 
     @torch.no_grad()
     def pixels(self, latents: Tensor) -> np.ndarray:
-        """Latents -> uint8 (N, H, W, 3), by way of float32 on the host as the pipeline does."""
+        """Latents -> uint8 (N, H, W, 3), through float32 on the host as in the pipeline."""
         images = self._vae.decode(latents / self._vae.config.scaling_factor).sample
         images = (images / 2 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1)
         levels: np.ndarray = images.float().numpy() * 255
         return levels.round().astype(np.uint8)
 
     def _noise(self, seeds: Sequence[int]) -> Tensor:
-        """The noise that our service draws for the same seeds."""
+        """The noise that our service uses for the same seeds."""
         config = self._transformer.config
         shape = (1, config.in_channels, config.sample_size, config.sample_size)
         draws = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.cat(draws).to(self.device, self.dtype)
 
 
-class PipelineArm:
+class Arm:
     def __init__(self, spec: ArmSpec) -> None:
-        dtype: torch.dtype = getattr(torch, spec.dtype)
-        if dtype == torch.float32:  # means fp32 also in a GPU's convolutions: arms are compared
-            torch.backends.cudnn.allow_tf32 = False
-        self._loop = PipelineLoop(spec.model, spec.device, dtype, compiled=spec.compiled)
-
-    @property
-    def dtype(self) -> str:
-        return str(self._loop.dtype).removeprefix("torch.")
+        self.dtype: torch.dtype = getattr(torch, spec.dtype)
+        self._loop = PipelineLoop(spec.model, spec.device, self.dtype, compiled=spec.compiled)
 
     def do(self, task: Task) -> Answer:
-        assert isinstance(task, Draw), "this is a bug: the pipeline draws images"
+        assert isinstance(task, Draw), "this is a bug: the pipeline only draws images"
         began = time.perf_counter()
         latents = self._loop.latents(task.labels, task.seeds, task.steps, task.cfg_scale)
         self._loop.pixels(latents)

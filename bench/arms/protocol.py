@@ -1,16 +1,16 @@
-"""Protocol: what the benchmark and its worker processes say to each other, a JSON line each."""
+"""Protocol: the messages between the benchmark and its worker processes, one JSON line each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Discriminator, TypeAdapter
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True)
 class ArmSpec:
-    """Which arm a worker is. ``dtype`` is auto, float32 or bfloat16; ``max_rows`` is ours alone."""
+    """The arm that a worker runs. ``dtype``: auto, float32 or bfloat16; ``max_rows``: ours only."""
 
     arm: Literal["ours", "pipeline", "plain", "matmul", "count"]
     model: str
@@ -22,7 +22,7 @@ class ArmSpec:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The arm stands; compiling and warming up, which ``seconds`` tells, are over."""
+    """The arm is loaded, compiled and warmed up, which took ``seconds``."""
 
     seconds: float
     dtype: str
@@ -38,38 +38,26 @@ class Draw:
     steps: int
     cfg_scale: float
     latents: bool = False
-    kind: Literal["draw"] = "draw"
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
-    """One denoising step of ``rows`` rows, guided where their number is even; the mean of a few."""
+class Probe:
+    """Time the arm's own kind of work at a size; the mean of several runs.
 
-    rows: int
-    kind: Literal["forward"] = "forward"
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A product of two square matrices; ``values`` is FLOP/s."""
+    ours: a denoising step of ``size`` rows, guided if that is even; plain: the forward pass alone;
+    matmul: a product of square matrices, ``values`` is its FLOP/s; count: nothing is timed, ``values``
+    are the multiply-accumulates of one row and of decoding one image.
+    """
 
     size: int
-    kind: Literal["product"] = "product"
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Multiply-accumulates of one forward row and of decoding one image."""
-
-    kind: Literal["count"] = "count"
-
-
-Task = Draw | Forward | Product | Count
+Task = Draw | Probe
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``seconds`` is what the task took; ``values`` what it asked to see, in order."""
+    """``seconds``: duration of the task; ``values``: the numbers asked for, in order."""
 
     seconds: float
     values: list[float] = field(default_factory=list)
@@ -77,5 +65,5 @@ class Answer:
 
 ARM_SPEC = TypeAdapter(ArmSpec)
 READY = TypeAdapter(Ready)
-TASK: TypeAdapter[Task] = TypeAdapter(Annotated[Task, Discriminator("kind")])
+TASK: TypeAdapter[Task] = TypeAdapter(Task)
 ANSWER = TypeAdapter(Answer)

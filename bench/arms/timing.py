@@ -1,4 +1,4 @@
-"""Timing: how long a piece of work takes on its device, long enough against the clock's noise."""
+"""Timing: the mean time of a piece of work, over enough repeats to hide the clock's noise."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 import torch
 
 LONG_ENOUGH_S = 0.1
-MOST_REPEATS = 200
+MAX_REPEATS = 200
 
 
 def mean_seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of one run of the work, after one that is not counted."""
+    """Seconds per run, after one warm-up run."""
     _seconds(work, 1, device)
     once = _seconds(work, 1, device)
-    repeats = min(MOST_REPEATS, round(LONG_ENOUGH_S / once))
+    repeats = min(MAX_REPEATS, round(LONG_ENOUGH_S / once))
     return once if repeats <= 1 else _seconds(work, repeats, device)
 
 

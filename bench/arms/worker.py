@@ -1,73 +1,57 @@
-"""python -m bench.arms.worker SPEC: one arm; tasks come in on stdin and answers leave on stdout."""
+"""python -m bench.arms.worker SPEC: one arm; reads tasks from stdin, writes answers to stdout."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from typing import BinaryIO, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
 
 from bench.arms.protocol import ANSWER, ARM_SPEC, READY, TASK, Answer, ArmSpec, Ready, Task
-from service.threads import OPENMP
+from service.threads import configure_openmp
+
+if TYPE_CHECKING:  # torch reads the environment when it loads
+    import torch
 
 
 class Arm(Protocol):
-    """What is measured, ready to work once it is built."""
+    """What is measured; ready once it is built."""
 
     @property
-    def dtype(self) -> str: ...
+    def dtype(self) -> torch.dtype: ...
 
     def do(self, task: Task) -> Answer:
-        """Do a task and tell what it took."""
+        """Do a task and time it."""
 
 
 def build(spec: ArmSpec) -> Arm:
-    """Import late: what an arm loads and sets is its own."""
+    """Each arm is a module with a class `Arm`; imports late, so that no arm configures another."""
     if spec.arm == "ours":
-        for name, value in OPENMP.items():  # before torch loads, as in service/__main__.py
-            os.environ.setdefault(name, value)
-        from bench.arms.ours import Ours
+        configure_openmp()  # as service/__main__.py does
+    import torch
 
-        return Ours(spec)
-    if spec.arm == "pipeline":
-        from bench.arms.pipeline import PipelineArm
-
-        return PipelineArm(spec)
-    if spec.arm == "plain":
-        from bench.arms.plain import Plain
-
-        return Plain(spec)
-    if spec.arm == "matmul":
-        from bench.arms.matmul import Matmul
-
-        return Matmul(spec)
-    from bench.arms.count import Counter
-
-    return Counter(spec)
+    if spec.dtype == "float32":  # plain fp32 on GPUs too
+        torch.backends.cudnn.allow_tf32 = False
+    arm: Arm = import_module(f"bench.arms.{spec.arm}").Arm(spec)
+    return arm
 
 
 def main(text: str) -> None:
-    answers = _own_stdout()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print goes to the log, like stderr
     began = time.perf_counter()
     arm = build(ARM_SPEC.validate_json(text))
     import torch
 
-    ready = Ready(time.perf_counter() - began, arm.dtype, torch.get_num_threads())
-    _say(answers, READY.dump_json(ready))
-    while line := sys.stdin.buffer.readline():
-        _say(answers, ANSWER.dump_json(arm.do(TASK.validate_json(line))))
-
-
-def _own_stdout() -> BinaryIO:
-    """The pipe to the benchmark; what libraries print goes to the log with stderr."""
-    pipe = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return pipe
-
-
-def _say(pipe: BinaryIO, line: bytes) -> None:
-    pipe.write(line + b"\n")
-    pipe.flush()
+    dtype = str(arm.dtype).removeprefix("torch.")
+    line = READY.dump_json(Ready(time.perf_counter() - began, dtype, torch.get_num_threads()))
+    while True:
+        answers.write(line + b"\n")
+        answers.flush()
+        if not (asked := sys.stdin.readline()):
+            return
+        line = ANSWER.dump_json(arm.do(TASK.validate_json(asked)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Workers: the processes in which the arms without HTTP run; one works while the others wait."""
+"""Workers: the processes of the arms without HTTP; one works while the others wait."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,79 +15,75 @@ from bench.arms.protocol import (
     Answer,
     ArmSpec,
     Draw,
-    Forward,
-    Product,
+    Probe,
     Ready,
     Task,
 )
-from bench.environment import bare_environment
-from bench.options import ROOT, Options
+from bench.load.processes import start_module, stop
+from bench.options import Options
 
-STOP_S = 20.0
 LINES_SHOWN = 5
 
 
 class WorkerDied(RuntimeError):
-    """A worker ended before its answer; its log's last lines say why."""
+    """A worker exited before it answered; the message shows the end of its log."""
 
 
 class Worker:
-    """One arm in a process of its own, blocked on its pipe whenever it is not asked anything."""
+    """One arm in its own process, blocked on its pipe between tasks."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.name = name
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self._process = process
         self._log = log
-        self.ready: Ready = READY.validate_json(self._line())
+        self.ready: Ready = READY.validate_json(self._read())
 
     def ask(self, task: Task) -> Answer:
         """Have a task done.
 
         Raises:
-            WorkerDied: it ended instead.
+            WorkerDied: the worker exited instead.
         """
         assert self._process.stdin is not None, "this is a bug: the worker has a pipe"
-        self._process.stdin.write(TASK.dump_json(task) + b"\n")
+        self._process.stdin.write(TASK.dump_json(task).decode() + "\n")
         self._process.stdin.flush()
-        return ANSWER.validate_json(self._line())
+        return ANSWER.validate_json(self._read())
 
     def draw(self, draw: Draw) -> float:
         return self.ask(draw).seconds
 
-    def forward(self, rows: int) -> float:
-        return self.ask(Forward(rows)).seconds
+    def step(self, rows: int) -> float:
+        return self.ask(Probe(rows)).seconds
 
     def peak(self, sizes: Sequence[int]) -> float:
-        """The best FLOP/s of square products."""
-        return max(self.ask(Product(size)).values[0] for size in sizes)
+        """The best FLOP/s over square products of these sizes."""
+        return max(self.ask(Probe(size)).values[0] for size in sizes)
 
-    def _line(self) -> bytes:
+    def _read(self) -> str:
         assert self._process.stdout is not None, "this is a bug: the worker has a pipe"
         line = self._process.stdout.readline()
         if not line:
             tail = self._log.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
-            raise WorkerDied("\n".join([f"{self.name} died:", *tail]))
+            raise WorkerDied("\n".join([f"the end of {self._log}:", *tail]))
         return line
 
 
 @contextmanager
 def running_worker(name: str, spec: ArmSpec, options: Options) -> Iterator[Worker]:
-    """Start an arm and wait until it is ready; it ends with the block."""
-    log = options.work / "logs" / f"{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    """Start an arm and wait until it is ready; stops it at the end of the block."""
+    log, text = options.log(name), ARM_SPEC.dump_json(spec).decode()
     with log.open("wb") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench.arms.worker", ARM_SPEC.dump_json(spec).decode()],
-            cwd=ROOT,
-            env=bare_environment(options),
+        process = start_module(
+            "bench.arms.worker",
+            text,
+            environment=options.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
         )
     try:
-        yield Worker(name, process, log)
+        yield Worker(process, log)
     finally:
-        _end(process)
+        stop(process)
 
 
 @contextmanager
@@ -99,15 +94,3 @@ def running_workers(specs: Mapping[str, ArmSpec], options: Options) -> Iterator[
             name: stack.enter_context(running_worker(name, spec, options))
             for name, spec in specs.items()
         }
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Its pipe's end ends a worker; one that does not listen is killed."""
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -1,1 +1,1 @@
-"""Load on a server, and the servers themselves."""
+"""Servers in processes of their own, and HTTP clients that put load on them."""

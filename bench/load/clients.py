@@ -1,4 +1,4 @@
-"""Load: HTTP clients that ask for images, in a closed loop or at the times of a schedule."""
+"""Clients: HTTP load in a closed loop, or in an open loop at the times of a schedule."""
 
 from __future__ import annotations
 
@@ -7,50 +7,29 @@ import itertools
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
 
 import httpx
 
+from bench.load.workload import Ask
+
 PATH = "/generate"
 SLACK_S = 30.0
-"""How much longer than its timeout a client waits: the server is the one to end it."""
+"""A client waits this much longer than the request's timeout, which the server enforces."""
 
 OPEN_LOOP_CLIENTS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One request for one image."""
-
-    class_label: int
-    cfg_scale: float
-    steps: int
-    seed: int
-    sampler: str = "ddim"
-    timeout_s: float = 300.0
-
-    def body(self) -> dict[str, int | float | str]:
-        """As our service reads it; the peers know the same names."""
-        return {
-            "class_label": self.class_label,
-            "cfg_scale": self.cfg_scale,
-            "num_sampling_steps": self.steps,
-            "sampler": self.sampler,
-            "seed": self.seed,
-            "timeout_s": self.timeout_s,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one request ended: status 0 is no answer at all. ``stages`` are seconds, by name.
+    """How one request ended; status 0: without an answer. ``stages``: seconds by name.
 
-    ``seconds`` is its latency, ``ended`` the clock's time at its end.
+    ``seconds`` is its latency, ``ended`` the clock at its end.
     """
 
-    order: Order
+    ask: Ask
     status: int
     seconds: float
     ended: float = 0.0
@@ -58,20 +37,20 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """A picture, and in time."""
-        return self.status == 200 and self.seconds <= self.order.timeout_s
+        """An image, and in time."""
+        return self.status == 200 and self.seconds <= self.ask.timeout_s
 
     @property
     def latency(self) -> float:
-        """A failure counts as the timeout at least: no arm gains by refusing."""
-        return self.seconds if self.good else max(self.seconds, self.order.timeout_s)
+        """A failure counts as at least the timeout: refusing requests gains nothing."""
+        return self.seconds if self.good else max(self.seconds, self.ask.timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRun:
-    """A run's requests, in the order in which they ended, and how long all of it took.
+    """All requests of a load in the order they ended, and the seconds it took.
 
-    ``last_sent`` is the clock's time at which the last one was sent.
+    ``last_sent`` is the clock when the last request was sent.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -84,13 +63,13 @@ class LoadRun:
 
     @property
     def goodput(self) -> float:
-        """Pictures in time, a second."""
+        """Images in time per second."""
         return len(self.good) / self.seconds
 
     def steady_rate(self, clients: int) -> float:
-        """Answers a second of a closed loop while all its clients were busy, and the first were served.
+        """Answers per second of a closed loop while all clients were busy, after a first answer each.
 
-        A loop of no more than twice as many requests as clients has no such time: all of it counts.
+        With at most twice as many requests as clients there is no such phase, and all count.
         """
         if len(self.outcomes) <= 2 * clients:
             return len(self.outcomes) / self.seconds
@@ -101,84 +80,76 @@ class LoadRun:
     def latencies(self) -> list[float]:
         return [one.latency for one in self.outcomes]
 
-    def latencies_by_step(self) -> list[float]:
-        """Each request's latency over its steps: a short one is to wait less than a long one."""
-        return [one.latency / one.order.steps for one in self.outcomes]
+    def latencies_per_step(self) -> list[float]:
+        """Latency divided by steps: a short request should wait less than a long one."""
+        return [one.latency / one.ask.num_sampling_steps for one in self.outcomes]
 
 
 class RequestsFailed(RuntimeError):
-    """Requests of a load under which none may fail."""
+    """A request failed in a load in which none may."""
 
 
-def closed_loop(url: str, orders: Sequence[Order], clients: int) -> LoadRun:
-    """So many clients, each asking again as soon as it has its answer, until all is done.
+def closed_loop(url: str, asks: Sequence[Ask], clients: int) -> LoadRun:
+    """Clients that each send their next request when the last one is answered.
 
     Raises:
-        RequestsFailed: an answer was no picture.
+        RequestsFailed: an answer was not an image.
     """
-    run = asyncio.run(_closed_loop(url, orders, clients))
+    run = asyncio.run(_closed_loop(url, asks, clients))
     failed = [one.status for one in run.outcomes if one.status != 200]
     if failed:
-        raise RequestsFailed(f"{len(failed)} of {len(orders)} requests failed: {set(failed)}")
+        raise RequestsFailed(f"{len(failed)} of {len(asks)} requests failed: {set(failed)}")
     return run
 
 
-def open_loop(url: str, orders: Sequence[tuple[float, Order]]) -> LoadRun:
-    """Each order at its time, whether or not those before it were answered.
+def open_loop(url: str, schedule: Sequence[tuple[float, Ask]]) -> LoadRun:
+    """Sends each request at its time, whether or not earlier ones were answered.
 
-    Latency counts from the time the schedule says, so a late start is the server's burden too.
+    Latency counts from the scheduled time, so a late send counts against the server too.
     """
-    return asyncio.run(_open_loop(url, orders))
+    return asyncio.run(_open_loop(url, schedule))
 
 
-async def _closed_loop(url: str, orders: Sequence[Order], clients: int) -> LoadRun:
+async def _closed_loop(url: str, asks: Sequence[Ask], clients: int) -> LoadRun:
     outcomes: list[Outcome] = []
     sent: list[float] = []
-    waiting = iter(orders)
+    waiting = iter(asks)
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for ask in waiting:
+            sent.append(time.perf_counter())
+            outcomes.append(await _send(client, ask, sent[-1]))
+
     async with _clients(url, clients) as each:
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for client in each:
-                group.create_task(_one_client(client, waiting, outcomes, sent))
+                group.create_task(work(client))
         return LoadRun(tuple(outcomes), time.perf_counter() - began, max(sent, default=began))
 
 
-async def _one_client(
-    client: httpx.AsyncClient,
-    orders: Iterator[Order],
-    outcomes: list[Outcome],
-    sent: list[float],
-) -> None:
-    for order in orders:
-        sent.append(time.perf_counter())
-        outcomes.append(await _ask(client, order, sent[-1]))
-
-
-async def _open_loop(url: str, orders: Sequence[tuple[float, Order]]) -> LoadRun:
+async def _open_loop(url: str, schedule: Sequence[tuple[float, Ask]]) -> LoadRun:
     outcomes: list[Outcome] = []
+
+    async def work(client: httpx.AsyncClient, ask: Ask, due: float) -> None:
+        outcomes.append(await _send(client, ask, due))
+
     async with _clients(url, OPEN_LOOP_CLIENTS) as clients:
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            for (at, order), client in zip(orders, itertools.cycle(clients)):
+            for (at, ask), client in zip(schedule, itertools.cycle(clients)):
                 await asyncio.sleep(max(0.0, began + at - time.perf_counter()))
-                group.create_task(_record(client, order, began + at, outcomes))
+                group.create_task(work(client, ask, began + at))
         return LoadRun(tuple(outcomes), time.perf_counter() - began)
 
 
-async def _record(
-    client: httpx.AsyncClient, order: Order, due: float, outcomes: list[Outcome]
-) -> None:
-    outcomes.append(await _ask(client, order, due))
-
-
-async def _ask(client: httpx.AsyncClient, order: Order, since: float) -> Outcome:
-    try:
-        answer = await client.post(PATH, json=order.body(), timeout=order.timeout_s + SLACK_S)
-    except httpx.HTTPError:
-        ended = time.perf_counter()
-        return Outcome(order, 0, ended - since, ended)
+async def _send(client: httpx.AsyncClient, ask: Ask, since: float) -> Outcome:
+    status, stages = 0, {}
+    with suppress(httpx.HTTPError):
+        answer = await client.post(PATH, json=asdict(ask), timeout=ask.timeout_s + SLACK_S)
+        status, stages = answer.status_code, stages_of(answer.headers)
     ended = time.perf_counter()
-    return Outcome(order, answer.status_code, ended - since, ended, stages_of(answer.headers))
+    return Outcome(ask, status, ended - since, ended, stages)
 
 
 def stages_of(headers: httpx.Headers) -> dict[str, float]:
@@ -189,7 +160,7 @@ def stages_of(headers: httpx.Headers) -> dict[str, float]:
 
 @asynccontextmanager
 async def _clients(url: str, count: int) -> AsyncIterator[list[httpx.AsyncClient]]:
-    """So many clients, each with an address of its own: our service is fair between addresses."""
+    """Each client has its own address, because our service is fair between addresses."""
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(_client(url, i)) for i in range(count)]
 

@@ -1,61 +1,41 @@
-"""Metrics: what our service counts, read off its /metrics before and after a load."""
+"""Metrics: our service's counters, read from its /metrics before and after a load."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
-_SAMPLE = re.compile(r"^(dit_\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Sums since the start; a difference of two is what happened between them."""
-
-    useful: float
-    padding: float
-    cancelled: float
-    ticks: float
-    rows: float
-
-    def __sub__(self, before: Counts) -> Counts:
-        return Counts(
-            self.useful - before.useful,
-            self.padding - before.padding,
-            self.cancelled - before.cancelled,
-            self.ticks - before.ticks,
-            self.rows - before.rows,
-        )
-
-    @property
-    def rows_per_tick(self) -> float:
-        return self.rows / self.ticks if self.ticks else 0.0
-
-    @property
-    def waste(self) -> float:
-        """Padding and row-steps of images that nobody got, as a share of all."""
-        wasted = self.padding + self.cancelled
-        return wasted / (wasted + self.useful) if wasted else 0.0
+Samples = dict[tuple[str, str], float]
+"""Values by name and ``kind`` label, the only label the benchmark reads ('' without one)."""
 
 
-def counts_in(samples: dict[tuple[str, str], float]) -> Counts:
-    return Counts(
-        useful=samples[("dit_denoise_steps_total", 'kind="useful"')],
-        padding=samples[("dit_denoise_steps_total", 'kind="padding"')],
-        cancelled=samples[("dit_denoise_steps_total", 'kind="cancelled"')],
-        ticks=samples[("dit_tick_rows_count", "")],
-        rows=samples[("dit_tick_rows_sum", "")],
+def read_metrics(url: str) -> Samples:
+    """The samples of a running service."""
+    return parse_metrics(httpx.get(f"{url}/metrics", trust_env=False, timeout=30.0).text)
+
+
+def parse_metrics(text: str) -> Samples:
+    return {
+        (sample.name, sample.labels.get("kind", "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def difference(after: Samples, before: Samples) -> Samples:
+    """What a load added to the counters."""
+    return {key: value - before.get(key, 0.0) for key, value in after.items()}
+
+
+def rows_per_tick(samples: Samples) -> float:
+    ticks = samples["dit_tick_rows_count", ""]
+    return samples["dit_tick_rows_sum", ""] / ticks if ticks else 0.0
+
+
+def waste(samples: Samples) -> float:
+    """Padding and row-steps of undelivered images, as a fraction of all row-steps."""
+    useful, padding, cancelled = (
+        samples["dit_denoise_steps_total", kind] for kind in ("useful", "padding", "cancelled")
     )
-
-
-def read_metrics(url: str) -> dict[tuple[str, str], float]:
-    """Every sample by its name and its labels as they are written."""
-    answer = httpx.get(f"{url}/metrics", trust_env=False, timeout=30.0)
-    return parse_metrics(answer.text)
-
-
-def parse_metrics(text: str) -> dict[tuple[str, str], float]:
-    found = _SAMPLE.findall(text)
-    return {(name, labels): float(value) for name, labels, value in found}
+    wasted = padding + cancelled
+    return wasted / (wasted + useful) if wasted else 0.0

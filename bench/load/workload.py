@@ -1,26 +1,38 @@
-"""Workload: what is asked for and when, drawn from a seed, the same for every arm."""
+"""Workload: what is asked for and when, derived from a seed and the same for every arm."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from bench.load.clients import Order
+CFG_SCALE = 2.0
+CLASSES = 10
+"""Every model has at least this many."""
 
 MIXED_STEPS = (10, 250)
 MIXED_CFG_SCALES = (1.0, 8.0)
 MIXED_SAMPLERS = ("ddim", "ddpm", "dpmpp_2m")
 
 
-def uniform(
-    count: int, *, classes: int, steps: int, cfg_scale: float, seed: int = 0
-) -> list[Order]:
-    """Orders that differ in class and seed alone."""
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request for one image; the fields are those of the JSON body."""
+
+    class_label: int
+    cfg_scale: float
+    num_sampling_steps: int
+    seed: int
+    sampler: str = "ddim"
+    timeout_s: float = 300.0
+
+
+def uniform(count: int, *, steps: int, seed: int = 0) -> list[Ask]:
+    """Guided requests that differ only in class and seed."""
     draw = random.Random(seed)
     return [
-        Order(draw.randrange(classes), cfg_scale, steps, draw.randrange(2**31))
-        for _ in range(count)
+        Ask(draw.randrange(CLASSES), CFG_SCALE, steps, draw.randrange(2**31)) for _ in range(count)
     ]
 
 
@@ -36,18 +48,17 @@ def steps_log_uniform(draw: random.Random) -> int:
 def mixed(
     count: int,
     *,
-    classes: int,
     seed: int,
     timeout_s: float,
     steps: Callable[[random.Random], int] = steps_uniform,
-) -> list[Order]:
-    """Orders of all step counts, guidances and samplers, in no order."""
+) -> list[Ask]:
+    """Requests with random step counts, guidance and samplers."""
     draw = random.Random(seed)
     return [
-        Order(
-            class_label=draw.randrange(classes),
+        Ask(
+            class_label=draw.randrange(CLASSES),
             cfg_scale=round(draw.uniform(*MIXED_CFG_SCALES), 1),
-            steps=steps(draw),
+            num_sampling_steps=steps(draw),
             seed=draw.randrange(2**31),
             sampler=draw.choice(MIXED_SAMPLERS),
             timeout_s=timeout_s,
@@ -56,12 +67,12 @@ def mixed(
     ]
 
 
-def poisson(orders: list[Order], rate: float, seed: int) -> list[tuple[float, Order]]:
-    """Arrivals at ``rate`` a second on average, each independent of all others."""
+def poisson(asks: list[Ask], rate: float, seed: int) -> list[tuple[float, Ask]]:
+    """Arrival times in seconds of a Poisson process with ``rate`` arrivals per second."""
     draw = random.Random(seed)
     at = 0.0
     schedule = []
-    for order in orders:
+    for ask in asks:
         at += draw.expovariate(rate)
-        schedule.append((at, order))
+        schedule.append((at, ask))
     return schedule

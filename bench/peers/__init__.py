@@ -1,1 +1,1 @@
-"""Servers that are measured through HTTP: what a user would write around diffusers' pipeline."""
+"""The servers compared with ours: what a user would write around diffusers' pipeline."""

@@ -1,22 +1,22 @@
-"""Drawing: what every peer server asks of diffusers' pipeline, and the PNG it answers with."""
+"""Drawing: what all peer servers share: command line, pipeline, requests and PNG."""
 
 from __future__ import annotations
 
-import argparse
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from bench.arms.pipeline import PipelineLoop
 
 
 class PeerRequest(BaseModel):
-    """The fields of our own requests that a peer heeds; its sampler is DDIM."""
+    """The fields of our requests that a peer uses; it always samples with DDIM."""
 
     class_label: int
     cfg_scale: float
@@ -26,42 +26,34 @@ class PeerRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class PeerOptions:
+    """The command line of a peer, as one JSON object. ``batch`` and ``wait`` (s): LitServe only."""
+
     port: int
     model: str
     device: str
     dtype: str
-    batch: int
-    wait: float
+    batch: int = 1
+    wait: float = 0.0
 
 
 def peer_options() -> PeerOptions:
-    """From the command line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--dtype", required=True)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--wait", type=float, default=0.0)
-    given = parser.parse_args()
-    return PeerOptions(given.port, given.model, given.device, given.dtype, given.batch, given.wait)
+    return TypeAdapter(PeerOptions).validate_json(sys.argv[1])
 
 
 def load_pipeline(options: PeerOptions) -> PipelineLoop:
-    """Load, and draw one image, so that the first request does not pay for what is built once."""
+    """Load, and draw one image as a warm-up."""
     dtype: torch.dtype = getattr(torch, options.dtype)
     pipeline = PipelineLoop(options.model, options.device, dtype)
-    draw_together(
-        pipeline, [PeerRequest(class_label=0, cfg_scale=2.0, num_sampling_steps=2, seed=0)]
-    )
+    warm_up = PeerRequest(class_label=0, cfg_scale=2.0, num_sampling_steps=2, seed=0)
+    draw_together(pipeline, [warm_up])
     return pipeline
 
 
 def draw_together(pipeline: PipelineLoop, requests: Sequence[PeerRequest]) -> np.ndarray:
-    """Pixels (N, H, W, 3) of requests that agree in steps and guidance: one batch has one of each."""
+    """Pixels (N, H, W, 3) of requests that have the same steps and guidance."""
     first = requests[0]
     shared = {(one.num_sampling_steps, one.cfg_scale) for one in requests}
-    assert len(shared) == 1, "this is a bug: a peer's batch is of one kind"
+    assert len(shared) == 1, "this is a bug: a peer's batch has one step count and one guidance"
     latents = pipeline.latents(
         [one.class_label for one in requests],
         [one.seed for one in requests],

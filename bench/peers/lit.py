@@ -1,4 +1,4 @@
-"""python -m bench.peers.lit: LitServe around the pipeline, batching requests as it offers to."""
+"""python -m bench.peers.lit: LitServe around the pipeline, with its request batching."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_S = 600.0
 
 
 class PipelineApi(litserve.LitAPI):  # type: ignore[misc]
-    """LitServe calls `setup` in its worker process, then the others for every batch."""
+    """LitServe calls `setup` in its worker process, then the other methods for every batch."""
 
     def __init__(self, options: PeerOptions) -> None:
         super().__init__(

@@ -1,88 +1,78 @@
-"""python -m bench.peers.static: our own service with a static batcher in place of its scheduler."""
+"""python -m bench.peers.static: our service with a static batcher as its scheduler."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 from service.scheduling.jobs import ImageTask, Job
-from service.threads import OPENMP
-
-if TYPE_CHECKING:
-    from model.sampling.trajectory import Trajectory
+from service.threads import configure_openmp
 
 
 class StaticBatcher:
-    """A batch runs to its end before the next begins; then all that wait are in, up to the rows.
+    """A batch runs to its end before the next begins; the next takes waiting images in order.
 
-    First come, first in. What a batch has finished is handed out at once, and its rows are
-    computed no longer, which is kinder than padding it to its longest image.
+    Finished images are delivered at once and their rows freed: kinder than padding the batch to its
+    longest image.
     """
 
     def __init__(self, max_rows: int, slots: int) -> None:
         self.row_limit = max_rows
         self._slots = slots
-        self._left: dict[Job, list[ImageTask]] = {}
+        self._images: dict[Job, list[ImageTask]] = {}
         self._batch: list[ImageTask] = []
 
     @property
     def running(self) -> int:
-        return len({id(sample.job) for sample in self._batch})
+        return len({id(image.job) for image in self._batch})
 
     @property
     def waiting(self) -> int:
-        return len(self._left) - self.running
+        return len(self._images) - self.running
 
     def jobs(self) -> Collection[Job]:
-        return self._left.keys()
+        return self._images.keys()
 
     def ahead_of(self, job: Job) -> int:
-        in_batch = {id(sample.job) for sample in self._batch}
-        before = list(self._left)[: list(self._left).index(job)]
-        return sum(id(other) not in in_batch for other in before)
+        running = {id(image.job) for image in self._batch}
+        before = list(self._images)[: list(self._images).index(job)]
+        return sum(id(other) not in running for other in before)
 
     def add(self, job: Job) -> None:
-        self._left[job] = [ImageTask(job, i, each) for i, each in enumerate(job.trajectories)]
+        self._images[job] = [ImageTask(job, i, each) for i, each in enumerate(job.trajectories)]
 
     def pick(self) -> list[ImageTask]:
-        """The batch under way, its finished images apart; or whom the next one would hold."""
+        """The unfinished images of the running batch, else the next batch."""
         if self._batch:
-            return [sample for sample in self._batch if sample.next_rows]
+            return [image for image in self._batch if image.next_rows]
         picked: list[ImageTask] = []
         rows = 0
-        for sample in (one for samples in self._left.values() for one in samples):
-            rows += most_rows(sample.trajectory)
+        for image in (one for images in self._images.values() for one in images):
+            rows += max(image.trajectory.rows)
             if rows > self.row_limit or len(picked) == self._slots:
                 break
-            picked.append(sample)
+            picked.append(image)
         return picked
 
-    def advanced(self, samples: Sequence[ImageTask]) -> None:
-        self._batch += [sample for sample in samples if sample not in self._batch]
+    def advanced(self, tasks: Sequence[ImageTask]) -> None:
+        self._batch += [image for image in tasks if image not in self._batch]
 
     def shrink(self, rows: int) -> None:
         self.row_limit = max(2, rows // 2)
 
-    def finish(self, sample: ImageTask) -> None:
-        self._batch.remove(sample)
-        self._left[sample.job].remove(sample)
-        if not self._left[sample.job]:
-            del self._left[sample.job]
+    def finish(self, task: ImageTask) -> None:
+        self._batch.remove(task)
+        self._images[task.job].remove(task)
+        if not self._images[task.job]:
+            del self._images[task.job]
 
     def drop(self, job: Job) -> list[ImageTask]:
-        self._batch = [sample for sample in self._batch if sample.job is not job]
-        return self._left.pop(job)
-
-
-def most_rows(trajectory: Trajectory) -> int:
-    return max(trajectory.rows)
+        self._batch = [image for image in self._batch if image.job is not job]
+        return self._images.pop(job)
 
 
 def main() -> int:
-    for name, value in OPENMP.items():
-        os.environ.setdefault(name, value)
+    configure_openmp()
     from service.launch import serve
     from service.settings import read_settings
 

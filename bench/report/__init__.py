@@ -1,1 +1,1 @@
-"""Results, and the page made from them."""
+"""Results, and the page and plot made from them."""

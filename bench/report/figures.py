@@ -1,4 +1,4 @@
-"""Figures: what a suite measured, as it is written to and read from its JSON file."""
+"""Figures: what a suite measured, as written to and read from its JSON file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """One quantity as each round measured it."""
+    """One quantity as measured in each round."""
 
     rounds: tuple[float, ...]
 
@@ -28,19 +28,17 @@ class Spread:
     def high(self) -> float:
         return max(self.rounds)
 
+    def over(self, other: Spread) -> Spread:
+        """The ratio round by round: what slows a round down affects both sides."""
+        return Spread(tuple(a / b for a, b in zip(self.rounds, other.rounds, strict=True)))
+
+    def rate_of(self, count: float) -> Spread:
+        """Seconds for ``count`` things -> things per second."""
+        return Spread(tuple(count / seconds for seconds in self.rounds))
+
 
 Cell = Spread | float | str | None
-"""None is what was not measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A number that stands for the suite; ``name`` is what a target refers to."""
-
-    name: str
-    what: str
-    unit: str
-    spread: Spread
+"""None: not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +50,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a suite hands back; ``notes`` are sentences for its readers."""
+    """What a suite returns. ``figures`` by name are for targets and plot, ``notes`` for the report."""
 
-    figures: tuple[Figure, ...]
+    figures: dict[str, Spread]
     tables: tuple[Table, ...]
     notes: tuple[str, ...] = ()
 
@@ -78,7 +76,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class SuiteResult:
-    """``model`` is empty where the suite chose its own."""
+    """``model`` is empty when the suite chose its own."""
 
     suite: str
     device: str
@@ -92,7 +90,7 @@ _FILE = TypeAdapter(SuiteResult)
 
 
 def write_result(result: SuiteResult, folder: Path) -> Path:
-    """Write a suite's file, in place of an older one of the same device and model."""
+    """Write a suite's file, replacing an older one of the same device and model."""
     folder.mkdir(parents=True, exist_ok=True)
     name = "-".join(part for part in (result.suite, result.device, result.model) if part)
     path = folder / f"{name}.json"
@@ -102,6 +100,16 @@ def write_result(result: SuiteResult, folder: Path) -> Path:
 
 def read_results(folder: Path) -> list[SuiteResult]:
     return [_FILE.validate_json(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
+
+
+def find_spread(
+    results: Sequence[SuiteResult], *, device: str, suite: str, figure: str
+) -> Spread | None:
+    """A figure of a suite with its own choice of model; None if it was not measured."""
+    for result in results:
+        if (result.device, result.suite, result.model) == (device, suite, ""):
+            return result.measured.figures.get(figure)
+    return None
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -1,4 +1,4 @@
-"""Markdown: cells, tables and spreads as the report writes them."""
+"""Markdown: numbers, spreads and tables as the report writes them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from bench.report.figures import Cell, Spread, Table
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [_line(header), _line(["---"] * len(header)), *(_line(row) for row in rows)]
-    return "\n".join(lines)
+    return "\n".join(
+        "| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)
+    )
 
 
 def of_table(one: Table) -> str:
     """A suite's table under its title."""
-    return f"**{one.title}**\n\n" + table(
-        one.header, [[cell(each) for each in row] for row in one.rows]
-    )
+    rows = [[cell(each) for each in row] for row in one.rows]
+    return f"**{one.title}**\n\n" + table(one.header, rows)
 
 
 def cell(value: Cell) -> str:
@@ -28,14 +28,14 @@ def cell(value: Cell) -> str:
 
 
 def spread(value: Spread) -> str:
-    """The median, and the least and the most where there were several rounds."""
+    """The median; with several rounds also the lowest and the highest."""
     if len(value.rounds) == 1:
         return number(value.median)
     return f"{number(value.median)} ({number(value.low)} .. {number(value.high)})"
 
 
 def number(value: float) -> str:
-    """Three digits that count, and never an exponent."""
+    """Three significant digits, never an exponent."""
     size = abs(value)
     if size >= 100 or value == 0 or value == int(value):
         return f"{value:.0f}"
@@ -46,5 +46,6 @@ def in_unit(value: float, unit: str) -> str:
     return f"{number(100 * value)} %" if unit == "%" else f"{number(value)}{unit}"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def listed(words: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

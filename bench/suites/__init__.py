@@ -1,1 +1,1 @@
-"""Suites: one table of the report each. A suite's fields are its plan; `run` measures it."""
+"""The suites, each a section of the report. A suite's fields are its plan; `run` measures it."""

@@ -1,4 +1,4 @@
-"""Alone: how long one image takes when nothing else is asked for, without HTTP."""
+"""Alone: single-image latency on an idle machine, without HTTP."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bench.arms.agreement import agreement
-from bench.arms.rounds import interleaved, ratio
-from bench.arms.workers import Worker, running_workers
-from bench.models.folders import BUNDLED, XL_256, XL_512
-from bench.options import Options
-from bench.report.figures import Figure, Measured, Spread, Table
-from bench.suites.arms import (
+from bench.arms.specs import (
     AGREED,
     OURS,
     OURS_FP32,
@@ -22,36 +17,49 @@ from bench.suites.arms import (
     arms_of,
     draw_of,
 )
+from bench.arms.workers import Worker, running_workers
+from bench.options import Options
+from bench.report.figures import Measured, Spread, Table
+from bench.suites.rounds import interleaved
+
+NOTE = (
+    "From noise to pixels on the host, without HTTP and PNG. The last column is the arm's time divided"
+    " by ours: above 1, ours is that many times as fast."
+)
+RATIOS = {
+    "over_fp32": (PEER_FP32, OURS),
+    "over_bf16": (PEER_BF16, OURS),
+    "fp32_over_fp32": (PEER_FP32, OURS_FP32),
+    "over_compiled": (PEER_COMPILED, OURS),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Alone:
+    """Latency of one image on an idle machine, without HTTP."""
+
     models: tuple[str, ...]
     steps: int
     rounds: int
 
     @classmethod
     def planned(cls, options: Options) -> Alone:
-        models = options.models(*options.by_device((BUNDLED,), (XL_256, XL_512)))
-        return cls(models, options.pick(50, 4), options.pick(15, 2))
+        return cls(options.offline_models, options.pick(50, 4), options.pick(15, 2))
 
     def run(self, options: Options) -> Measured:
-        figures: list[Figure] = []
+        figures: dict[str, Spread] = {}
         tables: list[Table] = []
         for model in self.models:
             with running_workers(arms_of(model, options), options) as workers:
                 tables.append(agreement(workers, PEER_FP32, AGREED))
-                seconds = self._seconds(workers)
+                arms = {name: self._drawing(worker) for name, worker in workers.items()}
+                seconds = interleaved(arms, self.rounds)
                 tables.append(self._table(model, workers, seconds))
-                figures += _figures(model, seconds)
-        return Measured(tuple(figures), tuple(tables), (NOTE,))
+            figures |= _ratios(model, seconds)
+        return Measured(figures, tuple(tables), (NOTE,))
 
-    def _seconds(self, workers: Mapping[str, Worker]) -> dict[str, Spread]:
-        arms = {name: self._another(worker) for name, worker in workers.items()}
-        return interleaved(arms, self.rounds)
-
-    def _another(self, worker: Worker) -> Callable[[], float]:
-        """Draws one image, of another class and seed each time: ours keeps what it has computed."""
+    def _drawing(self, worker: Worker) -> Callable[[], float]:
+        """Draws one image, each time with another class and seed, so that no result is reused."""
         numbers = itertools.count()
         return lambda: worker.draw(draw_of(1, self.steps, first=next(numbers)))
 
@@ -59,36 +67,17 @@ class Alone:
         self, model: str, workers: Mapping[str, Worker], seconds: Mapping[str, Spread]
     ) -> Table:
         rows = tuple(
-            (
-                name,
-                workers[name].ready.dtype,
-                float(workers[name].ready.threads),
-                workers[name].ready.seconds,
-                spread,
-                ratio(spread, seconds[OURS]),
-            )
+            (name, ready.dtype, float(ready.threads), ready.seconds, spread, ratio)
             for name, spread in seconds.items()
+            for ready, ratio in [(workers[name].ready, spread.over(seconds[OURS]))]
         )
-        header = ("arm", "dtype", "threads", "load and warm-up, s", "one image, s", "over ours")
+        header = ("arm", "dtype", "threads", "load and warm-up, s", "one image, s", "time / ours")
         return Table(f"{model}: one image, DDIM {self.steps}, guided", header, rows)
 
 
-NOTE = (
-    "From noise to pixels on the host, without HTTP and PNG. Over ours is the arm's time over that of"
-    " ours as the service sets itself up; a number above 1 says how many times faster ours is."
-)
-
-
-def _figures(model: str, seconds: Mapping[str, Spread]) -> list[Figure]:
-    pairs = {
-        "over_fp32": (PEER_FP32, OURS),
-        "over_bf16": (PEER_BF16, OURS),
-        "fp32_over_fp32": (PEER_FP32, OURS_FP32),
-        "over_compiled": (PEER_COMPILED, OURS),
-    }
-    return [
-        Figure(f"{model}.{name}", f"{model}: {above} over {below}", "times", spread)
-        for name, (above, below) in pairs.items()
+def _ratios(model: str, seconds: Mapping[str, Spread]) -> dict[str, Spread]:
+    return {
+        f"{model}.{name}": seconds[above].over(seconds[below])
+        for name, (above, below) in RATIOS.items()
         if above in seconds
-        for spread in [ratio(seconds[above], seconds[below])]
-    ]
+    }

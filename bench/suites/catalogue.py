@@ -1,36 +1,48 @@
-"""Catalogue: every suite by its name."""
+"""Catalogue: every suite by its name, in the order of the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from typing import Protocol
 
 from bench.options import Options
+from bench.report.figures import Measured
 from bench.suites.alone import Alone
-from bench.suites.memory import Memory
 from bench.suites.mixed import Mixed
 from bench.suites.offline import Offline
+from bench.suites.operation import Operation
 from bench.suites.overhead import Overhead
-from bench.suites.reproducible import Reproducible
 from bench.suites.serving import Serving
-from bench.suites.start import Start
-from bench.suites.suite import Suite
 from bench.suites.tick import Tick
 
-SUITES: dict[str, Callable[[Options], Suite]] = {
-    "tick": Tick.planned,
-    "alone": Alone.planned,
-    "offline": Offline.planned,
-    "serving": Serving.planned,
-    "mixed": Mixed.planned,
-    "overhead": Overhead.planned,
-    "start": Start.planned,
-    "reproducible": Reproducible.planned,
-    "memory": Memory.planned,
+
+class Suite(Protocol):
+    """A frozen dataclass: its docstring introduces it in the report, its fields are the plan."""
+
+    @classmethod
+    def planned(cls, options: Options) -> Suite: ...
+
+    def run(self, options: Options) -> Measured: ...
+
+
+SUITES: dict[str, type[Suite]] = {
+    "tick": Tick,
+    "alone": Alone,
+    "offline": Offline,
+    "serving": Serving,
+    "mixed": Mixed,
+    "overhead": Overhead,
+    "operation": Operation,
 }
 
-LONG = ("memory",)
-"""Run only where they are named."""
+
+def plan_of(suite: Suite) -> str:
+    """The plan in one line, for --dry-run and for the result."""
+    assert dataclasses.is_dataclass(suite), "this is a bug: a suite's plan is its fields"
+    return ", ".join(
+        f"{field.name} {_shown(getattr(suite, field.name))}" for field in dataclasses.fields(suite)
+    )
 
 
-def default_suites() -> list[str]:
-    return [name for name in SUITES if name not in LONG]
+def _shown(value: object) -> str:
+    return "/".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)

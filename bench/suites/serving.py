@@ -1,33 +1,33 @@
-"""Serving: clients that all ask for the same kind of image, each as soon as it has its last one."""
+"""Serving: throughput over HTTP under uniform load."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
 from bench.arms.agreement import agreement
-from bench.arms.protocol import ArmSpec
-from bench.arms.rounds import interleaved, ratio
-from bench.arms.workers import running_worker, running_workers
+from bench.arms.specs import AGREED, OURS_FP32, PEER_FP32, arms_of
+from bench.arms.workers import running_workers
 from bench.load.clients import closed_loop
-from bench.load.servers import Server, ServerSpec, running_server
+from bench.load.servers import Server, ServerSpec, running_server, running_servers
 from bench.load.workload import uniform
-from bench.models.folders import BUNDLED, XL_256, model_folder
 from bench.options import Options
-from bench.report.figures import Figure, Measured, Spread, Table
-from bench.report.limits import images_per_second
-from bench.suites.arms import AGREED, CFG_SCALE, CLASSES, OURS_FP32, PEER_FP32, arms_of
-from bench.suites.peers import lit_is_there, lit_server, naive_server, our_server
-from bench.suites.tick import count_work
+from bench.peers.specs import OURS, lit_installed, lit_server, naive_server, our_server
+from bench.report.figures import Measured, Spread, Table
+from bench.suites.limits import limit_of
+from bench.suites.rounds import interleaved
 
-OURS = "ours"
+NOTE = (
+    "Every server answers with PNG. The peers run the same loop around diffusers' parts in their own"
+    " process, and each server has the whole machine during its turn. Throughput is a round's images"
+    " divided by the time from the first request to the last answer."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """``images`` is of a round, by kind of arm: long enough to tell, and no longer for slow ones."""
+    """Clients that all request the same kind of image, each as soon as its last one arrived."""
 
     model: str
     clients: int
@@ -38,15 +38,13 @@ class Serving:
     lit_batches: tuple[int, ...]
     lit_waits: tuple[float, ...]
     dtypes: tuple[str, ...]
-    matmul_size: int
     rounds: int
 
     @classmethod
     def planned(cls, options: Options) -> Serving:
-        (model,) = options.models(options.by_device(BUNDLED, XL_256))
         clients = options.pick(options.by_device(32, 64), 4)
         return cls(
-            model=model,
+            model=options.served_model,
             clients=clients,
             steps=options.pick(50, 4),
             images=options.pick(4, 2) * clients,
@@ -55,118 +53,75 @@ class Serving:
             lit_batches=options.pick(options.by_device((8, 16, 32), (16, 32, 64)), (4,)),
             lit_waits=options.pick((0.01, 0.05, 0.2), (0.05,)),
             dtypes=options.by_device(("float32", "bfloat16"), ("bfloat16",)),
-            matmul_size=options.by_device(2048, 8192),
             rounds=options.pick(3, 2),
         )
 
     def run(self, options: Options) -> Measured:
-        notes = [NOTE]
-        agreed = self._agreed(options)
-        specs = {OURS: our_server(self.model, options)}
-        specs |= {f"naive {d}": naive_server(self.model, options, d) for d in self.dtypes}
-        tuning: tuple[Table, ...] = ()
-        if lit_is_there(options):
+        agreed, dtype = self._agreed(options)
+        tables, notes = [agreed], [NOTE]
+        specs = {OURS: our_server(options)}
+        specs |= {f"naive {each}": naive_server(options, each) for each in self.dtypes}
+        if lit_installed(options):
             tuned, table = self._tune_lit(options)
-            specs, tuning = specs | tuned, (table,)
+            specs |= tuned
+            tables.append(table)
         else:
-            notes.append("LitServe is not installed here: its arms were left out.")
-        rates = self._rates(specs, options)
-        share = self._share_of_limit(rates[OURS], options)
-        figures = (*self._figures(rates), Figure("limit_share", SHARE, "", share))
-        return Measured(figures, (agreed, self._table(rates), *tuning), tuple(notes))
+            notes.append("LitServe is not installed here, so its arms are missing.")
+        rates = self._rates(specs)
+        tables.insert(1, self._table(rates))
+        share = limit_of(self.model, dtype, options).share(rates[OURS], self.steps)
+        figures = {OURS: rates[OURS], "limit_share": share}
+        figures |= {f"over {peer}": rates[OURS].over(rates[peer]) for peer in rates if peer != OURS}
+        return Measured(figures, tuple(tables), tuple(notes))
 
-    def _agreed(self, options: Options) -> Table:
-        """The servers' loops are those of the arms without HTTP, so these are compared."""
+    def _agreed(self, options: Options) -> tuple[Table, str]:
+        """The servers run the same code as these arms. Also returns the dtype that ours chooses."""
         specs = arms_of(self.model, options)
-        kept = {name: specs[name] for name in (OURS_FP32, PEER_FP32)}
+        kept = {name: specs[name] for name in (OURS, OURS_FP32, PEER_FP32)}
         with running_workers(kept, options) as workers:
-            return agreement(workers, PEER_FP32, AGREED)
+            return agreement(workers, PEER_FP32, AGREED), workers[OURS].ready.dtype
 
     def _tune_lit(self, options: Options) -> tuple[dict[str, ServerSpec], Table]:
         """For each dtype the best batch size, then the best wait at that size."""
         best: dict[str, ServerSpec] = {}
         rows: list[tuple[str, float, float, float]] = []
+        middle = self.lit_waits[len(self.lit_waits) // 2]
         for dtype in self.dtypes:
             tried: dict[tuple[int, float], float] = {}
             for batch in self.lit_batches:
-                self._try(tried, dtype, (batch, self.lit_waits[len(self.lit_waits) // 2]), options)
-            batch = max(tried, key=lambda each: tried[each])[0]
+                tried[batch, middle] = self._try_lit(options, dtype, batch, middle)
+            batch, _ = max(tried, key=lambda setting: tried[setting])
             for wait in self.lit_waits:
-                self._try(tried, dtype, (batch, wait), options)
+                if wait != middle:
+                    tried[batch, wait] = self._try_lit(options, dtype, batch, wait)
             rows += [(dtype, float(b), wait, speed) for (b, wait), speed in tried.items()]
-            chosen = max(tried, key=lambda each: tried[each])
-            best[f"LitServe {dtype}"] = lit_server(self.model, options, dtype, *chosen)
+            fastest = max(tried, key=lambda setting: tried[setting])
+            best[f"LitServe {dtype}"] = lit_server(options, dtype, *fastest)
         header = ("dtype", "max_batch_size", "batch_timeout, s", "images/s")
-        return best, Table("LitServe tuned: the fastest of these is its arm", header, tuple(rows))
+        return best, Table(
+            "Tuning LitServe: the fastest setting is used above", header, tuple(rows)
+        )
 
-    def _try(
-        self,
-        tried: dict[tuple[int, float], float],
-        dtype: str,
-        setting: tuple[int, float],
-        options: Options,
-    ) -> None:
-        if setting not in tried:
-            with running_server(lit_server(self.model, options, dtype, *setting), options) as one:
-                tried[setting] = self._rate(one, self.clients)
+    def _try_lit(self, options: Options, dtype: str, batch: int, wait: float) -> float:
+        with running_server(lit_server(options, dtype, batch, wait)) as server:
+            return self._rate(server, self.clients)
 
-    def _rates(self, specs: Mapping[str, ServerSpec], options: Options) -> dict[str, Spread]:
-        with ExitStack() as stack:
-            servers = {
-                name: stack.enter_context(running_server(spec, options))
-                for name, spec in specs.items()
-            }
-            return interleaved(
-                {
-                    name: partial(self._rate, one, self._images(name))
-                    for name, one in servers.items()
-                },
-                self.rounds,
-                warm_ups=0,
-            )
-
-    def _images(self, name: str) -> int:
+    def _rates(self, specs: Mapping[str, ServerSpec]) -> dict[str, Spread]:
         kinds = {"LitServe": self.lit_images, "naive": self.naive_images}
-        return kinds.get(name.partition(" ")[0], self.images)
+        with running_servers(specs) as servers:
+            arms = {
+                name: partial(self._rate, server, kinds.get(name.split()[0], self.images))
+                for name, server in servers.items()
+            }
+            return interleaved(arms, self.rounds, warm_ups=0)
 
     def _rate(self, server: Server, images: int) -> float:
-        """Images a second, from the first request to the last answer."""
-        orders = uniform(images, classes=CLASSES, steps=self.steps, cfg_scale=CFG_SCALE)
+        """Images/s, from the first request to the last answer."""
         with server.awake():
-            return images / closed_loop(server.url, orders, self.clients).seconds
-
-    def _share_of_limit(self, rates: Spread, options: Options) -> Spread:
-        """Of what the best matrix product would allow, in the dtype that our service picks."""
-        folder = model_folder(self.model, options)
-        work = count_work(folder, options)
-        with running_worker("ours-dtype", ArmSpec("ours", folder, options.device), options) as ours:
-            dtype = ours.ready.dtype
-        spec = ArmSpec("matmul", "", options.device, dtype)
-        with running_worker("serving-matmul", spec, options) as matmul:
-            peak = matmul.peak((self.matmul_size,) * 3)
-        limit = images_per_second(peak, work, self.steps)
-        return Spread(tuple(rate / limit for rate in rates.rounds))
+            run = closed_loop(server.url, uniform(images, steps=self.steps), self.clients)
+        return images / run.seconds
 
     def _table(self, rates: Mapping[str, Spread]) -> Table:
-        ours = rates[OURS]
-        rows = tuple((name, rate, ratio(ours, rate)) for name, rate in rates.items())
+        rows = tuple((name, rate, rates[OURS].over(rate)) for name, rate in rates.items())
         title = f"{self.model}: {self.clients} clients, DDIM {self.steps}, guided, PNG over HTTP"
-        return Table(title, ("server", "images/s", "ours over it"), rows)
-
-    def _figures(self, rates: Mapping[str, Spread]) -> list[Figure]:
-        ours = rates[OURS]
-        figures = [Figure("ours", f"{self.model}: ours, loaded", "images/s", ours)]
-        figures += [
-            Figure(f"over {name}", f"ours over {name}", "times", ratio(ours, rate))
-            for name, rate in rates.items()
-            if name != OURS
-        ]
-        return figures
-
-
-SHARE = "ours, loaded: share of the limit"
-NOTE = (
-    "Every server answers PNG; the peers' are from the same loop around diffusers' parts, in their"
-    " own process, with all of the machine to themselves in their turn. Throughput is a round's"
-    " images over the time from the first request to the last answer."
-)
+        return Table(title, ("server", "images/s", "ours / its"), rows)

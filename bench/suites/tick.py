@@ -1,23 +1,40 @@
-"""Tick: the forward pass's FLOP/s as a share of the same machine's matmul peak."""
+"""Tick: speed of one denoising step, compared with the machine's best matrix product."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from bench.arms.protocol import ArmSpec, Count
-from bench.arms.rounds import Measure, interleaved, ratio
-from bench.arms.workers import Worker, running_worker
-from bench.models.folders import BUNDLED, XL_256, XL_512, XL_TICK, model_folder
-from bench.options import Options
-from bench.report.figures import Cell, Figure, Measured, Spread, Table
-from bench.report.limits import Work
+from bench.arms.models import XL_TICK, model_folder
+from bench.arms.protocol import ArmSpec
+from bench.arms.workers import Worker, running_workers
+from bench.options import BUNDLED, XL_256, XL_512, Options
+from bench.report.figures import Cell, Measured, Spread, Table
+from bench.suites.limits import Work, count_work
+from bench.suites.rounds import Measure, interleaved
+
+NOTE = (
+    "Our tick is a whole denoising step, including guidance and sampler update, but only the forward"
+    " pass's FLOP are counted. Plain is model/networks/dit.py called like the published code: the forward"
+    " pass alone, eager, layer by layer. The peak is a square matrix product, measured in every round;"
+    " its size is the fastest of several before the first round."
+)
+HEADER = (
+    "dtype",
+    "rows",
+    "rows/s",
+    "GFLOP/s",
+    "plain GFLOP/s",
+    "matmul GFLOP/s",
+    "fraction of the peak",
+    "plain's fraction",
+    "ours / plain",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """One model's part: every dtype at every row count."""
+    """One model in every dtype at every row count."""
 
     model: str
     dtypes: tuple[str, ...]
@@ -31,89 +48,61 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
+    """FLOP/s of the forward pass as a fraction of the same machine's matmul peak."""
+
     grids: tuple[Grid, ...]
     matmul_sizes: tuple[int, ...]
 
     @classmethod
     def planned(cls, options: Options) -> Tick:
-        both, rounds = ("float32", "bfloat16"), options.pick(5, 2)
-        small = options.pick((1, 2, 4, 8, 16, 32, 64, 128), (1, 2))
-        few = Grid(BUNDLED, both, small, options.pick(3, 2))
-        grids: tuple[Grid, ...] = (few, Grid(XL_TICK, ("bfloat16",), (2,), rounds))
+        rounds, bf16 = options.pick(5, 2), ("bfloat16",)
+        rows = options.pick((1, 2, 4, 8, 16, 32, 64, 128), (1, 2))
+        few = Grid(BUNDLED, ("float32", "bfloat16"), rows, options.pick(3, 2))
+        grids: tuple[Grid, ...] = (few, Grid(XL_TICK, bf16, (2,), rounds))
         if options.on_gpu:
             rows = options.pick((1, 2, 8, 32, 64, 128), (2, 128))
-            large = {XL_256: rows, XL_512: rows[:-1]}
-            grids = tuple(Grid(name, ("bfloat16",), large[name], rounds) for name in large)
+            grids = (Grid(XL_256, bf16, rows, rounds), Grid(XL_512, bf16, rows[:-1], rounds))
         if options.model is not None:
-            grids = tuple(one for one in grids if one.model == options.model) or (
-                replace(few, model=options.model),
-            )
+            asked = tuple(grid for grid in grids if grid.model == options.model)
+            grids = asked or (replace(few, model=options.model),)
         sizes = options.by_device((1024, 2048, 4096), (4096, 8192, 16384))
         return cls(grids, options.pick(sizes, sizes[:1]))
 
     def run(self, options: Options) -> Measured:
-        figures: list[Figure] = []
+        figures: dict[str, Spread] = {}
         tables: list[Table] = []
         for grid in self.grids:
-            table, found = self._run_grid(grid, options)
-            tables.append(table)
-            figures += found
-        return Measured(tuple(figures), tuple(tables), (NOTE,))
+            work = count_work(grid.model, options)
+            speeds = self._speeds(grid, work, options)
+            lines = tuple((dtype, str(n), *speed.cells()) for (dtype, n), speed in speeds.items())
+            title = f"{grid.model}: {work.row_macs / 1e9:.4g} GMAC per row"
+            tables.append(Table(title, HEADER, lines))
+            figures |= {
+                f"{grid.model}.{dtype}.{rows}.share": speed.share
+                for (dtype, rows), speed in speeds.items()
+            }
+        return Measured(figures, tuple(tables), (NOTE,))
 
-    def _run_grid(self, grid: Grid, options: Options) -> tuple[Table, list[Figure]]:
+    def _speeds(self, grid: Grid, work: Work, options: Options) -> dict[tuple[str, int], Speed]:
+        """By (dtype, rows)."""
         folder = model_folder(grid.model, options)
-        work = count_work(folder, options)
-        rows: list[tuple[Cell, ...]] = []
-        figures: list[Figure] = []
+        speeds = {}
         for dtype in grid.dtypes:
-            with ExitStack() as stack:
-                arms = self._arms(stack, folder, dtype, grid, options)
+            specs = {
+                "ours": ArmSpec("ours", folder, options.device, dtype, max(2, *grid.rows)),
+                "plain": ArmSpec("plain", folder, options.device, dtype),
+                "matmul": ArmSpec("matmul", folder, options.device, dtype),
+            }
+            with running_workers(specs, options) as arms:
                 size = max(self.matmul_sizes, key=lambda size: arms["matmul"].peak((size,)))
-                for count in grid.rows:
-                    line = self._measure(arms, count, work, Rounds(grid.rounds, size))
-                    rows.append((dtype, str(count), *line.cells()))
-                    figures.append(_figure(grid.model, dtype, count, line.ours_share))
-        header = ("dtype", "rows", "rows/s", "GFLOP/s", "plain GFLOP/s", "matmul GFLOP/s")
-        shares = ("share of the peak", "plain's share", "over plain")
-        title = f"{grid.model}: {work.row_macs / 1e9:.4g} GMAC a row"
-        return Table(title, header + shares, tuple(rows)), figures
-
-    def _arms(
-        self, stack: ExitStack, folder: str, dtype: str, grid: Grid, options: Options
-    ) -> dict[str, Worker]:
-        most = max(2, *grid.rows)
-        specs = {
-            "ours": ArmSpec("ours", folder, options.device, dtype, max_rows=most),
-            "plain": ArmSpec("plain", folder, options.device, dtype),
-            "matmul": ArmSpec("matmul", folder, options.device, dtype),
-        }
-        return {
-            name: stack.enter_context(running_worker(f"tick-{name}-{dtype}", spec, options))
-            for name, spec in specs.items()
-        }
-
-    def _measure(self, arms: Mapping[str, Worker], rows: int, work: Work, how: Rounds) -> Line:
-        flops = work.row_flops(rows)
-        measures: dict[str, Measure] = {
-            "ours": lambda: flops / arms["ours"].forward(rows),
-            "plain": lambda: flops / arms["plain"].forward(rows),
-            "peak": lambda: arms["matmul"].peak((how.matmul_size,)),
-        }
-        speeds = interleaved(measures, how.count)
-        return Line(speeds["ours"], speeds["plain"], speeds["peak"], flops / rows)
+                for rows in grid.rows:
+                    speeds[dtype, rows] = _measure(arms, rows, work, size, grid.rounds)
+        return speeds
 
 
 @dataclass(frozen=True, slots=True)
-class Rounds:
-    """How many, and the size of the matrices whose product was the fastest before the first."""
-
-    count: int
-    matmul_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """FLOP/s at one row count, and FLOP of one row."""
+class Speed:
+    """FLOP/s at one row count, and the FLOP of one row."""
 
     ours: Spread
     plain: Spread
@@ -121,30 +110,21 @@ class Line:
     row_flops: float
 
     @property
-    def ours_share(self) -> Spread:
-        return ratio(self.ours, self.peak)
+    def share(self) -> Spread:
+        return self.ours.over(self.peak)
 
     def cells(self) -> tuple[Cell, ...]:
         giga = [spread.median / 1e9 for spread in (self.ours, self.plain, self.peak)]
-        rows_per_second = self.ours.median / self.row_flops
-        shares = (self.ours_share, ratio(self.plain, self.peak), ratio(self.ours, self.plain))
-        return rows_per_second, *giga, *shares
+        ratios = (self.share, self.plain.over(self.peak), self.ours.over(self.plain))
+        return self.ours.median / self.row_flops, *giga, *ratios
 
 
-NOTE = (
-    "A tick is a whole denoising step of ours, guidance and sampler update included, but only the"
-    " forward pass's FLOP are counted. Plain is model/dit.py called as published code is, eager, layer"
-    " by layer, the forward pass alone. The peak is a square product of the size that was the"
-    " fastest of several before the first round, taken in every round beside the two."
-)
-
-
-def count_work(folder: str, options: Options) -> Work:
-    """By torch's FLOP counter."""
-    with running_worker("count", ArmSpec("count", folder, "cpu"), options) as counter:
-        return Work(*counter.ask(Count()).values)
-
-
-def _figure(model: str, dtype: str, rows: int, share: Spread) -> Figure:
-    what = f"{model}, {dtype}, {rows} rows: share of the matmul peak"
-    return Figure(f"{model}.{dtype}.{rows}.share", what, "", share)
+def _measure(arms: Mapping[str, Worker], rows: int, work: Work, size: int, rounds: int) -> Speed:
+    flops = work.row_flops(rows)
+    measures: dict[str, Measure] = {
+        "ours": lambda: flops / arms["ours"].step(rows),
+        "plain": lambda: flops / arms["plain"].step(rows),
+        "peak": lambda: arms["matmul"].peak((size,)),
+    }
+    speeds = interleaved(measures, rounds)
+    return Speed(speeds["ours"], speeds["plain"], speeds["peak"], flops / rows)

@@ -1,4 +1,4 @@
-"""The benchmark: what it computes from what it measured, and a small run of it."""
+"""The benchmark: what it computes from its measurements, and a small run."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ from prometheus_client import generate_latest
 
 from bench.__main__ import main
 from bench.arms.agreement import ArmsDisagree, agreement
-from bench.arms.count import Counter
-from bench.arms.protocol import Answer, ArmSpec, Count, Draw, Ready, Task
-from bench.arms.rounds import interleaved, rate, ratio
-from bench.environment import bare_environment
-from bench.load.clients import LoadRun, Order, Outcome, RequestsFailed, closed_loop, open_loop
-from bench.load.metrics import counts_in, parse_metrics
-from bench.load.workload import MIXED_STEPS, mixed, poisson, steps_log_uniform
-from bench.models.folders import BUNDLED, XL_TICK
-from bench.options import WORK, Options
+from bench.arms.count import Arm as Counter
+from bench.arms.models import XL_TICK
+from bench.arms.protocol import Answer, ArmSpec, Draw, Probe, Ready, Task
+from bench.load.clients import LoadRun, Outcome, RequestsFailed, closed_loop, open_loop
+from bench.load.metrics import difference, parse_metrics, rows_per_tick, waste
+from bench.load.workload import MIXED_STEPS, Ask, mixed, poisson, steps_log_uniform
+from bench.options import BUNDLED, WORK, Options
+from bench.peers.specs import lit_installed
 from bench.peers.static import StaticBatcher
 from bench.report.figures import (
     Facts,
-    Figure,
     Measured,
     Spread,
     SuiteResult,
     Table,
+    find_spread,
     percentile,
     read_results,
     write_result,
 )
-from bench.report.limits import Work, images_per_second
 from bench.report.markdown import number
-from bench.report.page import render
+from bench.report.page import render, write_report
 from bench.report.targets import TARGETS
-from bench.suites.peers import lit_is_there
+from bench.suites.limits import Limit, Work
+from bench.suites.rounds import interleaved
 from service.metrics import Metrics
 from tests.support.jobs import job, step
 
@@ -95,8 +94,8 @@ def slow_server() -> Iterator[str]:
         server.server_close()
 
 
-def order(label: int = 0) -> Order:
-    return Order(label, 2.0, 5, 1, timeout_s=60.0)
+def ask(label: int = 0) -> Ask:
+    return Ask(label, 2.0, 5, 1, timeout_s=60.0)
 
 
 class FakeArm:
@@ -108,7 +107,7 @@ class FakeArm:
         return Answer(1.0, self._latents)
 
 
-def result(suite: str, *figures: Figure, model: str = "") -> SuiteResult:
+def result(suite: str, figures: dict[str, Spread], model: str = "") -> SuiteResult:
     facts = Facts("today", "cmd", "abc", "box", 2, None, "own", {"torch": "2"}, 0.5, 1.5, 0.1)
     table = Table("a title", ("arm", "s"), (("ours", Spread((1.0, 3.0, 2.0))), ("theirs", None)))
     return SuiteResult(
@@ -130,9 +129,9 @@ def test_arms_take_turns_and_warm_up_rounds_do_not_count() -> None:
 
 def test_a_ratio_is_taken_round_by_round() -> None:
     slow, fast = Spread((4.0, 40.0, 9.0)), Spread((2.0, 10.0, 3.0))
-    over = ratio(slow, fast)
+    over = slow.over(fast)
     assert (over.median, over.low, over.high) == (3.0, 2.0, 4.0)
-    assert rate(8, fast).rounds == (4.0, 0.8, 8 / 3)
+    assert fast.rate_of(8).rounds == (4.0, 0.8, 8 / 3)
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 2.0), (75, 3.0), (95, 4.0), (0, 1.0)])
@@ -141,64 +140,64 @@ def test_a_percentile_is_one_of_the_values(percent: float, expected: float) -> N
 
 
 def test_a_schedule_is_the_same_for_every_arm_and_as_dense_as_asked() -> None:
-    orders = mixed(2000, classes=10, seed=3, timeout_s=60.0, steps=steps_log_uniform)
-    schedule = poisson(orders, rate=20.0, seed=3)
-    assert schedule == poisson(orders, rate=20.0, seed=3) != poisson(orders, rate=20.0, seed=4)
+    asks = mixed(2000, seed=3, timeout_s=60.0, steps=steps_log_uniform)
+    schedule = poisson(asks, rate=20.0, seed=3)
+    assert schedule == poisson(asks, rate=20.0, seed=3) != poisson(asks, rate=20.0, seed=4)
     times = [at for at, _ in schedule]
     assert times == sorted(times)
     assert times[-1] == pytest.approx(100.0, rel=0.1)
     low, high = MIXED_STEPS
-    assert all(low <= one.steps <= high for one in orders)
-    assert statistics.median(one.steps for one in orders) == pytest.approx(50, rel=0.1)
-    assert {one.sampler for one in orders} == {"ddim", "ddpm", "dpmpp_2m"}
-    assert all(1 <= one.cfg_scale <= 8 for one in orders)
+    assert all(low <= one.num_sampling_steps <= high for one in asks)
+    assert statistics.median(one.num_sampling_steps for one in asks) == pytest.approx(50, rel=0.1)
+    assert {one.sampler for one in asks} == {"ddim", "ddpm", "dpmpp_2m"}
+    assert all(1 <= one.cfg_scale <= 8 for one in asks)
 
 
-def test_latency_counts_from_the_schedule() -> None:
+def test_latency_counts_from_the_scheduled_time() -> None:
     with slow_server() as url:
-        run = open_loop(url, [(0.0, order())] * 4)
+        run = open_loop(url, [(0.0, ask())] * 4)
     assert sorted(one.status for one in run.outcomes) == [200] * 4
-    assert max(run.latencies()) >= 4 * SLOW_S  # it stood in line for the three before it
+    assert max(run.latencies()) >= 4 * SLOW_S  # it waited for the three before it
     assert run.outcomes[0].stages == {"queue": 0.0015, "denoise": 0.02}
 
 
 def test_a_refused_request_counts_as_its_timeout() -> None:
     with slow_server() as url:
-        run = open_loop(url, [(0.0, order()), (0.0, order(9))])
+        run = open_loop(url, [(0.0, ask()), (0.0, ask(9))])
     assert max(run.latencies()) == 60.0
-    assert max(run.latencies_by_step()) == 60.0 / order().steps
+    assert max(run.latencies_per_step()) == 60.0 / ask().num_sampling_steps
     assert len(run.good) == 1
 
 
 def test_the_steady_rate_leaves_out_the_start_and_the_end() -> None:
     ends = [9.0, 10.0, *[10.0 + 0.5 * i for i in range(1, 9)], 15.0, 20.0]
-    run = LoadRun(tuple(Outcome(order(), 200, 1.0, end) for end in ends), 12.0, last_sent=14.0)
+    run = LoadRun(tuple(Outcome(ask(), 200, 1.0, end) for end in ends), 12.0, last_sent=14.0)
     assert run.steady_rate(clients=2) == pytest.approx(8 / 4)
-    assert run.steady_rate(clients=6) == pytest.approx(12 / 12), "too few requests for so many"
+    assert run.steady_rate(clients=6) == pytest.approx(12 / 12), "too few requests for six clients"
 
 
-def test_a_closed_loop_asks_for_everything_and_stands_no_failure() -> None:
+def test_a_closed_loop_sends_every_request_and_raises_on_failure() -> None:
     with slow_server() as url:
-        assert len(closed_loop(url, [order()] * 5, clients=2).good) == 5
+        assert len(closed_loop(url, [ask()] * 5, clients=2).good) == 5
         with pytest.raises(RequestsFailed, match="1 of 3"):
-            closed_loop(url, [order(), order(9), order()], clients=2)
+            closed_loop(url, [ask(), ask(9), ask()], clients=2)
 
 
-def test_metrics_are_those_of_the_service() -> None:
+def test_counts_are_read_from_the_services_metrics() -> None:
     metrics = Metrics()
     metrics.denoise_steps.labels("useful").inc(6)
-    before = counts_in(parse_metrics(generate_latest(metrics.registry).decode()))
+    before = parse_metrics(generate_latest(metrics.registry).decode())
     metrics.denoise_steps.labels("useful").inc(6)
     metrics.denoise_steps.labels("padding").inc(1)
     metrics.denoise_steps.labels("cancelled").inc(1)
     for rows in (2, 4):
         metrics.tick_rows.observe(rows)
-    seen = counts_in(parse_metrics(generate_latest(metrics.registry).decode())) - before
-    assert seen.waste == 0.25
-    assert seen.rows_per_tick == 3.0
+    seen = difference(parse_metrics(generate_latest(metrics.registry).decode()), before)
+    assert waste(seen) == 0.25
+    assert rows_per_tick(seen) == 3.0
 
 
-def test_static_batches_let_nobody_in_midway() -> None:
+def test_no_job_joins_a_static_batch_midway() -> None:
     batcher = StaticBatcher(4, 16)
     batcher.add(job("a", [2] * 3))
     batcher.add(job("b", [1] * 1))
@@ -216,7 +215,7 @@ def test_static_batches_let_nobody_in_midway() -> None:
     assert batcher.pick() == []
 
 
-def test_static_batches_take_whom_the_rows_hold_in_the_order_of_coming() -> None:
+def test_a_static_batch_takes_as_many_images_as_fit_in_order_of_arrival() -> None:
     batcher = StaticBatcher(4, 16)
     first, second = job("a", [2], [2]), job("b", [1])
     batcher.add(first)
@@ -229,7 +228,7 @@ def test_static_batches_take_whom_the_rows_hold_in_the_order_of_coming() -> None
     assert not batcher.jobs()
 
 
-def test_a_static_batch_goes_on_without_a_dropped_job() -> None:
+def test_a_static_batch_continues_without_a_dropped_job() -> None:
     batcher = StaticBatcher(4, 16)
     gone = job("a", [1] * 3)
     batcher.add(gone)
@@ -243,7 +242,7 @@ def test_a_static_batch_goes_on_without_a_dropped_job() -> None:
 DRAW = Draw((0,), (0,), 1, 2.0, latents=True)
 
 
-def test_arms_that_agree_are_told_with_their_errors() -> None:
+def test_arms_that_agree_are_listed_with_their_errors() -> None:
     arms = {
         "ours": FakeArm("bfloat16", 3.0, 4.1),
         "ours fp32": FakeArm("float32", 3.0, 4.0001),
@@ -263,32 +262,32 @@ def test_work_and_limit_are_the_published_ones(tmp_path: Path) -> None:
     for name, config in (("transformer", XL_TRANSFORMER), ("vae", SD_DECODER)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(config))
-    counted = Counter(ArmSpec("count", str(tmp_path), "cpu")).do(Count())
+    counted = Counter(ArmSpec("count", str(tmp_path), "cpu")).do(Probe(0))
     work = Work(*counted.values)
     assert work.row_macs == pytest.approx(118.62e9, rel=1e-3)
     assert work.decoder_macs == pytest.approx(311e9, rel=2e-2)
-    assert images_per_second(790e12, work, steps=50) == pytest.approx(32.5, rel=1e-2)
+    assert Limit(work, 790e12).images_per_second(steps=50) == pytest.approx(32.5, rel=1e-2)
 
 
 def test_arms_inherit_no_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DIT_DTYPE", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "TORCH_LOGS"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("LANG", "C")
-    bare = bare_environment(Options())
+    bare = Options().environment()
     assert not {"DIT_DTYPE", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "TORCH_LOGS"} & set(bare)
     assert bare["LANG"] == "C"
-    assert bare_environment(Options(threads=3))["OMP_NUM_THREADS"] == "3"
+    assert Options(threads=3).environment()["OMP_NUM_THREADS"] == "3"
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
-    written = result("alone", Figure("bundled.over_fp32", "ratio", "times", Spread((5.5, 6.5))))
+    written = result("alone", {"bundled.over_fp32": Spread((5.5, 6.5))})
     write_result(written, tmp_path)
     assert read_results(tmp_path) == [written]
 
 
-def test_a_model_asked_for_has_results_of_its_own(tmp_path: Path) -> None:
-    figure = Figure("bundled.over_fp32", "ratio", "times", Spread((5.5,)))
-    for one in (result("alone", figure), result("alone", model="xl-256")):
+def test_a_requested_model_has_its_own_results(tmp_path: Path) -> None:
+    figures = {"bundled.over_fp32": Spread((5.5,))}
+    for one in (result("alone", figures), result("alone", {}, model="xl-256")):
         write_result(one, tmp_path)
     report = render(read_results(tmp_path))
     assert "### alone\n" in report
@@ -297,9 +296,9 @@ def test_a_model_asked_for_has_results_of_its_own(tmp_path: Path) -> None:
 
 
 def test_the_report_says_what_was_reached_and_what_was_not_measured() -> None:
-    reached = Figure("bundled.over_fp32", "ratio", "times", Spread((4.0, 5.5, 6.5)))
-    missed = Figure("bundled.over_bf16", "ratio", "times", Spread((2.4,)))
-    lines = render([result("alone", reached, missed)]).splitlines()
+    reached, missed = Spread((4.0, 5.5, 6.5)), Spread((2.4,))
+    figures = {"bundled.over_fp32": reached, "bundled.over_bf16": missed}
+    lines = render([result("alone", figures)]).splitlines()
     rows = [line.split(" | ") for line in lines if line.startswith("| C")]
     assert [row[3:] for row in rows[:3]] == [
         ["5.50x", "4x .. 6.50x", "yes |"],
@@ -309,6 +308,28 @@ def test_the_report_says_what_was_reached_and_what_was_not_measured() -> None:
     assert "| ours | 2 (1 .. 3) |" in lines
     assert "| theirs | - |" in lines
     assert any(line.startswith("Not measured: tick, offline,") for line in lines)
+
+
+def test_a_requested_models_figures_do_not_count_for_the_targets() -> None:
+    other = result("serving", {"ours": Spread((9.0,))}, model="tiny")
+    assert find_spread([other], device="cpu", suite="serving", figure="ours") is None
+
+
+def test_the_report_begins_with_a_plot_and_says_where_we_lose(tmp_path: Path) -> None:
+    faster, slower = Spread((4.0, 5.5, 6.5)), Spread((0.5,))
+    figures = {"bundled.over_fp32": faster, "bundled.over_bf16": slower}
+    write_result(result("alone", figures), tmp_path)
+    pages = []
+    for _ in range(2):
+        write_report(tmp_path, tmp_path / "page.md")
+        pages.append((tmp_path / "page.svg").read_bytes())
+    assert pages[0] == pages[1]
+    _, _, plot, _, speed, loss, targets, *_ = (tmp_path / "page.md").read_text().splitlines()
+    assert plot.endswith("(page.svg)")
+    assert "5.50 times as fast as diffusers fp32 and 0.50 times as fast as" in speed
+    assert loss.startswith("- **It is slower** in 1 of the 2 comparisons of")
+    assert "down to 0.50x" in loss
+    assert targets == "- CPU targets: 1 of 7 reached, 1 missed, 5 not measured."
 
 
 def test_targets_below_a_bound_are_reached_below_it() -> None:
@@ -333,12 +354,12 @@ def test_numbers_show_three_digits_and_no_exponent(value: float, expected: str) 
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_dry_run_tells_the_plan_and_writes_nothing(
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
     device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--dry-run", "--device", device, "--out", str(tmp_path / "results")]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in told][-1] == "== reproducible"
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in printed][-1] == "== operation"
     assert not (tmp_path / "results").exists()
 
 
@@ -348,9 +369,9 @@ def test_a_small_run_measures_every_target_of_a_cpu(tmp_path: Path) -> None:
     small = ["--quick", "--model", "tiny", "--device", "cpu", "--threads", "1"]
     assert main([*suites, *small, "--out", str(tmp_path)]) == 0
     results = read_results(tmp_path)
-    found = {figure.name for one in results for figure in one.measured.figures}
+    found = {name for one in results for name in one.measured.figures}
     wanted = {target.figure for target in TARGETS if target.device == "cpu"}
-    if not lit_is_there(Options(work=WORK)):
+    if not lit_installed(Options(work=WORK)):
         wanted = {name for name in wanted if "LitServe" not in name}
     assert {name.replace(BUNDLED, "tiny").replace(XL_TICK, "tiny") for name in wanted} <= found
     assert "## Targets" in (tmp_path / "benchmarks.md").read_text()

@@ -1,4 +1,4 @@
-"""Models: the folders that every arm loads, in diffusers' DiTPipeline layout."""
+"""Models: the folders that every arm loads, in the layout of diffusers' DiTPipeline."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ import sys
 from pathlib import Path
 
 import model
-from bench.options import ROOT, Options
+from bench.options import BUNDLED, ROOT, Options
 
-BUNDLED = "bundled"
-XL_256, XL_512 = "xl-256", "xl-512"
 XL_TICK = "xl-256-tick"
-"""DiT-XL/2 with a small autoencoder: for what decodes nothing."""
+"""DiT-XL/2 with a small autoencoder, for measurements that decode nothing."""
 
 
 def model_folder(name: str, options: Options) -> str:
-    """Where the model lies; one with random weights is made first, once."""
+    """The model's folder; random weights are written the first time."""
     if name == BUNDLED:
         return str(Path(model.__file__).parent / "bundled")
     folder = options.work / "models" / name
     if not folder.exists():
-        print(f"   making {name} with random weights in {folder}", flush=True)
+        print(f"   writing {name} with random weights to {folder}", flush=True)
         unfinished = folder.with_name(name + ".tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
         subprocess.run(
-            [sys.executable, "-m", "bench.models.random_model", name, str(unfinished)],
+            [sys.executable, "-m", "bench.arms.random_model", name, str(unfinished)],
             check=True,
             cwd=ROOT,
         )
