@@ -34,6 +34,17 @@ def test_names_of_digits_are_ids_only_where_all_are(tmp_path: Path) -> None:
     assert read_class_names(path) == (("7",), ("eight",))
 
 
+def test_only_ascii_digits_are_ids(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "classes.json", {"\u0660": 0, "\u0661": 1})
+    assert read_class_names(path) == (("\u0660",), ("\u0661",))
+
+
+@pytest.mark.parametrize("content", [[], {}])
+def test_no_class_at_all_is_an_error(content: object, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"0, 1, 2, \.\.\. without a gap"):
+        read_class_names(write_json(tmp_path / "classes.json", content))
+
+
 def test_names_keep_their_script(tmp_path: Path) -> None:
     path = tmp_path / "classes.json"
     path.write_text('["Äpfel", "柿", "\\u00f1ame"]', encoding="utf-8")
@@ -68,6 +79,7 @@ def test_other_counts_are_numbered() -> None:
     assert default_class_names(3) == (("class 0",), ("class 1",), ("class 2",))
 
 
-def test_half_a_character_is_no_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [["cat", "\ud800"], ["cat", ["dog", "\udfff"]]])
+def test_half_a_character_is_no_name(content: object, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no Unicode text"):
-        read_class_names(write_json(tmp_path / "classes.json", ["cat", "\ud800"]))
+        read_class_names(write_json(tmp_path / "classes.json", content))
