@@ -171,6 +171,8 @@ def test_guidance_costs_a_row_only_where_it_applies() -> None:
     partial = plan(steps=11, interval=(0.3, 0.7))
     assert [rows == 2 for rows in partial.rows] == [0.3 <= t <= 0.7 for t in timesteps.tolist()]
     assert 0 < partial.row_steps - 11 < 11
+    assert (partial.rows[0], partial.peak_rows) == (1, 2)
+    assert plan(cfg_scale=1.0).peak_rows == 1
 
 
 @pytest.mark.parametrize(
