@@ -58,6 +58,13 @@ def test_a_class_is_found_by_id_name_or_synonym(label: int | str, class_id: int)
     assert catalogue().resolve(label).id == class_id
 
 
+@pytest.mark.parametrize("label", ["Süßkartoffel", "süsskartoffel", "SÜSSKARTOFFEL"])
+def test_letters_that_have_no_capital_are_found_by_what_stands_for_them(label: str) -> None:
+    names = ClassCatalogue([("Apfel",), ("Süßkartoffel",)])
+    assert names.resolve(label).id == 1
+    assert [entry.id for entry in names.search("SS")] == [1]
+
+
 @pytest.mark.parametrize("label", [-1, 9, 10**30, "9", "999999999"])
 def test_an_id_out_of_range(label: int | str) -> None:
     with pytest.raises(InvalidRequest, match=r"class_label: must be 0 \.\. 8, or a class name"):

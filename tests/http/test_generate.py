@@ -229,9 +229,13 @@ def test_guidance_of_one_is_the_same_whatever_the_interval(service: Running) -> 
     assert picture(everywhere).tobytes() == picture(nowhere).tobytes()
 
 
-def test_a_request_id_is_echoed_or_made(service: Running) -> None:
-    given = service.client.get("/livez", headers={"X-Request-Id": "my-id/7"})
-    assert given.headers["X-Request-Id"] == "my-id/7"
+@pytest.mark.parametrize("sound", ["my-id/7", "!", "~", "x" * 128])
+def test_a_sound_request_id_is_echoed(service: Running, sound: str) -> None:
+    given = service.client.get("/livez", headers={"X-Request-Id": sound})
+    assert given.headers["X-Request-Id"] == sound
+
+
+def test_a_request_id_is_made_where_there_is_none(service: Running) -> None:
     made = {service.client.get("/livez").headers["X-Request-Id"] for _ in range(2)}
     assert len(made) == 2
     assert all(re.fullmatch("[0-9a-f]{32}", each) for each in made)

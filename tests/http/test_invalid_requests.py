@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidRequest
 from service.images.order import take_order
-from service.images.request import GenerateRequest
+from service.images.request import GenerateRequest, parse_generate_request
 from tests.support.checkpoints import edit_json, write_pipeline
 from tests.support.requests import PICTURE, RawAnswer, generate, picture, send_bytes
 from tests.support.services import LIMITS, Running, load_small_runner, running_service, wait_until
@@ -23,6 +23,7 @@ from tests.support.services import LIMITS, Running, load_small_runner, running_s
 SEEDS = "0 .. 9223372036854775807"
 SCALES = "1.0 .. 20.0"
 LABELS = "a class id, or a class name, see /classes"
+TOLD = "at most the server's limit, see /models"
 
 
 def problem(answer: RawAnswer, status: int) -> dict[str, object]:
@@ -67,7 +68,12 @@ def only_error(answer: RawAnswer) -> dict[str, object]:
         (b'{"class_label":0,"seed":' + b"9" * 5000 + b"}", "seed", "inf", SEEDS),
         (b'{"class_label":0,"num_sampling_steps":0}', "num_sampling_steps", 0, "1 .. 1000"),
         (b'{"class_label":0,"num_inference_steps":1001}', "num_inference_steps", 1001, "1 .. 1000"),
+        (b'{"class_label":0,"seed":' + b"9" * 310 + b"}", "seed", "inf", SEEDS),
         (b'{"class_label":0,"num_images":17}', "num_images", 17, "1 .. 16"),
+        (b'{"class_label":0,"num_images":0}', "num_images", 0, "1 or more, " + TOLD),
+        (b'{"class_label":0,"timeout_s":0}', "timeout_s", 0, "more than 0, " + TOLD),
+        (b'{"class_label":0,"preview_every":-1}', "preview_every", -1, "0 (none) .. 1000"),
+        (b'{"class_label":0,"preview_every":1001}', "preview_every", 1001, "0 (none) .. 1000"),
         (b'{"class_label":0,"timeout_s":301}', "timeout_s", 301.0, "more than 0, at most 300"),
         (b'{"class_label":0,"sampler":"euler"}', "sampler", "euler", "ddim, ddpm or dpmpp_2m"),
         (b'{"class_label":0,"output_format":"gif"}', "output_format", "gif", "png, webp or jpeg"),
@@ -79,7 +85,7 @@ def only_error(answer: RawAnswer) -> dict[str, object]:
         (b'{"class_label":NaN}', "class_label", "nan", LABELS),
         (b'{"class_label":' + b"9" * 5000 + b"}", "class_label", "inf", LABELS),
         (b'{"class_label":"\\ud800"}', "class_label", "\\ud800", LABELS),
-        (b'{"class_label":"' + b"x" * 300 + b'"}', "class_label", "x" * 200 + "\u2026", LABELS),
+        (b'{"class_label":"' + b"x" * 201 + b'"}', "class_label", "x" * 200 + "\u2026", LABELS),
         (b'{"class_label":["pear"]}', "class_label", "['pear']", LABELS),
         (b"{}", "class_label", None, LABELS),
     ],
@@ -91,6 +97,29 @@ def test_a_wrong_field_is_named_with_its_value_and_range(
     assert (error["field"], error["value"], error["allowed"]) == (field, value, allowed)
     assert type(error["value"]) is type(value)  # True is no 1
     assert str(allowed) in str(error["message"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("class_label", "x" * 200),
+        ("cfg_scale", 1.0),
+        ("cfg_scale", 20.0),
+        ("num_sampling_steps", 1),
+        ("num_sampling_steps", 1000),
+        ("seed", 0),
+        ("seed", 2**63 - 1),
+        ("num_images", 1),
+        ("guidance_interval", (0.0, 0.0)),
+        ("guidance_interval", (1.0, 1.0)),
+        ("timeout_s", 1e-9),
+        ("preview_every", 0),
+        ("preview_every", 1000),
+    ],
+)
+def test_the_ends_of_a_range_are_in_it(name: str, value: object) -> None:
+    body = json.dumps({"class_label": 0} | {name: value}).encode()
+    assert getattr(parse_generate_request(body), name) == value
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
@@ -15,10 +16,15 @@ import httpx
 import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Message, Receive, Scope, Send
 
 from model.runner.decoding import Decoding
 from model.runner.runner import Flight, ModelRunner, OutOfMemory
 from service import __version__
+from service.http.middleware.observation import Observation
+from service.http.middleware.request_id import RequestId
+from service.http.middleware.unexpected_errors import UnexpectedErrors
+from service.metrics import Metrics
 from tests.support.requests import PICTURE, gated_service, generate, send_bytes
 from tests.support.services import (
     Running,
@@ -248,6 +254,42 @@ def test_refusals_are_counted_by_their_reason(pipeline_folder: Path) -> None:
         assert stopping.status_code == 503
         for outcome in ("full", "timeout", "unavailable"):
             wait_until(lambda counted=outcome: _requests(running, counted) == 1)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("status", "broken", "outcome"),
+    [
+        (200, False, "ok"),
+        (399, False, "ok"),
+        (400, False, "invalid"),
+        (499, False, "cancelled"),
+        (500, False, "failed"),
+        (200, True, "failed"),
+        (404, True, "failed"),
+    ],
+)
+def test_an_answer_is_counted_by_its_status_and_by_its_end(
+    status: int, broken: bool, outcome: str
+) -> None:
+    metrics = Metrics()
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        if broken:
+            raise RuntimeError("midway")
+        await send({"type": "http.response.body", "body": b""})
+
+    async def nothing() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def ignore(message: Message) -> None:
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    app = RequestId(Observation(UnexpectedErrors(answer), metrics))
+    asyncio.run(app(scope, nothing, ignore))
+    labels = {"route": "unmatched", "outcome": outcome}
+    assert metrics.registry.get_sample_value("dit_requests_total", labels) == 1
 
 
 def test_a_client_that_leaves_is_counted(pipeline_folder: Path) -> None:

@@ -35,6 +35,9 @@ JSON = "application/json"
         ("image/webp;q=0.5, image/jpeg;q=0.9", "image", "jpeg"),
         ("text/html, image/png;q=0.1", "image", "png"),
         ("*/*, application/zip", "application/zip", "png"),
+        ("*/*, application/*", JSON, "png"),
+        ("application/*, application/zip", "application/zip", "png"),
+        ("image/jpeg;q=1, image/png;q=5", "image", "jpeg"),
         ("image/png;q=0, image/webp;q=0.001", "image", "webp"),
         ("image/png;q=nonsense, application/json;q=0.2", JSON, "png"),
         (" , ,image/jpeg", "image", "jpeg"),
@@ -78,6 +81,11 @@ def test_what_cannot_be_met(
 ) -> None:
     with pytest.raises(NotAcceptable, match="application/json"):
         negotiate(accept, output_format, num_images)
+
+
+def test_an_accept_of_any_length_is_answered_in_few_words() -> None:
+    with pytest.raises(NotAcceptable, match=r"'x{200}'; one image can be sent as image/png"):
+        negotiate("x" * 5000, None, 1)
 
 
 def test_an_asked_for_format_narrows_image_slash_anything() -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from model.runner.runner import ModelRunner
+from service.images.verification import longest_file
 from tests.support.checkpoints import small_dit, write_pipeline
 from tests.support.requests import PICTURE, gated_service, generate
 from tests.support.services import LIMITS, Running, load_small_runner, running_service, wait_until
@@ -103,12 +104,17 @@ def saying(file: bytes, **changes: object) -> bytes:
 
 def repainted(file: bytes, pixels: np.ndarray) -> bytes:
     """Other pixels under the same texts."""
+    return redrawn(file, Image.fromarray(pixels))
+
+
+def redrawn(file: bytes, image: Image.Image) -> bytes:
+    """Another image, of whatever mode, under the same texts."""
     texts = PngInfo()
     for kind, content in chunks(file):
         if kind == b"tEXt":
             texts.add(kind, content)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1, pnginfo=texts)
+    image.save(buffer, "PNG", compress_level=1, pnginfo=texts)
     return buffer.getvalue()
 
 
@@ -151,16 +157,20 @@ def test_the_greatest_difference_is_told(exact: Running, file: bytes) -> None:
     assert said["verified"] is False
 
 
-def test_without_reproducible_mode_the_last_bit_may_differ(service: Running) -> None:
+@pytest.mark.parametrize(("difference", "verified"), [(1, True), (2, False)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_without_reproducible_mode_the_last_bit_may_differ_and_no_more(
+    service: Running, difference: int, verified: bool, sign: int
+) -> None:
     file = generate(service, PICTURE).content
     assert verdict(service, file)["reproducible"] is False
-    touched = pixels_of(file).astype(int)
-    touched[3, 4, 1] += 1 if touched[3, 4, 1] < 255 else -1
-    said = verdict(service, repainted(file, touched.astype(np.uint8)))
-    assert (said["verified"], said["bytes_equal"]) == (True, False)
+    touched = pixels_of(file).copy()
+    place = np.unravel_index(np.abs(touched.astype(int) - 128).argmin(), touched.shape)
+    touched[place] = int(touched[place]) + sign * difference
+    said = verdict(service, repainted(file, touched))
+    assert (said["verified"], said["bytes_equal"]) == (verified, False)
+    assert said["max_pixel_difference"] == difference
     assert "reproducible mode is off" in str(said["reason"])
-    touched[3, 4, 1] += 2 if touched[3, 4, 1] < 200 else -2
-    assert verdict(service, repainted(file, touched.astype(np.uint8)))["verified"] is False
 
 
 @pytest.mark.parametrize(
@@ -201,6 +211,22 @@ def test_another_version_may_have_made_the_same_picture(exact: Running, file: by
     assert 'its version is "0.0.9", here it would be' in str(said["reason"])
 
 
+@pytest.mark.parametrize(
+    ("change", "reproducible"), [({"model": "renamed"}, True), ({"dtype": "bfloat16"}, False)]
+)
+def test_where_a_picture_was_made_is_not_what_it_shows(
+    exact: Running, file: bytes, change: dict[str, object], reproducible: bool
+) -> None:
+    elsewhere = saying(file, **change)
+    said = verdict(exact, elsewhere)
+    assert (said["verified"], said["bytes_equal"]) == (True, False)
+    assert said["reproducible"] is reproducible
+    touched = pixels_of(file).copy()
+    touched[3, 4, 1] ^= 1
+    rounded = verdict(exact, repainted(elsewhere, touched))
+    assert rounded["verified"] is not reproducible
+
+
 def test_another_models_picture_is_told_so(exact: Running, tmp_path: Path) -> None:
     folder = write_pipeline(tmp_path, small_dit(seed=7))
     with running_service(lambda: load_small_runner(folder)) as other:
@@ -220,10 +246,13 @@ def test_a_large_picture_of_another_model_is_no_error(exact: Running, file: byte
     assert str(verdict(exact, large)["reason"]).startswith("made by another model")
 
 
-def test_another_size_is_told_and_not_made_again(exact: Running, file: bytes) -> None:
-    cropped = repainted(file, pixels_of(file)[:, :4])
-    said = verdict(exact, cropped)
-    assert said["reason"] == "it has 4 x 8 pixels, this model makes 8 x 8"
+@pytest.mark.parametrize(("width", "height"), [(4, 8), (8, 4), (4, 4), (16, 8), (8, 16)])
+def test_another_size_is_told_and_not_made_again(
+    exact: Running, file: bytes, width: int, height: int
+) -> None:
+    other = repainted(file, np.resize(pixels_of(file), (height, width, 3)))
+    said = verdict(exact, other)
+    assert said["reason"] == f"it has {width} x {height} pixels, this model makes 8 x 8"
     assert said["max_pixel_difference"] is None
 
 
@@ -231,6 +260,16 @@ def test_the_same_pixels_in_another_form_are_the_same_picture(exact: Running, fi
     opaque = np.dstack([pixels_of(file), np.full((8, 8), 255, dtype=np.uint8)])
     said = verdict(exact, repainted(file, opaque))
     assert (said["verified"], said["max_pixel_difference"]) == (True, 0)
+    colours, indices = np.unique(pixels_of(file).reshape(-1, 3), axis=0, return_inverse=True)
+    indexed = Image.fromarray(indices.reshape(8, 8).astype(np.uint8), "P")
+    indexed.putpalette(colours.tobytes())
+    said = verdict(exact, redrawn(file, indexed))
+    assert (said["verified"], said["max_pixel_difference"]) == (True, 0)
+
+
+def test_what_follows_a_picture_is_no_part_of_it(exact: Running, file: bytes) -> None:
+    said = verdict(exact, file + b"and more")
+    assert (said["verified"], said["bytes_equal"]) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +281,7 @@ def test_the_same_pixels_in_another_form_are_the_same_picture(exact: Running, fi
         (SIGNATURE + b"\xff" * 4 + b"IHDR", "cut off"),
         (png_of([(b"IEND", b"")]), "does not begin with a header"),
         (png_of([(b"IHDR", b"short"), (b"IEND", b"")]), "does not begin with a header"),
+        (png_of([(b"IHDR", bytes(14)), (b"IEND", b"")]), "does not begin with a header"),
         (png_of([(b"IHDR", bytes(13))]), "cut off"),
         (png_of([(b"IHDR", bytes(13)), (b"IEND", b"")]), "no text called `dit`"),
     ],
@@ -322,8 +362,13 @@ def test_metadata_that_is_no_json_object(
         ("class_label", -1, "must be 0 or more"),
         ("class_label", "plum", "must be 0 or more"),
         ("class_name", "\ud800", "must be text without lone surrogates"),
+        ("image_size", 0, "must be 1 .. 65536"),
+        ("image_size", 65_537, "must be 1 .. 65536"),
         ("image_size", 10**400, "must be"),
         ("model_digest", "xyz", "must match pattern"),
+        ("model_digest", "0" * 63, "must match pattern"),
+        ("model_digest", "0" * 65, "must match pattern"),
+        ("model_digest", "A" * 64, "must match pattern"),
         ("reproducible", 1, "must be a valid boolean"),
         ("extra", 1, "is not a field of `dit`"),
     ],
@@ -347,9 +392,23 @@ def test_missing_fields_are_named_all_at_once(exact: Running, file: bytes) -> No
 def test_the_body_limit_is_this_routes_own(exact: Running) -> None:
     for path, most in (("/verify", 2**20), ("/generate", 65_536)):
         assert exact.client.post(path, content=bytes(most)).status_code == 422
-        over = exact.client.post(path, content=bytes(most + 1))
-        assert over.status_code == 413
-        assert str(most) in over.json()["detail"]
+        for content in (bytes(most + 1), in_chunks(bytes(most + 1))):
+            over = exact.client.post(path, content=content)
+            assert over.status_code == 413
+            assert str(most) in over.json()["detail"]
+
+
+def in_chunks(body: bytes) -> Iterator[bytes]:
+    """The body so that its size is not announced."""
+    for start in range(0, len(body), 10_000):
+        yield body[start : start + 10_000]
+
+
+def test_a_large_models_pictures_fit_however_they_are_packed() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 4), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG", compress_level=0)
+    assert 2**20 < len(buffer.getvalue()) <= longest_file(600)
 
 
 def test_a_picture_from_without_reproducible_mode_says_so(service: Running, exact: Running) -> None:

@@ -74,6 +74,17 @@ def test_a_lossy_file_is_near_the_pixels(output_format: OutputFormat) -> None:
     assert np.abs(decoded.astype(int) - smooth).max() <= 4
 
 
+@pytest.mark.parametrize("output_format", LOSSY)
+def test_a_lossy_file_loses_little_of_a_textured_picture(output_format: OutputFormat) -> None:
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
+    textured = (smooth + random.integers(-12, 13, (64, 64, 1))).clip(0, 255).astype(np.uint8)
+    decoded = np.asarray(Image.open(io.BytesIO(encode(textured, output_format, PARAMETERS))))
+    error = np.square(decoded.astype(float) - textured).mean()
+    assert 10 * np.log10(255**2 / error) > 39  # dB; quality 90 is 36 to 38.7, 75 is 32
+
+
 def test_a_png_says_how_it_was_made() -> None:
     text = Image.open(io.BytesIO(encode(pixels(), "png", PARAMETERS))).info
     assert text["parameters"] == (

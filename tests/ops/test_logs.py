@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import structlog
+
+from tests.support.services import Running, wait_until
+
 LOGGING = """
 import logging, sys, structlog
 from service.logs import configure_logs
@@ -43,6 +48,27 @@ def test_json_lines_are_one_object_each() -> None:
     assert (error["event"], error["request_id"]) == ("unexpected error", "abc")
     assert "ZeroDivisionError" in error["exception"]
     assert all("timestamp" in each for each in (request, library, error))
+
+
+@pytest.mark.parametrize(
+    ("path", "level"),
+    [
+        ("/livez", "debug"),
+        ("/readyz", "debug"),
+        ("/metrics", "debug"),
+        ("/classes", "info"),
+        ("/nothing", "info"),
+    ],
+)
+def test_what_asks_every_few_seconds_is_not_in_the_log(
+    service: Running, path: str, level: str
+) -> None:
+    request_id = f"quiet{path}"
+    with structlog.testing.capture_logs() as lines:
+        service.client.get(path, headers={"X-Request-Id": request_id})
+        wait_until(lambda: any(line.get("request_id") == request_id for line in lines))
+    (line,) = (line for line in lines if line.get("request_id") == request_id)
+    assert (line["event"], line["path"], line["log_level"]) == ("request", path, level)
 
 
 def test_console_lines_show_the_same() -> None:

@@ -13,19 +13,28 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LATER_COMMIT = "fedcba9876543210fedcba9876543210fedcba98"
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A folder of files. ``gated`` denies access to them; ``cut`` sends half of every body."""
+    """A folder of files. ``gated`` denies access to them; ``cut`` sends half of every body.
+
+    ``later`` is what the repository holds once its newest revision has been asked for.
+    """
 
     folder: Path
     gated: bool = False
     cut: bool = False
+    later: Path | None = None
 
-    def files(self) -> list[str]:
-        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        return [path.relative_to(self.folder).as_posix() for path in paths]
+    def folder_at(self, revision: str) -> Path:
+        return self.later if self.later and revision == LATER_COMMIT else self.folder
+
+    def files(self, revision: str) -> list[str]:
+        folder = self.folder_at(revision)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        return [path.relative_to(folder).as_posix() for path in paths]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, repositories: Mapping[str, Repository]) -> None:
         self.repositories = repositories
         self.fetched: list[str] = []
+        self.moved: set[str] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
 
@@ -72,30 +82,43 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         if parts[:2] == ["api", "models"]:
-            name, action = "/".join(parts[2:4]), parts[4:5]
+            name, action, rest = "/".join(parts[2:4]), parts[4:5], parts[5:]
         else:
-            name, action = "/".join(parts[:2]), parts[2:3]
+            name, action, rest = "/".join(parts[:2]), parts[2:3], parts[3:]
         repository = self.server.repositories.get(name)
         if repository is None:
             self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
         elif repository.gated and action == ["resolve"]:
             self._send(401, b"", {"X-Error-Code": "GatedRepo"})
         elif action == ["resolve"]:
-            self._send_file(repository, "/".join(parts[4:]), with_body=with_body)
+            revision, *path = rest
+            self._send_file(repository, revision, "/".join(path), with_body=with_body)
         elif action == ["tree"]:
-            self._send_json([_tree_entry(repository, file) for file in repository.files()])
+            folder, files = repository.folder_at(rest[0]), repository.files(rest[0])
+            self._send_json([_tree_entry(folder / file, file) for file in files])
         else:
-            siblings = [{"rfilename": file} for file in repository.files()]
-            self._send_json({"id": name, "sha": COMMIT, "siblings": siblings})
+            newest = rest in ([], ["main"])
+            revision = self._newest(name, repository) if newest else rest[0]
+            siblings = [{"rfilename": file} for file in repository.files(revision)]
+            self._send_json({"id": name, "sha": revision, "siblings": siblings})
 
-    def _send_file(self, repository: Repository, file: str, *, with_body: bool) -> None:
-        if file not in repository.files():
+    def _newest(self, name: str, repository: Repository) -> str:
+        """The first commit at first; where there is a later one, that from then on."""
+        moved = name in self.server.moved
+        if repository.later is not None:
+            self.server.moved.add(name)
+        return LATER_COMMIT if moved else COMMIT
+
+    def _send_file(
+        self, repository: Repository, revision: str, file: str, *, with_body: bool
+    ) -> None:
+        if file not in repository.files(revision):
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
             return
-        data = (repository.folder / file).read_bytes()
+        data = (repository.folder_at(revision) / file).read_bytes()
         headers = {
             "ETag": f'"{_blob_id(data)}"',
-            "X-Repo-Commit": COMMIT,
+            "X-Repo-Commit": revision,
             "Content-Length": str(len(data)),
         }
         if with_body:
@@ -122,6 +145,6 @@ def _blob_id(data: bytes) -> str:
     return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 
-def _tree_entry(repository: Repository, file: str) -> dict[str, object]:
-    data = (repository.folder / file).read_bytes()
+def _tree_entry(path: Path, file: str) -> dict[str, object]:
+    data = path.read_bytes()
     return {"type": "file", "path": file, "size": len(data), "oid": _blob_id(data)}

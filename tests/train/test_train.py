@@ -188,8 +188,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
             assert torch.equal(tensor, theirs.state_dict()[name]), name
 
 
-def test_the_average_follows_the_weights(tmp_path: Path) -> None:
-    schedule = Schedule(steps=40, learning_rate=1e-2, warmup_steps=1, ema_decay=0.7)
+@pytest.mark.parametrize("steps", [3, 40], ids=["as it warms up", "long after"])
+def test_the_average_follows_the_weights(tmp_path: Path, steps: int) -> None:
+    schedule = Schedule(steps, learning_rate=1e-2, warmup_steps=1, ema_decay=0.7)
     averaged = trainer(schedule, tmp_path / "state.pt")
     seen: list[Tensor] = []
 
@@ -426,6 +427,11 @@ def test_an_autoencoder_that_attends_is_not_widened() -> None:
 def test_psnr_is_that_of_its_definition() -> None:
     images = random_images(3).clamp(max=250)
     assert similarity.psnr(images + 5, images) == pytest.approx(20 * math.log10(255 / 5), abs=1e-3)
+    flat = torch.full((2, 3, 8, 8), 100, dtype=torch.uint8)
+    errors = torch.tensor([5, 50], dtype=torch.uint8).view(2, 1, 1, 1)
+    mean = 10 * math.log10(255 / 5) + 10 * math.log10(255 / 50)  # of the pictures' own
+    assert similarity.psnr(flat + errors, flat) == pytest.approx(mean, abs=1e-3)
+    assert similarity.psnr(flat, flat) == pytest.approx(20 * math.log10(255 / 0.01), abs=1e-3)
 
 
 def test_ssim_is_that_of_its_definition() -> None:
@@ -439,6 +445,24 @@ def test_ssim_is_that_of_its_definition() -> None:
     noise = torch.randint(-40, 41, images.shape, generator=torch.Generator().manual_seed(1))
     noisy = (images.int() + noise).clamp(0, 255).to(torch.uint8)
     assert 0 < similarity.ssim(noisy, images) < 0.7
+
+
+def test_ssim_weighs_a_window_as_its_authors_do() -> None:
+    places = torch.arange(11) - 5
+    weights = torch.exp(-(places[:, None] ** 2 + places**2).double() / (2 * 1.5**2))
+    weights /= weights.sum()
+    pictures = random_images(2, size=11)  # one window each
+    x, y = pictures[0].double(), pictures[1].double()
+
+    def mean(values: Tensor) -> Tensor:
+        return (values * weights).sum((1, 2))
+
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    covariance = mean(x * y) - mean(x) * mean(y)
+    variances = mean(x * x) - mean(x) ** 2 + mean(y * y) - mean(y) ** 2
+    likeness = (2 * mean(x) * mean(y) + c1) * (2 * covariance + c2)
+    by_channel = likeness / ((mean(x) ** 2 + mean(y) ** 2 + c1) * (variances + c2))
+    assert similarity.ssim(pictures[:1], pictures[1:]) == pytest.approx(float(by_channel.mean()))
 
 
 def test_frechet_distance_of_known_gaussians() -> None:
@@ -469,6 +493,9 @@ def test_a_balanced_sample_repeats_no_photograph() -> None:
     assert balanced(labels, 2, each=4).tolist() == [0, 1, 3, 4, 5, 6, 7]
     with pytest.raises(ValueError, match="class 2 has 0 photographs"):
         balanced(labels, 3, each=4)
+    with pytest.raises(ValueError, match="class 1 has 1 photographs"):
+        balanced(torch.tensor([0, 0, 1]), 2, each=4)
+    assert balanced(torch.tensor([1, 0, 1, 0]), 2, each=4).tolist() == [1, 3, 0, 2]
 
 
 # the latents

@@ -86,8 +86,10 @@ def test_levels_are_clamped_and_rounded_half_to_even() -> None:
     levels = np.round(np.clip((x.numpy() / 2 + 0.5) * 255, 0, 255)).transpose(0, 2, 3, 1)
     assert (images.numpy() == levels).all()
     assert finite.all()
-    halves = torch.tensor([-1.0 / 255, 0.0, 1.0 / 255]).view(1, 3, 1, 1)  # 127, 127.5, 128
-    assert fixed(halves).decode(torch.zeros(1, 4, 1, 1))[0].flatten().tolist() == [127, 128, 128]
+    halves = torch.tensor([126.5, 127.5, 128.5])
+    x = (halves / 127.5 - 1).view(1, 3, 1, 1)
+    assert ((x.flatten() / 2 + 0.5) * 255).tolist() == halves.tolist(), "halves to the last bit"
+    assert fixed(x).decode(torch.zeros(1, 4, 1, 1))[0].flatten().tolist() == [126, 128, 128]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -31,6 +31,7 @@ def plan(
     sampler: SamplerName = "ddim",
     seed: int = 0,
     interval: tuple[float, float] = (0.0, 1.0),
+    schedule: NoiseSchedule = SCHEDULE,
 ) -> Trajectory:
     sampling = Sampling(
         class_label=class_label,
@@ -40,7 +41,7 @@ def plan(
         seed=seed,
         guidance_interval=interval,
     )
-    return plan_trajectory(SCHEDULE, sampling)
+    return plan_trajectory(schedule, sampling)
 
 
 MIXED = [
@@ -173,6 +174,33 @@ def test_guidance_costs_a_row_only_where_it_applies() -> None:
     partial = plan(steps=11, interval=(0.3, 0.7))
     assert [rows == 2 for rows in partial.rows] == [0.3 <= t <= 0.7 for t in timesteps.tolist()]
     assert 0 < partial.row_steps - 11 < 11
+    assert (partial.rows[0], partial.peak_rows) == (1, 2)
+    assert plan(cfg_scale=1.0).peak_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("interval", "guided"),
+    [
+        ((0.0, 1.0), [True, True, True, True, True]),
+        ((0.25, 0.75), [False, True, True, True, False]),
+        ((0.2504, 0.7496), [False, False, True, False, False]),
+        ((0.2496, 0.7504), [False, True, True, True, False]),
+        ((0.5, 0.5), [False, False, True, False, False]),
+        ((1.0, 1.0), [True, False, False, False, False]),
+        ((0.0, 0.0), [False, False, False, False, True]),
+    ],
+)
+def test_a_guidance_interval_has_both_its_ends(
+    interval: tuple[float, float], guided: list[bool]
+) -> None:
+    schedule = NoiseSchedule(num_train_timesteps=1025)  # shares that are whole in binary
+    steps = plan(steps=5, interval=interval, schedule=schedule)
+    assert steps.table.timesteps.tolist() == [1024, 768, 512, 256, 0]
+    assert [rows == 2 for rows in steps.rows] == guided
+
+
+def test_guidance_at_pure_noise_alone_is_the_first_steps() -> None:
+    assert plan(steps=4, interval=(1.0, 1.0)).rows == (2, 1, 1, 1)
 
 
 def test_a_flight_tells_the_rows_that_are_coming(runner: ModelRunner) -> None:
@@ -236,12 +264,17 @@ def test_a_tick_repeated_after_a_fault_draws_no_second_noise(pipeline_folder: Pa
     assert np.array_equal(shown, expected)
 
 
-def test_noise_is_torchs_own_for_small_seeds_and_distinct_for_large_ones() -> None:
+@pytest.mark.parametrize("seed", [0, 5, 2**31 - 1, 2**31, 2**32 - 1])
+def test_noise_is_torchs_own_up_to_32_bits_of_seed(seed: int) -> None:
     shape = (4, 4, 4)
-    generator = torch.Generator().manual_seed(5)
-    noise = ImageNoise(5, shape)
+    generator = torch.Generator().manual_seed(seed)
+    noise = ImageNoise(seed, shape)
     for _ in range(2):
         assert torch.equal(noise.draw(), torch.randn(shape, generator=generator))
+
+
+def test_noise_of_large_seeds_is_their_own() -> None:
+    shape = (4, 4, 4)
     large = ImageNoise(5 + 2**32, shape).draw()
     assert not torch.equal(large, ImageNoise(5, shape).draw())
     many = torch.stack([ImageNoise(2**40 + i, shape).draw() for i in range(500)])

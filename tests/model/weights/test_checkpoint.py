@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DiTPipeline, DiTTransformer2DModel
+from safetensors.torch import load_file
 from torch import Tensor
 
 from model.networks.dit import DiT, DiT_models
@@ -19,7 +21,9 @@ from model.weights.checkpoint import Checkpoint, load_checkpoint
 from model.weights.diffusers_names import to_diffusers
 from model.weights.errors import CheckpointError
 from model.weights.load_vae import default_vae_dtype
+from model.weights.weight_files import WeightFiles
 from tests.support.checkpoints import (
+    STEM,
     edit_json,
     small_dit,
     small_vae,
@@ -28,6 +32,7 @@ from tests.support.checkpoints import (
     write_pipeline,
     write_tensors,
     write_vae,
+    write_weights,
 )
 
 CPU = torch.device("cpu")
@@ -268,6 +273,13 @@ def test_the_schedule_comes_from_the_folder(tmp_path: Path) -> None:
     )
 
 
+def test_a_schedule_may_add_the_same_noise_at_every_timestep(tmp_path: Path) -> None:
+    write_pipeline(tmp_path)
+    edit_json(tmp_path / "scheduler" / "scheduler_config.json", beta_start=0.01, beta_end=0.01)
+    schedule = load(tmp_path).schedule
+    assert schedule.alpha_bar[:2].tolist() == pytest.approx([0.99, 0.99**2])
+
+
 def test_class_names_come_from_the_folder(tmp_path: Path) -> None:
     found = load(write_pipeline(tmp_path))
     assert found.class_names == (
@@ -296,6 +308,12 @@ def test_a_named_autoencoder_replaces_the_folders_own(tmp_path: Path) -> None:
     assert load(model, vae=other).vae.scaling_factor == 0.25
     pipeline = write_pipeline(tmp_path / "pipeline", vae=small_vae(scaling_factor=0.125))
     assert load(model, vae=pipeline).vae.scaling_factor == 0.125
+
+
+def test_a_pipelines_autoencoder_goes_before_a_config_at_its_root(tmp_path: Path) -> None:
+    pipeline = write_pipeline(tmp_path, vae=small_vae(scaling_factor=0.125))
+    write_vae(pipeline, small_vae(scaling_factor=0.25))
+    assert load(pipeline, vae=pipeline).vae.scaling_factor == 0.125
 
 
 @pytest.mark.parametrize(
@@ -338,6 +356,63 @@ def test_the_digest_covers_everything_that_affects_the_image(tmp_path: Path) -> 
     write_pipeline(tmp_path / "a", small_dit(seed=1))
     digests.add(load(tmp_path / "a").digest)
     assert len(digests) == 6
+
+
+def test_every_shard_is_a_part_of_the_digest(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path, shards=3) / "transformer"
+    digests = {WeightFiles.in_folder(folder).digest()}
+    for shard in sorted(folder.glob("*.safetensors")):
+        state = {name: tensor + 1 for name, tensor in load_file(shard).items()}
+        write_tensors(shard, state)
+        digests.add(WeightFiles.in_folder(folder).digest())
+    assert len(digests) == 4
+
+
+def test_the_digest_is_the_same_in_whatever_order_an_index_names_its_shards(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path, shards=3) / "transformer"
+    digest = WeightFiles.in_folder(folder).digest()
+    index = folder / f"{STEM}.safetensors.index.json"
+    places = json.loads(index.read_text())["weight_map"]
+    edit_json(index, weight_map=dict(reversed(places.items())))
+    assert WeightFiles.in_folder(folder).digest() == digest
+
+
+def test_the_size_of_the_weights_is_that_of_all_shards(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path, shards=3) / "transformer"
+    sizes = [shard.stat().st_size for shard in folder.glob("*.safetensors")]
+    assert len(sizes) == 3
+    assert WeightFiles.in_folder(folder).nbytes() == sum(sizes)
+
+
+def test_the_best_of_several_kinds_of_weights_is_taken(tmp_path: Path) -> None:
+    state = {"a": torch.zeros(2), "b": torch.ones(2)}
+    for kind in ("safetensors", "bin"):
+        write_weights(tmp_path, state, kind=kind)
+        write_weights(tmp_path, state, kind=kind, shards=2)
+        write_weights(tmp_path, state, kind=kind, variant="fp16")
+    for best in (
+        f"{STEM}.safetensors",
+        f"{STEM}.safetensors.index.json",
+        f"{STEM}.bin",
+        f"{STEM}.bin.index.json",
+        f"{STEM}.fp16.safetensors",
+        f"{STEM}.fp16.bin",
+    ):
+        found = WeightFiles.in_folder(tmp_path)
+        assert found.path == tmp_path / best
+        assert found.read().keys() == state.keys()
+        found.path.unlink()
+    with pytest.raises(CheckpointError, match="has no weights"):
+        WeightFiles.in_folder(tmp_path)
+
+
+def test_a_number_too_large_for_the_dtype_is_named(tmp_path: Path) -> None:
+    dit, name = small_dit(), "blocks.1.attn.proj.bias"
+    dit.state_dict()[name][3] = 1e6
+    write_pipeline(tmp_path, dit)
+    assert load(tmp_path).dit.state_dict()[name][3] == 1e6
+    with pytest.raises(CheckpointError, match=r"attn\.proj\.bias .* \(as torch\.float16\)"):
+        load(tmp_path, dtype=torch.float16)
 
 
 def official_shapes(hidden: int, depth: int, patch: int, tokens: int) -> dict[str, tuple[int, ...]]:

@@ -34,6 +34,17 @@ def test_digits_are_ids_only_if_every_key_is_digits(tmp_path: Path) -> None:
     assert read_class_names(path) == (("7",), ("eight",))
 
 
+def test_only_ascii_digits_are_ids(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "classes.json", {"\u0660": 0, "\u0661": 1})
+    assert read_class_names(path) == (("\u0660",), ("\u0661",))
+
+
+@pytest.mark.parametrize("content", [[], {}])
+def test_no_class_at_all_is_an_error(content: object, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"0, 1, 2, \.\.\. without a gap"):
+        read_class_names(write_json(tmp_path / "classes.json", content))
+
+
 def test_names_keep_their_script(tmp_path: Path) -> None:
     path = tmp_path / "classes.json"
     path.write_text('["Äpfel", "柿", "\\u00f1ame"]', encoding="utf-8")
@@ -68,6 +79,7 @@ def test_classes_of_other_models_are_numbered() -> None:
     assert default_class_names(3) == (("class 0",), ("class 1",), ("class 2",))
 
 
-def test_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [["cat", "\ud800"], ["cat", ["dog", "\udfff"]]])
+def test_half_a_surrogate_pair_is_refused(content: object, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not valid Unicode"):
-        read_class_names(write_json(tmp_path / "classes.json", ["cat", "\ud800"]))
+        read_class_names(write_json(tmp_path / "classes.json", content))

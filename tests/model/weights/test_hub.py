@@ -16,6 +16,7 @@ from model.weights.hub import download, is_hub_id
 from tests.support.checkpoints import (
     STEM,
     small_dit,
+    small_vae,
     write_json,
     write_pipeline,
     write_tensors,
@@ -37,8 +38,10 @@ def _local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def serve(folder: Path, *, gated: bool = False, cut: bool = False) -> AbstractContextManager[Hub]:
-    return running_hub({"someone/dit": Repository(folder, gated=gated, cut=cut)})
+def serve(
+    folder: Path, *, gated: bool = False, cut: bool = False, later: Path | None = None
+) -> AbstractContextManager[Hub]:
+    return running_hub({"someone/dit": Repository(folder, gated=gated, cut=cut, later=later)})
 
 
 def fetch(hub: Hub, cache: Path, folders: tuple[str, ...] = PARTS) -> Path:
@@ -100,6 +103,20 @@ def test_the_cache_is_reused_and_serves_without_the_hub(tmp_path: Path) -> None:
         assert fetch(hub, tmp_path / "cache") == found
     assert hub.fetched == fetched
     assert fetch(hub, tmp_path / "cache") == found
+
+
+def test_a_repository_that_moves_meanwhile_gives_files_of_one_revision(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path / "served", kind="bin")
+    later = write_pipeline(tmp_path / "later", small_dit(seed=1), small_vae(seed=1), kind="bin")
+    weights = {f"{part}/{STEM}.bin" for part in PARTS}
+    with serve(folder, later=later) as hub:
+        found = fetch(hub, tmp_path / "cache")
+        assert set(hub.fetched) == CONFIGS | weights
+        for file in hub.fetched:
+            assert (found / file).read_bytes() == (folder / file).read_bytes()
+        anew = fetch(hub, tmp_path / "cache")
+    for file in weights:
+        assert (anew / file).read_bytes() == (later / file).read_bytes()
 
 
 def failure(repo_id: str, endpoint: str, cache: Path) -> str:
