@@ -22,7 +22,9 @@ from service.metrics import Metrics
 from service.server import Server
 from service.watch import PATIENCE, Patience
 
-PATIENCE_S = 180.0
+PATIENCE_S = 30.0
+"""How long a test waits for what another thread or process brings about."""
+
 POLICY = Policy(
     max_images=16,
     timeout_s=300.0,

@@ -115,6 +115,12 @@ def test_a_lost_device_answers_503_and_ends_the_process_with_an_error(
         running.engine.join(PATIENCE_S)
         assert not running.engine.ready
         assert running.metric("dit_ready") == 0
+        assert running.metric("dit_images_total", outcome="cancelled") == 1
+        assert running.metric("dit_requests_running") == 0
+        assert running.queue_row_steps == 0
+        assert exit_code(running.engine) == 1
+        running.engine.drain()  # as its supervisor stops what is left
+        assert running.engine.state is State.FAILED
         assert exit_code(running.engine) == 1
 
 

@@ -20,6 +20,7 @@ from model.decoding import Decoding
 from model.runner import Flight, ModelRunner, OutOfMemory
 from service import __version__
 from tests.harness import (
+    PATIENCE_S,
     Running,
     load_small_checkpoint,
     load_small_runner,
@@ -248,6 +249,22 @@ def test_refusals_are_counted_by_their_reason(pipeline_folder: Path) -> None:
         assert stopping.status_code == 503
         for outcome in ("full", "timeout", "unavailable"):
             wait_until(lambda counted=outcome: _requests(running, counted) == 1)  # type: ignore[misc]
+
+
+def test_a_service_that_stops_shows_itself_as_not_ready_while_it_still_works(
+    pipeline_folder: Path,
+) -> None:
+    with ThreadPoolExecutor() as pool, gated_service(pipeline_folder) as (running, runner):
+        answer = pool.submit(generate, running, PICTURE)
+        wait_until(lambda: running.queue_row_steps == 4)
+        assert running.metric("dit_ready") == 1
+        running.engine.drain()
+        assert running.metric("dit_ready") == 0
+        assert not answer.done()
+        runner.open()
+        answer.result()
+        running.engine.join(PATIENCE_S)
+        assert running.metric("dit_ready") == 0
 
 
 def test_a_client_that_leaves_is_counted(pipeline_folder: Path) -> None:

@@ -96,6 +96,15 @@ def test_the_end_of_the_watch_answers_everybody() -> None:
         assert isinstance(error_of(promise), Unavailable)
 
 
+def test_the_first_reason_for_the_end_stays() -> None:
+    with watching() as watch:
+        watch.end(Unavailable("the first"))
+        watch.end(Unavailable("the second"))
+        error = error_of(watch.promise(due_in(60)))
+        assert isinstance(error, Unavailable)
+        assert error.detail == "the first"
+
+
 def test_silence_is_noticed_and_a_beat_breaks_it() -> None:
     stuck = threading.Event()
     with watching(hung_s=0.8, on_stuck=stuck.set) as watch:
