@@ -52,6 +52,25 @@ def test_while_the_model_loads_the_service_says_so(pipeline_folder: Path) -> Non
         assert running.client.post("/generate", json=ONE).status_code == 200
 
 
+def test_a_start_that_is_given_up_never_becomes_ready(pipeline_folder: Path) -> None:
+    may_load = threading.Event()
+
+    def load() -> ModelRunner:
+        assert may_load.wait(PATIENCE_S)
+        return load_small_runner(pipeline_folder)
+
+    with running_service(load, wait_ready=False) as running:
+        running.engine.drain()
+        assert running.engine.state is State.STOPPED
+        may_load.set()
+        running.engine.join(PATIENCE_S)
+        assert not running.engine.alive
+        assert not running.engine.was_ready
+        assert running.engine.state is State.STOPPED
+        assert running.metric("dit_ready") == 0
+        assert exit_code(running.engine) == 0
+
+
 def test_draining_finishes_what_is_in_and_admits_nothing(pipeline_folder: Path) -> None:
     runner = GatedRunner(load_small_checkpoint(pipeline_folder))
     with (
@@ -88,6 +107,10 @@ def test_a_drain_that_takes_too_long_answers_503(pipeline_folder: Path) -> None:
         wait_until(lambda: time.monotonic() > began + 0.1)
         runner.let(1)  # the tick under way; no other begins
         assert answer.result().status_code == 503
+        assert "stopping" in answer.result().json()["detail"]
+        running.engine.join(PATIENCE_S)
+        assert running.metric("dit_images_total", outcome="cancelled") == 1
+        assert running.queue_row_steps == 0
         assert exit_code(running.engine) == 0
 
 
@@ -221,9 +244,14 @@ def test_a_tick_that_never_ends_holds_up_neither_its_request_nor_a_stop(
         runner.close()
         hasty = ONE | {"timeout_s": 0.1}
         assert running.client.post("/generate", json=hasty).status_code == 504
-        running.engine.drain()
-        wait_until(lambda: not answers(f"{running.url}/livez", 200))
+
+        def gone_however_often_it_is_told() -> bool:
+            running.engine.drain()
+            return not answers(f"{running.url}/livez", 200)
+
+        wait_until(gone_however_often_it_is_told)
         assert running.engine.alive
+        assert exit_code(running.engine) == 0
         runner.open()
 
 

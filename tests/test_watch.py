@@ -105,6 +105,28 @@ def test_the_first_reason_for_the_end_stays() -> None:
         assert error.detail == "the first"
 
 
+def test_an_end_in_order_is_no_hanging() -> None:
+    stuck = threading.Event()
+    with watching(on_stuck=stuck.set) as watch:
+        watch.end(Unavailable("over"))
+        assert not stuck.wait(0.2)
+
+
+def test_a_promise_cannot_be_taken_back_by_whoever_waits() -> None:
+    with watching() as watch:
+        good = due_in(60)
+        promise = watch.promise(good)
+        assert not promise.cancel()
+        good.future.set_result(RESULT)
+        assert promise.result(PATIENCE_S) is RESULT
+
+
+def test_patience_is_for_so_many_ticks_where_these_take_longer() -> None:
+    patience = Patience(stale_s=5.0, hung_s=60.0)
+    assert (patience.stale_after(1.0), patience.hung_after(1.0)) == (5.0, 60.0)
+    assert (patience.stale_after(10.0), patience.hung_after(10.0)) == (30.0, 200.0)
+
+
 def test_silence_is_noticed_and_a_beat_breaks_it() -> None:
     stuck = threading.Event()
     with watching(hung_s=0.8, on_stuck=stuck.set) as watch:
