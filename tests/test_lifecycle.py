@@ -26,7 +26,7 @@ from tests.harness import (
     running_service,
     wait_until,
 )
-from tests.processes import answers, free_port, process
+from tests.processes import PROCESS_S, answers, free_port, process
 
 ONE = {"class_label": 1, "seed": 1}
 
@@ -213,7 +213,7 @@ def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder:
         ) as service,
         ThreadPoolExecutor() as pool,
     ):
-        wait_until(lambda: answers(f"{url}/readyz", 200))
+        wait_until(lambda: answers(f"{url}/readyz", 200), PROCESS_S)
         long = ONE | {"num_sampling_steps": 1000, "sampler": "ddpm"}
         with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
             request = pool.submit(client.post, "/generate", json=long)
@@ -222,7 +222,7 @@ def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder:
             wait_until(lambda: answers(f"{url}/readyz", 503))
             service.send_signal(signal.SIGTERM)  # make sends its own on top of the group's
             assert request.result().status_code == 200
-        assert service.wait(PATIENCE_S) == 0
+        assert service.wait(PROCESS_S) == 0
         assert service.stderr is not None
         assert "Traceback" not in service.stderr.read()
 
@@ -232,7 +232,7 @@ def test_sigterm_before_anything_listens_exits_with_0(pipeline_folder: Path) -> 
         with pytest.raises(subprocess.TimeoutExpired):
             service.wait(1.0)  # python is up, and imports torch
         service.send_signal(signal.SIGTERM)
-        assert service.wait(PATIENCE_S) == 0
+        assert service.wait(PROCESS_S) == 0
 
 
 def test_a_tick_that_never_ends_holds_up_neither_its_request_nor_a_stop(
@@ -245,14 +245,33 @@ def test_a_tick_that_never_ends_holds_up_neither_its_request_nor_a_stop(
         hasty = ONE | {"timeout_s": 0.1}
         assert running.client.post("/generate", json=hasty).status_code == 504
 
-        def gone_however_often_it_is_told() -> bool:
-            running.engine.drain()
-            return not answers(f"{running.url}/livez", 200)
-
-        wait_until(gone_however_often_it_is_told)
+        running.engine.drain()
+        wait_until(lambda: not answers(f"{running.url}/livez", 200))
         assert running.engine.alive
         assert exit_code(running.engine) == 0
         runner.open()
+
+
+def test_a_stop_that_is_told_over_and_over_is_not_put_off(pipeline_folder: Path) -> None:
+    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
+    patience = Patience(late_s=0.1)
+    with (
+        running_service(lambda: runner, drain_timeout_s=1.0, patience=patience) as running,
+        ThreadPoolExecutor() as pool,
+    ):
+        runner.close()
+        answer = pool.submit(running.client.post, "/generate", json=ONE)
+        wait_until(lambda: running.queue_row_steps > 0)
+
+        def answered() -> bool:
+            running.engine.drain()
+            return answer.done()
+
+        try:
+            wait_until(answered)
+        finally:
+            runner.open()
+        assert answer.result().status_code == 503
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -263,17 +282,17 @@ def test_sigterm_ends_an_idle_service_and_one_that_still_starts(
     url = f"http://127.0.0.1:{port}"
     with process(DIT_MODEL=str(pipeline_folder), DIT_PORT=str(port)) as service:
         if early:
-            wait_until(lambda: answers(f"{url}/livez", 200))
+            wait_until(lambda: answers(f"{url}/livez", 200), PROCESS_S)
         else:
-            wait_until(lambda: answers(f"{url}/readyz", 200))
+            wait_until(lambda: answers(f"{url}/readyz", 200), PROCESS_S)
         service.send_signal(signal.SIGTERM)
-        assert service.wait(PATIENCE_S) == 0
+        assert service.wait(PROCESS_S) == 0
 
 
 def test_a_model_that_is_not_there_ends_the_start_in_one_line(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere.pt"
     with process(DIT_MODEL=str(missing), DIT_PORT="0", DIT_LOG_FORMAT="json") as service:
-        assert service.wait(PATIENCE_S) == 1
+        assert service.wait(PROCESS_S) == 1
         assert service.stderr is not None
         said = service.stderr.read()
     lines = [line for line in said.splitlines() if "nowhere.pt" in line and "cannot start" in line]
@@ -283,7 +302,7 @@ def test_a_model_that_is_not_there_ends_the_start_in_one_line(tmp_path: Path) ->
 
 def test_a_wrong_setting_ends_the_start_in_one_line() -> None:
     with process(DIT_PORT="many") as service:
-        assert service.wait(PATIENCE_S) == 2
+        assert service.wait(PROCESS_S) == 2
         assert service.stderr is not None
         said = service.stderr.read().strip()
     assert "DIT_PORT" in said
@@ -297,7 +316,7 @@ def test_a_port_in_use_ends_the_start_with_an_error(pipeline_folder: Path) -> No
         listener.listen()
         port = str(listener.getsockname()[1])
         with process(DIT_MODEL=str(pipeline_folder), DIT_PORT=port) as service:
-            assert service.wait(PATIENCE_S) == 1
+            assert service.wait(PROCESS_S) == 1
             assert service.stderr is not None
             said = service.stderr.read()
     assert "address already in use" in said

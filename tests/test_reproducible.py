@@ -26,7 +26,7 @@ from tests.harness import (
     running_service,
     wait_until,
 )
-from tests.processes import answers, free_port, process
+from tests.processes import PROCESS_S, answers, free_port, process
 
 POLICY_HERE = replace(POLICY, reproducible=True)
 MOST_COMPANY = 32
@@ -107,7 +107,7 @@ def check_a_restart_changes_no_byte(
         process(DIT_REPRODUCIBLE="true", DIT_PORT=str(port), **settings) as service,
         httpx.Client(base_url=url, trust_env=False) as client,
     ):
-        wait_until(lambda: answers(f"{url}/readyz", 200) or service.poll() is not None)
+        wait_until(lambda: answers(f"{url}/readyz", 200) or service.poll() is not None, PROCESS_S)
         assert [digests(client, request) for request in asked] == expected
 
 

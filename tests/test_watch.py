@@ -24,7 +24,7 @@ from service.watch import EngineHung, Patience, Watch
 from tests.dying_service import dying_runner
 from tests.faulty import BAD_LABEL, FaultyNetwork, FaultyVae, Gate, with_faulty_vae
 from tests.harness import PATIENCE_S, Running, load_small_checkpoint, running_service, wait_until
-from tests.processes import answers, free_port, process
+from tests.processes import PROCESS_S, answers, free_port, process
 from tests.wire import PICTURE, generate, read_events
 from tests.work import job
 
@@ -292,7 +292,7 @@ def test_the_process_ends_with_an_error_when_its_engine_does(
         ) as service,
         httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client,
     ):
-        wait_until(lambda: answers(f"{url}/readyz", 200))
+        wait_until(lambda: answers(f"{url}/readyz", 200), PROCESS_S)
         long = PICTURE | {"num_sampling_steps": 1000}
         with client.stream("POST", "/generate", json=long, headers=STREAM) as answer:
             events = read_events(answer.iter_lines())
@@ -300,7 +300,7 @@ def test_the_process_ends_with_an_error_when_its_engine_does(
             assert client.post("/generate", json=BAD).status_code == 503
             *_, last = events
         assert (last.name, last.data["status"]) == ("error", 503)
-        assert service.wait(PATIENCE_S) == 1
+        assert service.wait(PROCESS_S) == 1
         assert service.stderr is not None
         lines = [json.loads(line) for line in service.stderr.read().splitlines()]
     (line,) = [line for line in lines if line["level"] == "error"]
