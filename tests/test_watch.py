@@ -85,6 +85,15 @@ def test_many_jobs_are_each_ended_in_their_time() -> None:
         assert all(isinstance(error_of(promise), DeadlinePassed) for promise in promises)
 
 
+def test_a_job_is_not_ended_early_with_another_that_is_due() -> None:
+    with watching(late_s=0.4) as watch:
+        due, later = due_in(0.1), due_in(0.3)
+        promises = [watch.promise(due), watch.promise(later)]
+        assert isinstance(error_of(promises[1]), DeadlinePassed)
+        assert time.monotonic() >= later.deadline + 0.4
+        assert isinstance(error_of(promises[0]), DeadlinePassed)
+
+
 def test_the_end_of_the_watch_answers_everybody() -> None:
     with watching() as watch:
         early, late = due_in(60), due_in(60)
