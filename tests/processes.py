@@ -11,6 +11,9 @@ from contextlib import contextmanager
 
 import httpx
 
+PROCESS_S = 180.0
+"""How long a test waits for a process, which imports torch first, on a busy machine too."""
+
 
 @contextmanager
 def process(

@@ -24,6 +24,7 @@ from service import __version__
 from service.metrics import Metrics
 from service.middleware import RequestContext
 from tests.harness import (
+    PATIENCE_S,
     Running,
     load_small_checkpoint,
     load_small_runner,
@@ -287,6 +288,22 @@ def test_an_answer_is_counted_by_its_status_and_by_its_end(
     asyncio.run(RequestContext(answer, metrics, max_body_bytes=9)(scope, nothing, ignore))
     labels = {"route": "unmatched", "outcome": outcome}
     assert metrics.registry.get_sample_value("dit_requests_total", labels) == 1
+
+
+def test_a_service_that_stops_shows_itself_as_not_ready_while_it_still_works(
+    pipeline_folder: Path,
+) -> None:
+    with ThreadPoolExecutor() as pool, gated_service(pipeline_folder) as (running, runner):
+        answer = pool.submit(generate, running, PICTURE)
+        wait_until(lambda: running.queue_row_steps == 4)
+        assert running.metric("dit_ready") == 1
+        running.engine.drain()
+        assert running.metric("dit_ready") == 0
+        assert not answer.done()
+        runner.open()
+        answer.result()
+        running.engine.join(PATIENCE_S)
+        assert running.metric("dit_ready") == 0
 
 
 def test_a_client_that_leaves_is_counted(pipeline_folder: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.harness import PATIENCE_S, wait_until
 from tests.pictures import paint
-from tests.processes import answers, free_port, process
+from tests.processes import PROCESS_S, answers, free_port, process
 
 ROOT = Path(__file__).parent.parent
 LEVELS = {"Fig": 40, "Lime": 120, "Plum": 200}
@@ -57,7 +57,7 @@ def served(folder: Path) -> Iterator[httpx.Client]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with process(DIT_MODEL=str(folder), DIT_PORT=str(port)):
-        wait_until(lambda: answers(f"{url}/readyz", 200))
+        wait_until(lambda: answers(f"{url}/readyz", 200), PROCESS_S)
         with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
             yield client
 
