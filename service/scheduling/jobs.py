@@ -76,7 +76,9 @@ class Job:
     @property
     def ticks_left_at_least(self) -> float:
         """Lower bound on the remaining ticks, if all its images ran in parallel."""
-        return (self.steps - self.steps_done) / len(self.trajectories)
+        longest = max(trajectory.steps for trajectory in self.trajectories)
+        mean_left = (self.steps - self.steps_done) / len(self.trajectories)
+        return max(mean_left, longest - self.steps_done)
 
     def cancel(self) -> None:
         """The client left: stop working on this at the next tick."""

@@ -108,6 +108,17 @@ def test_a_deadline_that_cannot_be_met_any_more_burns_no_rows(pipeline_folder: P
     assert bench.queue.row_steps == 0
 
 
+def test_a_tight_deadline_is_kept_once_most_of_the_work_is_done(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, max_rows=2)
+    job = bench.submit(1, steps=20, timeout_s=60.0)
+    for _ in range(15):
+        bench.worker.step(0.0)
+    for _ in range(200):
+        bench.pace.observe(1, 8.0)  # 40 seconds for what is left; for all of it 160
+    bench.finish()
+    assert pixels(job)
+
+
 class OneAtATime:
     """Another policy: a job after the other, whatever room there is."""
 

@@ -24,7 +24,7 @@ from service.scheduling.jobs import Job, JobResult, Timings
 from tests.support.dying_service import dying_runner
 from tests.support.faulty import BAD_LABEL, FaultyNetwork, FaultyVae, Gate, with_faulty_vae
 from tests.support.jobs import job
-from tests.support.processes import answers, free_port, process
+from tests.support.processes import PROCESS_S, answers, free_port, process
 from tests.support.requests import PICTURE, generate, read_events
 from tests.support.services import (
     PATIENCE_S,
@@ -91,6 +91,15 @@ def test_many_jobs_are_each_ended_in_their_time() -> None:
         assert all(isinstance(error_of(promise), DeadlinePassed) for promise in promises)
 
 
+def test_a_job_is_not_ended_early_with_another_that_is_due() -> None:
+    with watching(late_s=0.4) as watch:
+        due, later = due_in(0.1), due_in(0.3)
+        promises = [watch.guard(due), watch.guard(later)]
+        assert isinstance(error_of(promises[1]), DeadlinePassed)
+        assert time.monotonic() >= later.deadline + 0.4
+        assert isinstance(error_of(promises[0]), DeadlinePassed)
+
+
 def test_the_end_of_the_watch_answers_everybody() -> None:
     with watching() as watch:
         early, late = due_in(60), due_in(60)
@@ -100,6 +109,37 @@ def test_the_end_of_the_watch_answers_everybody() -> None:
         assert isinstance(error_of(watch.guard(late)), Unavailable)
         early.fail(ImageFailed("boom"))
         assert isinstance(error_of(promise), Unavailable)
+
+
+def test_the_first_reason_for_the_end_stays() -> None:
+    with watching() as watch:
+        watch.end(Unavailable("the first"))
+        watch.end(Unavailable("the second"))
+        error = error_of(watch.guard(due_in(60)))
+        assert isinstance(error, Unavailable)
+        assert error.detail == "the first"
+
+
+def test_an_end_in_order_is_no_hanging() -> None:
+    stuck = threading.Event()
+    with watching(on_stuck=stuck.set) as watch:
+        watch.end(Unavailable("over"))
+        assert not stuck.wait(0.2)
+
+
+def test_a_promise_cannot_be_taken_back_by_whoever_waits() -> None:
+    with watching() as watch:
+        good = due_in(60)
+        promise = watch.guard(good)
+        assert not promise.cancel()
+        good.future.set_result(RESULT)
+        assert promise.result(PATIENCE_S) is RESULT
+
+
+def test_patience_is_for_so_many_ticks_where_these_take_longer() -> None:
+    patience = Patience(stale_s=5.0, hung_s=60.0)
+    assert (patience.stale_after(1.0), patience.hung_after(1.0)) == (5.0, 60.0)
+    assert (patience.stale_after(10.0), patience.hung_after(10.0)) == (30.0, 200.0)
 
 
 def test_silence_is_noticed_and_a_beat_breaks_it() -> None:
@@ -267,7 +307,7 @@ def test_the_process_ends_with_an_error_when_its_engine_does(
         ) as service,
         httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client,
     ):
-        wait_until(lambda: answers(f"{url}/readyz", 200))
+        wait_until(lambda: answers(f"{url}/readyz", 200), PROCESS_S)
         long = PICTURE | {"num_sampling_steps": 1000}
         with client.stream("POST", "/generate", json=long, headers=STREAM) as answer:
             events = read_events(answer.iter_lines())
@@ -275,7 +315,7 @@ def test_the_process_ends_with_an_error_when_its_engine_does(
             assert client.post("/generate", json=BAD).status_code == 503
             *_, last = events
         assert (last.name, last.data["status"]) == ("error", 503)
-        assert service.wait(PATIENCE_S) == 1
+        assert service.wait(PROCESS_S) == 1
         assert service.stderr is not None
         lines = [json.loads(line) for line in service.stderr.read().splitlines()]
     (line,) = [line for line in lines if line["level"] == "error"]

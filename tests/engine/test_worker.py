@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from model.runner.decoding import Decoding, Pixels
 from model.runner.runner import DeviceLost, Flight, OutOfMemory
+from model.runner.tick import Network
+from model.sampling.trajectory import Trajectory
 from service.errors import ClientGone, DeadlinePassed, ImageFailed, Unavailable
 from tests.support.services import load_small_checkpoint
 from tests.support.workbench import BAD_SEED, Bench, BrittleRunner, pixels
@@ -59,20 +62,58 @@ def test_a_bad_image_takes_its_own_requests_other_images_along(bench: Bench) -> 
     assert bench.queue.row_steps == 0
 
 
-def test_a_latent_that_is_not_finite_fails_its_request_alone(pipeline_folder: Path) -> None:
-    dit = load_small_checkpoint(pipeline_folder).dit
+def sick_of_class_one(folder: Path) -> Network:
+    dit = load_small_checkpoint(folder).dit
 
-    def sick_of_class_one(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def network(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = dit(x, t, y)
         return torch.where((y == 1).view(-1, 1, 1, 1), torch.nan, output)
 
-    bench = Bench(pipeline_folder, network=sick_of_class_one)
+    return network
+
+
+def test_a_latent_that_is_not_finite_fails_its_request_alone(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, network=sick_of_class_one(pipeline_folder))
     bad, good = bench.submit(1), bench.submit(2)
     bench.finish()
     with pytest.raises(ImageFailed):
         bad.future.result(timeout=0)
     assert pixels(good)
     assert bench.metric("dit_nonfinite_images_total") == 1
+
+
+class TrackingRunner(BrittleRunner):
+    """Knows which slots are taken, each by one image."""
+
+    taken: frozenset[int] = frozenset()
+
+    def join(self, trajectory: Trajectory) -> Flight:
+        flight = super().join(trajectory)
+        assert flight.slot not in self.taken
+        self.taken |= {flight.slot}
+        return flight
+
+    def leave(self, flight: Flight) -> None:
+        assert flight.slot in self.taken
+        self.taken -= {flight.slot}
+        super().leave(flight)
+
+
+@pytest.mark.parametrize("seeds", [(1, 2), (2, 1), (1, 6), (0, 1, 2)])
+def test_a_good_image_beside_one_that_is_not_finite_harms_nobody(
+    pipeline_folder: Path, seeds: tuple[int, ...]
+) -> None:
+    network = sick_of_class_one(pipeline_folder)
+    bench = Bench(pipeline_folder, TrackingRunner, network=network)
+    assert isinstance(bench.runner, TrackingRunner)
+    bad, good = bench.submit(*seeds), bench.submit(3)
+    bench.finish()
+    with pytest.raises(ImageFailed, match=f"image {seeds.index(1)}"):
+        bad.future.result(timeout=0)
+    assert pixels(good)
+    assert bench.metric("dit_decode_duration_seconds_count") == 1, "they were not decoded together"
+    assert bench.queue.row_steps == 0
+    assert not bench.runner.taken
 
 
 def test_out_of_memory_by_sheer_size_fails_nobody(bench: Bench) -> None:
@@ -103,28 +144,41 @@ def test_memory_that_was_short_for_a_moment_fails_nobody(pipeline_folder: Path) 
     assert bench.metric("dit_out_of_memory_total") == 2
 
 
-class HungryRunner(BrittleRunner):
+class HungryNetwork:
     """Has memory for five rows at a time, and takes it before it finds that out."""
+
+    def __init__(self, network: Network) -> None:
+        self.held: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+        self._network = network
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        activations = torch.zeros(len(x))
+        self.held.add(activations)
+        if len(x) > 5:
+            raise torch.OutOfMemoryError(f"{len(x)} rows")
+        return self._network(x, t, y)
+
+
+class ReleasingRunner(BrittleRunner):
+    """Looks at what is still held where the memory is to be given back."""
 
     held: weakref.WeakSet[torch.Tensor]
     seen_held: list[int]
 
-    def tick(self, flights: Sequence[Flight]) -> int:
+    def release_cached_memory(self) -> None:
         self.seen_held.append(len(self.held))
-        activations = torch.zeros(len(flights))
-        self.held.add(activations)
-        return super().tick(flights)
+        super().release_cached_memory()
 
 
-def test_a_failed_ticks_memory_is_free_before_its_halves_run(pipeline_folder: Path) -> None:
-    bench = Bench(pipeline_folder, HungryRunner)
-    assert isinstance(bench.runner, HungryRunner)
-    bench.runner.held, bench.runner.seen_held = weakref.WeakSet(), []
-    bench.runner.most_rows = 5
+def test_a_failed_ticks_memory_is_free_when_it_is_to_be_given_back(pipeline_folder: Path) -> None:
+    network = HungryNetwork(load_small_checkpoint(pipeline_folder).dit)
+    bench = Bench(pipeline_folder, ReleasingRunner, network=network)
+    assert isinstance(bench.runner, ReleasingRunner)
+    bench.runner.held, bench.runner.seen_held = network.held, []
     jobs = [bench.submit(seed) for seed in range(8)]
     bench.finish()
     assert all(pixels(job) for job in jobs)
-    assert bench.metric("dit_out_of_memory_total") > 0
+    assert len(bench.runner.seen_held) == bench.metric("dit_out_of_memory_total") > 0
     assert max(bench.runner.seen_held) == 0
 
 
@@ -137,6 +191,19 @@ def test_a_lost_device_is_no_single_images_fault(bench: Bench) -> None:
     for job in jobs:
         with pytest.raises(Unavailable):
             job.future.result(timeout=0)
+
+
+def test_who_was_not_taken_in_yet_is_answered_as_well(bench: Bench) -> None:
+    running = bench.submit(1, 2)
+    bench.worker.step(0.0)
+    waiting = bench.submit(3)
+    bench.worker.abandon(Unavailable("over"))
+    for job in (running, waiting):
+        assert isinstance(job.future.exception(timeout=0), Unavailable)
+    assert bench.metric("dit_images_total", outcome="cancelled") == 3
+    assert bench.metric("dit_requests_running") == 0
+    assert bench.metric("dit_row_steps_waiting") == 0
+    assert not bench.worker.busy
 
 
 def test_a_cancelled_request_frees_its_rows_at_the_next_tick(bench: Bench) -> None:
@@ -188,3 +255,84 @@ def test_useful_work_is_counted_where_pictures_came_of_it(bench: Bench) -> None:
     assert bench.metric("dit_tick_duration_seconds_count") == 6
     assert bench.metric("dit_decode_duration_seconds_count") == 1
     assert bench.metric("dit_queue_wait_seconds_count") == 1
+
+
+@pytest.mark.parametrize(("max_rows", "decodes"), [(32, 1), (2, 3)])
+def test_a_requests_timings_are_those_of_the_metrics(
+    pipeline_folder: Path, max_rows: int, decodes: int
+) -> None:
+    bench = Bench(pipeline_folder, max_rows=max_rows)
+    began = time.monotonic()
+    job = bench.submit(1, 2, 3)
+    bench.finish()
+    seconds = time.monotonic() - began
+    timings = job.future.result(timeout=0).timings
+    assert bench.metric("dit_decode_duration_seconds_count") == decodes
+    assert timings.decode == pytest.approx(bench.metric("dit_decode_duration_seconds_sum"))
+    assert timings.queue == pytest.approx(bench.metric("dit_queue_wait_seconds_sum"))
+    ticks_s = bench.metric("dit_tick_duration_seconds_sum")
+    assert 0 < ticks_s <= timings.denoise + timings.decode <= seconds
+
+
+def test_the_devices_memory_is_shown(pipeline_folder: Path) -> None:
+    class MeasuredRunner(BrittleRunner):
+        def memory_bytes(self) -> dict[str, int]:
+            return {"allocated": 3, "reserved": 5}
+
+    bench = Bench(pipeline_folder, MeasuredRunner)
+    bench.worker.step(0.0)
+    assert bench.metric("dit_gpu_memory_bytes", kind="allocated") == 3
+    assert bench.metric("dit_gpu_memory_bytes", kind="reserved") == 5
+
+
+class LateDecoding(Decoding):
+    """Not done until it is waited for."""
+
+    def __init__(self, decoding: Decoding) -> None:
+        self._decoding = decoding
+
+    @property
+    def done(self) -> bool:
+        return False
+
+    def pixels(self) -> Pixels:
+        return self._decoding.pixels()
+
+
+class LateRunner(TrackingRunner):
+    """Its decodes take until nothing else is to be done."""
+
+    def start_decode(self, flights: Sequence[Flight]) -> Decoding:
+        return LateDecoding(super().start_decode(flights))
+
+
+def test_a_decode_under_way_holds_up_no_tick(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, LateRunner)
+    short, long = bench.submit(1, 2, steps=1), bench.submit(3, steps=4)
+    for _ in range(4):
+        bench.worker.step(0.0)
+    assert long.steps_done == 4
+    assert not short.future.done()
+    bench.worker.step(0.0)
+    assert len(pixels(short)) == 2
+    assert len(pixels(long)) == 1
+
+
+@pytest.mark.parametrize("bad_seed", [1, 2])
+def test_a_client_that_leaves_during_the_decode_harms_nobody(
+    pipeline_folder: Path, bad_seed: int
+) -> None:
+    """Not even where one of its images is not finite."""
+    bench = Bench(pipeline_folder, LateRunner, network=sick_of_class_one(pipeline_folder))
+    assert isinstance(bench.runner, LateRunner)
+    gone, stays = bench.submit(bad_seed, 3, steps=1), bench.submit(4, steps=3)
+    bench.worker.step(0.0)
+    gone.cancel()
+    bench.worker.step(0.0)
+    assert isinstance(gone.future.exception(timeout=0), ClientGone)
+    bench.finish()
+    assert pixels(stays)
+    assert bench.metric("dit_images_total", outcome="cancelled") == 2
+    assert bench.metric("dit_images_total", outcome="failed") == 0
+    assert bench.queue.row_steps == 0
+    assert not bench.runner.taken

@@ -127,6 +127,14 @@ def test_a_slow_reader_gets_the_latest_progress_and_each_images_latest_preview()
     assert end is None
 
 
+def test_progress_that_comes_after_the_loops_end_is_nobodys_fault() -> None:
+    async def new_box() -> ProgressBox:
+        return ProgressBox(asyncio.get_running_loop())
+
+    box = asyncio.run(new_box())
+    box.put(Progress(1, 2, 0))  # in the engine's thread an exception would be the end of all
+
+
 def test_every_image_has_its_previews(service: Running) -> None:
     body = PICTURE | {"num_sampling_steps": 12, "preview_every": 3, "num_images": 2}
     events = all_events(service, body)

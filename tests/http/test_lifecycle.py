@@ -18,7 +18,7 @@ from model.runner.runner import DeviceLost, Flight, ModelRunner
 from service.engine.engine import State
 from service.engine.watchdog import Patience
 from service.launch import exit_code
-from tests.support.processes import answers, free_port, process
+from tests.support.processes import PROCESS_S, answers, free_port, process
 from tests.support.services import (
     PATIENCE_S,
     GatedRunner,
@@ -50,6 +50,25 @@ def test_while_the_model_loads_the_service_says_so(pipeline_folder: Path) -> Non
         wait_until(lambda: running.client.get("/readyz").status_code == 200)
         assert running.metric("dit_ready") == 1
         assert running.client.post("/generate", json=ONE).status_code == 200
+
+
+def test_a_start_that_is_given_up_never_becomes_ready(pipeline_folder: Path) -> None:
+    may_load = threading.Event()
+
+    def load() -> ModelRunner:
+        assert may_load.wait(PATIENCE_S)
+        return load_small_runner(pipeline_folder)
+
+    with running_service(load, wait_ready=False) as running:
+        running.engine.drain()
+        assert running.engine.state is State.STOPPED
+        may_load.set()
+        running.engine.join(PATIENCE_S)
+        assert not running.engine.alive
+        assert not running.engine.was_ready
+        assert running.engine.state is State.STOPPED
+        assert running.metric("dit_ready") == 0
+        assert exit_code(running.engine) == 0
 
 
 def test_draining_finishes_what_is_in_and_admits_nothing(pipeline_folder: Path) -> None:
@@ -88,6 +107,10 @@ def test_a_drain_that_takes_too_long_answers_503(pipeline_folder: Path) -> None:
         wait_until(lambda: time.monotonic() > began + 0.1)
         runner.let(1)  # the tick under way; no other begins
         assert answer.result().status_code == 503
+        assert "stopping" in answer.result().json()["detail"]
+        running.engine.join(PATIENCE_S)
+        assert running.metric("dit_images_total", outcome="cancelled") == 1
+        assert running.queue_row_steps == 0
         assert exit_code(running.engine) == 0
 
 
@@ -115,6 +138,12 @@ def test_a_lost_device_answers_503_and_ends_the_process_with_an_error(
         running.engine.join(PATIENCE_S)
         assert not running.engine.ready
         assert running.metric("dit_ready") == 0
+        assert running.metric("dit_images_total", outcome="cancelled") == 1
+        assert running.metric("dit_requests_running") == 0
+        assert running.queue_row_steps == 0
+        assert exit_code(running.engine) == 1
+        running.engine.drain()  # as its supervisor stops what is left
+        assert running.engine.state is State.FAILED
         assert exit_code(running.engine) == 1
 
 
@@ -184,7 +213,7 @@ def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder:
         ) as service,
         ThreadPoolExecutor() as pool,
     ):
-        wait_until(lambda: answers(f"{url}/readyz", 200))
+        wait_until(lambda: answers(f"{url}/readyz", 200), PROCESS_S)
         long = ONE | {"num_sampling_steps": 1000, "sampler": "ddpm"}
         with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
             request = pool.submit(client.post, "/generate", json=long)
@@ -193,7 +222,7 @@ def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder:
             wait_until(lambda: answers(f"{url}/readyz", 503))
             service.send_signal(signal.SIGTERM)  # make sends its own on top of the group's
             assert request.result().status_code == 200
-        assert service.wait(PATIENCE_S) == 0
+        assert service.wait(PROCESS_S) == 0
         assert service.stderr is not None
         assert "Traceback" not in service.stderr.read()
 
@@ -203,7 +232,7 @@ def test_sigterm_before_anything_listens_exits_with_0(pipeline_folder: Path) -> 
         with pytest.raises(subprocess.TimeoutExpired):
             service.wait(1.0)  # python is up, and imports torch
         service.send_signal(signal.SIGTERM)
-        assert service.wait(PATIENCE_S) == 0
+        assert service.wait(PROCESS_S) == 0
 
 
 def test_a_tick_that_never_ends_holds_up_neither_its_request_nor_a_stop(
@@ -215,10 +244,34 @@ def test_a_tick_that_never_ends_holds_up_neither_its_request_nor_a_stop(
         runner.close()
         hasty = ONE | {"timeout_s": 0.1}
         assert running.client.post("/generate", json=hasty).status_code == 504
+
         running.engine.drain()
         wait_until(lambda: not answers(f"{running.url}/livez", 200))
         assert running.engine.alive
+        assert exit_code(running.engine) == 0
         runner.open()
+
+
+def test_a_stop_that_is_told_over_and_over_is_not_put_off(pipeline_folder: Path) -> None:
+    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
+    patience = Patience(late_s=0.1)
+    with (
+        running_service(lambda: runner, drain_timeout_s=1.0, patience=patience) as running,
+        ThreadPoolExecutor() as pool,
+    ):
+        runner.close()
+        answer = pool.submit(running.client.post, "/generate", json=ONE)
+        wait_until(lambda: running.queue_row_steps > 0)
+
+        def answered() -> bool:
+            running.engine.drain()
+            return answer.done()
+
+        try:
+            wait_until(answered)
+        finally:
+            runner.open()
+        assert answer.result().status_code == 503
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -229,17 +282,17 @@ def test_sigterm_ends_an_idle_service_and_one_that_still_starts(
     url = f"http://127.0.0.1:{port}"
     with process(DIT_MODEL=str(pipeline_folder), DIT_PORT=str(port)) as service:
         if early:
-            wait_until(lambda: answers(f"{url}/livez", 200))
+            wait_until(lambda: answers(f"{url}/livez", 200), PROCESS_S)
         else:
-            wait_until(lambda: answers(f"{url}/readyz", 200))
+            wait_until(lambda: answers(f"{url}/readyz", 200), PROCESS_S)
         service.send_signal(signal.SIGTERM)
-        assert service.wait(PATIENCE_S) == 0
+        assert service.wait(PROCESS_S) == 0
 
 
 def test_a_model_that_is_not_there_ends_the_start_in_one_line(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere.pt"
     with process(DIT_MODEL=str(missing), DIT_PORT="0", DIT_LOG_FORMAT="json") as service:
-        assert service.wait(PATIENCE_S) == 1
+        assert service.wait(PROCESS_S) == 1
         assert service.stderr is not None
         said = service.stderr.read()
     lines = [line for line in said.splitlines() if "nowhere.pt" in line and "cannot start" in line]
@@ -249,7 +302,7 @@ def test_a_model_that_is_not_there_ends_the_start_in_one_line(tmp_path: Path) ->
 
 def test_a_wrong_setting_ends_the_start_in_one_line() -> None:
     with process(DIT_PORT="many") as service:
-        assert service.wait(PATIENCE_S) == 2
+        assert service.wait(PROCESS_S) == 2
         assert service.stderr is not None
         said = service.stderr.read().strip()
     assert "DIT_PORT" in said
@@ -263,7 +316,7 @@ def test_a_port_in_use_ends_the_start_with_an_error(pipeline_folder: Path) -> No
         listener.listen()
         port = str(listener.getsockname()[1])
         with process(DIT_MODEL=str(pipeline_folder), DIT_PORT=port) as service:
-            assert service.wait(PATIENCE_S) == 1
+            assert service.wait(PROCESS_S) == 1
             assert service.stderr is not None
             said = service.stderr.read()
     assert "address already in use" in said

@@ -27,6 +27,7 @@ from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.metrics import Metrics
 from tests.support.requests import PICTURE, gated_service, generate, send_bytes
 from tests.support.services import (
+    PATIENCE_S,
     Running,
     load_small_checkpoint,
     load_small_runner,
@@ -290,6 +291,22 @@ def test_an_answer_is_counted_by_its_status_and_by_its_end(
     asyncio.run(app(scope, nothing, ignore))
     labels = {"route": "unmatched", "outcome": outcome}
     assert metrics.registry.get_sample_value("dit_requests_total", labels) == 1
+
+
+def test_a_service_that_stops_shows_itself_as_not_ready_while_it_still_works(
+    pipeline_folder: Path,
+) -> None:
+    with ThreadPoolExecutor() as pool, gated_service(pipeline_folder) as (running, runner):
+        answer = pool.submit(generate, running, PICTURE)
+        wait_until(lambda: running.queue_row_steps == 4)
+        assert running.metric("dit_ready") == 1
+        running.engine.drain()
+        assert running.metric("dit_ready") == 0
+        assert not answer.done()
+        runner.open()
+        answer.result()
+        running.engine.join(PATIENCE_S)
+        assert running.metric("dit_ready") == 0
 
 
 def test_a_client_that_leaves_is_counted(pipeline_folder: Path) -> None:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "deploy/healthcheck.py"
 
 
@@ -51,3 +53,10 @@ def test_healthcheck_says_why_it_fails() -> None:
     assert (unready.returncode, unready.stderr.strip()) == (1, "/readyz returned status 503")
     assert gone.returncode == 1
     assert gone.stderr.startswith(f"no answer on port {port}")
+
+
+@pytest.mark.parametrize("status", [204, 404, 500])
+def test_whatever_answers_anything_else_is_not_ready(status: int) -> None:
+    with answering(status) as port:
+        other = healthcheck(port)
+    assert (other.returncode, other.stderr.strip()) == (1, f"/readyz returned status {status}")

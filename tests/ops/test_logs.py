@@ -64,7 +64,7 @@ def test_what_asks_every_few_seconds_is_not_in_the_log(
     service: Running, path: str, level: str
 ) -> None:
     request_id = f"quiet{path}"
-    with structlog.testing.capture_logs() as lines:
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
         service.client.get(path, headers={"X-Request-Id": request_id})
         wait_until(lambda: any(line.get("request_id") == request_id for line in lines))
     (line,) = (line for line in lines if line.get("request_id") == request_id)

@@ -156,6 +156,16 @@ def test_a_dropped_request_leaves_nothing_behind() -> None:
     assert names(step(scheduler)) == ["stays0"]
 
 
+def test_a_request_dropped_before_it_began_is_ahead_of_nobody() -> None:
+    jobs = [job(name, GUIDED, admitted=i) for i, name in enumerate("abc")]
+    scheduler = fair(2, *jobs)
+    step(scheduler)
+    assert scheduler.ahead_of(jobs[2]) == 1
+    scheduler.drop(jobs[1])
+    assert scheduler.ahead_of(jobs[2]) == 0
+    assert (scheduler.running, scheduler.waiting) == (1, 1)
+
+
 def test_work_that_left_slows_nobody_down() -> None:
     """With the dropped request gone, those who stay share the device alone."""
     scheduler = fair(2, job("stays", [2] * 20, client="a"), band=EXACT)

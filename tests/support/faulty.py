@@ -12,6 +12,7 @@ from torch import Tensor
 from model.networks.vae import Vae
 from model.runner.tick import Network
 from model.weights.checkpoint import Checkpoint
+from tests.support.services import PATIENCE_S
 
 BAD_LABEL = 4
 HUGE = 1e4
@@ -103,7 +104,7 @@ class Gate:
 
     def __call__(self) -> None:
         self.reached.set()
-        assert self._opened.wait(180), "the test never opened this gate"
+        assert self._opened.wait(PATIENCE_S), "the test never opened this gate"
 
     def open(self) -> None:
         self._opened.set()

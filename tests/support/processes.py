@@ -9,7 +9,10 @@ from contextlib import contextmanager
 
 from bench.load.processes import answers, free_port, start_module
 
-__all__ = ["answers", "free_port", "process"]
+__all__ = ["PROCESS_S", "answers", "free_port", "process"]
+
+PROCESS_S = 180.0
+"""How long a test waits for a process, which imports torch first, even on a busy machine."""
 
 
 @contextmanager

@@ -22,7 +22,9 @@ from service.images.limits import RequestLimits
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 
-PATIENCE_S = 180.0
+PATIENCE_S = 30.0
+"""How long a test waits for what another thread brings about."""
+
 LIMITS = RequestLimits(
     max_images=16,
     timeout_s=300.0,
@@ -113,7 +115,7 @@ def running_service(
     engine = Engine(load, queue, metrics, drain_timeout_s=drain_timeout_s, patience=patience)
     app = create_app(engine, metrics, limits, max_body_bytes=max_body_bytes)
     server = Server(app, engine, host="127.0.0.1", port=0)
-    thread = threading.Thread(target=server.run, name="http")
+    thread = threading.Thread(target=server.run, name="http", daemon=True)
     engine.start()
     thread.start()
     try:

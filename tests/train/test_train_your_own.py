@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from tests.support.pictures import paint
-from tests.support.processes import answers, free_port, process
+from tests.support.processes import PROCESS_S, answers, free_port, process
 from tests.support.services import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def served(folder: Path) -> Iterator[httpx.Client]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with process(DIT_MODEL=str(folder), DIT_PORT=str(port)):
-        wait_until(lambda: answers(f"{url}/readyz", 200))
+        wait_until(lambda: answers(f"{url}/readyz", 200), PROCESS_S)
         with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
             yield client
 

@@ -18,10 +18,9 @@ from torch import Tensor
 from model.networks.vae import Vae
 from model.runner.runner import ModelRunner
 from model.weights.checkpoint import Checkpoint, load_checkpoint
-from tests.support.processes import answers, free_port, process
+from tests.support.processes import PROCESS_S, answers, free_port, process
 from tests.support.services import (
     LIMITS,
-    PATIENCE_S,
     Running,
     load_bundled_runner,
     load_small_runner,
@@ -31,6 +30,9 @@ from tests.support.services import (
 
 POLICY_HERE = replace(LIMITS, reproducible=True)
 MOST_COMPANY = 32
+ANSWER_S = 180.0
+"""How long an answer may take, with all that company on the bundled model."""
+
 Digests = list[str]
 
 
@@ -44,7 +46,7 @@ def drawn(draw: random.Random, *, num_classes: int, most_steps: int) -> dict[str
         "seed": draw.randrange(2**63),
         "guidance_interval": draw.choice([[0.0, 1.0], [0.1, 0.8], [0.5, 0.5]]),
         "num_images": draw.choice([1, 1, 1, 2, 3]),
-        "timeout_s": PATIENCE_S,
+        "timeout_s": ANSWER_S,
     }
 
 
@@ -57,7 +59,8 @@ def requests(
 
 def digests(client: httpx.Client, request: dict[str, object]) -> Digests:
     """SHA-256 of each of a request's PNG files."""
-    answer = client.post("/generate", json=request, headers={"Accept": "application/json"})
+    accept = {"Accept": "application/json"}
+    answer = client.post("/generate", json=request, headers=accept, timeout=ANSWER_S)
     assert answer.status_code == 200, answer.text
     files = [base64.b64decode(each["b64_json"]) for each in answer.json()["images"]]
     assert all(file.startswith(b"\x89PNG") for file in files)
@@ -102,9 +105,9 @@ def check_a_restart_changes_no_byte(
     url = f"http://127.0.0.1:{port}"
     with (
         process(DIT_REPRODUCIBLE="true", DIT_PORT=str(port), **settings) as service,
-        httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client,
+        httpx.Client(base_url=url, trust_env=False) as client,
     ):
-        wait_until(lambda: answers(f"{url}/readyz", 200) or service.poll() is not None)
+        wait_until(lambda: answers(f"{url}/readyz", 200) or service.poll() is not None, PROCESS_S)
         assert [digests(client, request) for request in asked] == expected
 
 
