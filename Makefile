@@ -52,7 +52,7 @@ format: install ## rewrite the code in the project's style
 bench: install $(PEERS) ## docs/benchmarks.md measured anew; a part of it through ARGS="alone --quick"
 	@$(BIN)/python -m bench $(ARGS)
 
-train: install ## a model of your own: ARGS="--data PHOTOGRAPHS --out FOLDER"
+train: install ## train a model of your own: ARGS="--data PHOTOGRAPHS --out FOLDER"
 	@$(BIN)/python -m model.train $(ARGS)
 
 contact-sheet: install ## docs/contact-sheet.png: every class of DIT_MODEL, through the service

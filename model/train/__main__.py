@@ -2,9 +2,9 @@
 
     python -m model.train --data PHOTOGRAPHS --out FOLDER
 
-Trains an autoencoder, its decoder (wider, then textured) and a DiT, and exports them. Run the same
-command again after an interruption and it continues where it stopped. With --vae, a trained autoencoder
-is used as it is and the first two trainings are skipped.
+Trains an autoencoder, its decoder (wider, then textured) and a DiT, and exports them. After an
+interruption, run the same command again and it continues where it stopped. With --vae, a trained
+autoencoder is used unchanged, and only the DiT is trained.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from model.train.data.photographs import Photographs
 from model.train.export import averaged_dit, export, trained_autoencoder
 from model.train.options import (
     accelerator_from,
-    add_data_options,
+    add_licence_option,
+    add_training_options,
     command_parser,
     photographs_from,
 )
@@ -32,20 +33,29 @@ from model.train.trainer import Schedule, local_batch_size
 
 
 def options_parser() -> argparse.ArgumentParser:
-    parser = command_parser(__doc__)
-    add_data_options(parser)
-    parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
+    parser = command_parser("model.train", __doc__)
+    add_training_options(parser)
     parser.add_argument(
-        "--run", type=Path, help="folder for intermediate state (default: --out with .run appended)"
+        "--out", type=Path, required=True, metavar="FOLDER", help="the model folder to write"
     )
     parser.add_argument(
-        "--vae", type=Path, help="folder of a trained AutoencoderKL to use instead of training one"
+        "--run",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for intermediate state (default: that of --out with .run appended)",
+    )
+    parser.add_argument(
+        "--vae",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of a trained AutoencoderKL to use instead of training one",
     )
     transformer.add_network_options(parser)
     parser.add_argument(
         "--autoencoder-steps",
         type=int,
         default=training.STEPS,
+        metavar="N",
         help="training steps of the autoencoder (default %(default)s)",
     )
     decoder.add_decoder_options(parser)
@@ -53,6 +63,7 @@ def options_parser() -> argparse.ArgumentParser:
         "--transformer-steps",
         type=int,
         default=transformer.STEPS,
+        metavar="N",
         help="training steps of the DiT (default %(default)s)",
     )
     add_latent_options(parser)
@@ -60,23 +71,22 @@ def options_parser() -> argparse.ArgumentParser:
         "--autoencoder-batch-size",
         type=int,
         default=training.BATCH_SIZE,
+        metavar="N",
         help="autoencoder's batch size over all processes (default %(default)s)",
     )
     parser.add_argument(
         "--batch-size",
         type=int,
         default=transformer.BATCH_SIZE,
+        metavar="N",
         help="DiT's batch size over all processes (default %(default)s)",
     )
-    parser.add_argument(
-        "--licence",
-        default="unknown",
-        help="licence of the weights, as spelled on the hub (default %(default)s)",
-    )
+    add_licence_option(parser)
     parser.add_argument(
         "--default-cfg-scale",
         type=float,
         default=2.0,
+        metavar="SCALE",
         help="guidance that the service uses by default (default %(default)s)",
     )
     return parser

@@ -20,7 +20,7 @@ from model.networks.dit import DiT
 from model.sampling.schedule import NoiseSchedule
 from model.train.data.photographs import class_names
 from model.train.network import DOWNSCALE_FREQ_SHIFT, NetworkSpec
-from model.train.options import command_parser
+from model.train.options import add_data_option, add_licence_option, command_parser
 from model.train.transformer import NETWORK_FILE, STATE_FILE
 from model.weights.diffusers_names import to_diffusers
 
@@ -133,23 +133,29 @@ def _scheduler() -> DDIMScheduler:
 
 
 def main() -> None:
-    parser = command_parser(__doc__)
+    parser = command_parser("model.train.export", __doc__)
+    add_data_option(parser)
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with one sub-folder per class"
-    )
-    parser.add_argument("--run", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--vae", type=Path, help="the autoencoder's folder (default RUN/vae)")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument(
-        "--synonyms", type=Path, help="JSON file: class name -> list of further names"
+        "--run", type=Path, required=True, metavar="FOLDER", help="the run's folder"
     )
     parser.add_argument(
-        "--licence",
-        default="unknown",
-        help="licence of the weights, as spelled on the hub (default %(default)s)",
+        "--vae", type=Path, metavar="FOLDER", help="the autoencoder's folder (default RUN/vae)"
     )
     parser.add_argument(
-        "--default-cfg-scale", type=float, help="guidance that the service should use by default"
+        "--out", type=Path, required=True, metavar="FOLDER", help="the model folder to write"
+    )
+    parser.add_argument(
+        "--synonyms",
+        type=Path,
+        metavar="FILE",
+        help="JSON file that maps class names to lists of further names",
+    )
+    add_licence_option(parser)
+    parser.add_argument(
+        "--default-cfg-scale",
+        type=float,
+        metavar="SCALE",
+        help="guidance that the service uses by default (default: none recommended)",
     )
     options = parser.parse_args()
     synonyms = json.loads(options.synonyms.read_text(encoding="utf-8")) if options.synonyms else {}

@@ -15,29 +15,51 @@ LONGEST_WAIT = timedelta(hours=6)
 """How long the other processes wait while the first one encodes all photographs."""
 
 
-def command_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help keeps the description's line breaks."""
+def command_parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser for ``python -m module`` whose help keeps the description's line breaks."""
     return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m {module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """The photographs to read, the seed and the device."""
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder with one sub-folder per class"
-    )
+def add_photograph_options(parser: argparse.ArgumentParser) -> None:
+    """The photographs to read, and their size."""
+    add_data_option(parser)
     parser.add_argument(
         "--image-size",
         type=int,
         default=64,
+        metavar="PIXELS",
         help="side in pixels to which pictures are resized (default %(default)s)",
     )
     add_leave_out_option(parser)
+
+
+def add_data_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of all random numbers (default %(default)s)"
+        "--data",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder with one sub-folder of pictures per class",
     )
-    parser.add_argument("--cpu", action="store_true", help="run on the CPU even if there is a GPU")
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """What all trainings have in common: photographs, seed and device."""
+    add_photograph_options(parser)
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of all random numbers (default %(default)s)",
+    )
+    parser.add_argument(
+        "--cpu", action="store_true", help="train on the CPU even if there is a GPU"
+    )
     add_threads_option(parser)
 
 
@@ -52,24 +74,27 @@ def add_leave_out_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_threads_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
+    )
 
 
 def training_parser(
-    description: str | None, *, steps: int, batch_size: int, learning_rate: float
+    module: str, description: str | None, *, steps: int, batch_size: int, learning_rate: float
 ) -> argparse.ArgumentParser:
     """A parser of the options of one training, with these defaults."""
-    parser = command_parser(description)
-    add_data_options(parser)
+    parser = command_parser(module, description)
+    add_training_options(parser)
     add_run_option(parser)
     parser.add_argument(
-        "--steps", type=int, default=steps, help="training steps (default %(default)s)"
+        "--steps", type=int, default=steps, metavar="N", help="training steps (default %(default)s)"
     )
     add_batch_size_option(parser, batch_size)
     parser.add_argument(
         "--learning-rate",
         type=float,
         default=learning_rate,
+        metavar="RATE",
         help="peak learning rate (default %(default)s)",
     )
     return parser
@@ -80,7 +105,26 @@ def add_run_option(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         required=True,
+        metavar="FOLDER",
         help="the run's folder; an interrupted run continues from the state saved there",
+    )
+
+
+def add_vae_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--vae",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder of a trained AutoencoderKL",
+    )
+
+
+def add_licence_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--licence",
+        default="unknown",
+        help="licence of the weights, as spelled on the hub (default %(default)s)",
     )
 
 
@@ -89,6 +133,7 @@ def add_batch_size_option(parser: argparse.ArgumentParser, default: int) -> None
         "--batch-size",
         type=int,
         default=default,
+        metavar="N",
         help="batch size over all processes (default %(default)s)",
     )
 

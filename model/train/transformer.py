@@ -24,7 +24,12 @@ from model.sampling.schedule import NoiseSchedule
 from model.train.data.latents import sample_batch, training_latents
 from model.train.loss import min_snr_weights, sample_timesteps, training_loss
 from model.train.network import NETWORKS, SMALL, NetworkSpec
-from model.train.options import accelerator_from, photographs_from, training_parser
+from model.train.options import (
+    accelerator_from,
+    add_vae_option,
+    photographs_from,
+    training_parser,
+)
 from model.train.pretrained import copy_matching_weights
 from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 
@@ -126,7 +131,11 @@ def train(
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--network", choices=NETWORKS, default=SMALL, help="the DiT's size (default %(default)s)"
+        "--network",
+        choices=NETWORKS,
+        default=SMALL,
+        metavar="NAME",
+        help="the DiT: small, or one of the paper's, DiT-S/8 to DiT-XL/2 (default %(default)s)",
     )
     parser.add_argument(
         "--begin-with",
@@ -137,9 +146,13 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     parser = training_parser(
-        __doc__, steps=STEPS, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE
+        "model.train.transformer",
+        __doc__,
+        steps=STEPS,
+        batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
     )
-    parser.add_argument("--vae", type=Path, required=True, help="folder of a trained autoencoder")
+    add_vae_option(parser)
     add_network_options(parser)
     options = parser.parse_args()
     accelerator = accelerator_from(options)

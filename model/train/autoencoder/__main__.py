@@ -18,6 +18,7 @@ from model.train.trainer import Schedule
 
 def main() -> None:
     parser = training_parser(
+        "model.train.autoencoder",
         __doc__,
         steps=training.STEPS,
         batch_size=training.BATCH_SIZE,

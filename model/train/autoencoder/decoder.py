@@ -32,8 +32,9 @@ from model.train.data.similarity import psnr, ssim
 from model.train.options import (
     accelerator_from,
     add_batch_size_option,
-    add_data_options,
     add_run_option,
+    add_training_options,
+    add_vae_option,
     command_parser,
     photographs_from,
 )
@@ -156,20 +157,22 @@ def add_decoder_options(parser: argparse.ArgumentParser) -> None:
         "--wide-steps",
         type=int,
         default=WIDE_STEPS,
+        metavar="N",
         help="training steps of the wider decoder; 0 keeps it narrow (default %(default)s)",
     )
     parser.add_argument(
         "--textured-steps",
         type=int,
         default=TEXTURED_STEPS,
+        metavar="N",
         help="training steps with the discriminator; 0 skips them (default %(default)s)",
     )
 
 
 def main() -> None:
-    parser = command_parser(__doc__)
-    add_data_options(parser)
-    parser.add_argument("--vae", type=Path, required=True, help="folder of a trained autoencoder")
+    parser = command_parser("model.train.autoencoder.decoder", __doc__)
+    add_training_options(parser)
+    add_vae_option(parser)
     add_run_option(parser)
     add_decoder_options(parser)
     add_batch_size_option(parser, BATCH_SIZE)

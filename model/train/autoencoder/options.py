@@ -19,7 +19,10 @@ def add_latent_options(parser: argparse.ArgumentParser) -> None:
         f" costs the DiT four times the tokens (default 4 up to {LARGEST_FINE_SIZE} pixels, else 8)",
     )
     parser.add_argument(
-        "--latent-channels", type=int, help="channels of the latents (default: as --downscale)"
+        "--latent-channels",
+        type=int,
+        metavar="N",
+        help="channels of the latents (default: the same number as --downscale)",
     )
 
 

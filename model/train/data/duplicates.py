@@ -17,7 +17,13 @@ from torch import Tensor
 
 from model.train.data.photographs import Photographs
 from model.train.data.similarity import distances
-from model.train.options import add_data_options, command_parser, photographs_from, set_threads
+from model.train.options import (
+    add_photograph_options,
+    add_threads_option,
+    command_parser,
+    photographs_from,
+    set_threads,
+)
 
 LIMIT = 3.0
 """RMS difference in levels of 255: above that of one photograph saved twice, below that of two frames."""
@@ -63,8 +69,9 @@ def report(photographs: Photographs) -> str:
 
 
 def main() -> None:
-    parser = command_parser(__doc__)
-    add_data_options(parser)
+    parser = command_parser("model.train.data.duplicates", __doc__)
+    add_photograph_options(parser)
+    add_threads_option(parser)
     options = parser.parse_args()
     set_threads(options)
     print(report(photographs_from(options)))

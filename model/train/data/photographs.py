@@ -42,7 +42,8 @@ def class_names(folder: Path) -> tuple[str, ...]:
     Raises:
         ValueError: there is no class folder.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    entries = folder.iterdir() if folder.is_dir() else ()
+    names = sorted(path.name for path in entries if path.is_dir())
     if not names:
         raise ValueError(f"{folder} contains no class folder")
     return tuple(names)

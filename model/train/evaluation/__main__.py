@@ -38,6 +38,7 @@ from model.train.evaluation.generate import evaluation_runner
 from model.train.evaluation.measure import Evaluator
 from model.train.evaluation.setting import SPELLING, EvaluationSetting
 from model.train.options import (
+    add_data_option,
     add_leave_out_option,
     add_threads_option,
     command_parser,
@@ -47,17 +48,21 @@ from model.weights.checkpoint import CheckpointError, load_checkpoint
 
 
 def options_parser() -> argparse.ArgumentParser:
-    parser = command_parser(__doc__)
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder with one sub-folder per class"
-    )
+    parser = command_parser("model.train.evaluation", __doc__)
+    add_data_option(parser)
     add_leave_out_option(parser)
-    parser.add_argument("--classifier", type=Path, required=True, help="classifier.safetensors")
+    parser.add_argument(
+        "--classifier",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="classifier.safetensors of model.train.evaluation.classifier",
+    )
     parser.add_argument(
         "--model", default="bundled", help="the model, named as in DIT_MODEL (default %(default)s)"
     )
     parser.add_argument(
-        "--vae", type=Path, required=True, help="folder of the model's autoencoder, with encoder"
+        "--vae", type=Path, required=True, metavar="FOLDER", help="the model's autoencoder"
     )
     parser.add_argument("--device", default="auto", help="as DIT_DEVICE (default %(default)s)")
     parser.add_argument(
@@ -67,11 +72,23 @@ def options_parser() -> argparse.ArgumentParser:
         help="as DIT_DTYPE (default %(default)s)",
     )
     parser.add_argument(
-        "--per-class", type=int, default=20, help="pictures per class (default %(default)s)"
+        "--per-class",
+        type=int,
+        default=20,
+        metavar="N",
+        help="pictures per class (default %(default)s)",
     )
-    parser.add_argument("--json", type=Path, required=True, help="file to write the figures to")
+    parser.add_argument(
+        "--json", type=Path, required=True, metavar="FILE", help="where to write the figures"
+    )
     add_threads_option(parser)
-    parser.add_argument("settings", nargs="+", type=_setting, metavar=SPELLING)
+    parser.add_argument(
+        "settings",
+        nargs="+",
+        type=_setting,
+        metavar=SPELLING,
+        help="how to sample a set of pictures",
+    )
     return parser
 
 

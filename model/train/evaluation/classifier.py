@@ -131,7 +131,9 @@ def load_classifier(path: Path) -> Classifier:
 
 
 def main() -> None:
-    parser = training_parser(__doc__, steps=2000, batch_size=64, learning_rate=2e-3)
+    parser = training_parser(
+        "model.train.evaluation.classifier", __doc__, steps=2000, batch_size=64, learning_rate=2e-3
+    )
     options = parser.parse_args()
     accelerator = accelerator_from(options)
     photographs = photographs_from(options)

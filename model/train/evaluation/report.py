@@ -39,8 +39,8 @@ model card gives the machine and the commands. The columns are:
 - **copies**: the fraction closer to a training photograph than 95 % of reconstructions are to their originals,
   which is within {copy_distance:.1f} levels.
 
-The classifier is right on {classifier_accuracy:.2%} of {held_out_photographs} held-out photographs. The
-autoencoder reconstructs these with {autoencoder_psnr_db:.2f} dB PSNR and {autoencoder_ssim:.3f} SSIM.
+The classifier is right on {classifier_accuracy:.2%} of {held_out_photographs} held-out photographs.
+The autoencoder reconstructs these with {autoencoder_psnr_db:.2f} dB PSNR and {autoencoder_ssim:.3f} SSIM.
 
 {table}
 
@@ -130,9 +130,13 @@ def _plot_distance(
 
 
 def main() -> None:
-    parser = command_parser(__doc__)
-    parser.add_argument("figures", type=Path, help="file written by model.train.evaluation")
-    parser.add_argument("--page", type=Path, required=True, help="the Markdown page to write")
+    parser = command_parser("model.train.evaluation.report", __doc__)
+    parser.add_argument(
+        "figures", type=Path, metavar="FIGURES.json", help="file written by model.train.evaluation"
+    )
+    parser.add_argument(
+        "--page", type=Path, required=True, metavar="FILE", help="the Markdown page to write"
+    )
     options = parser.parse_args()
     evaluation, rows = read_evaluation(options.figures)
     plot_file = options.page.with_suffix(".svg")
