@@ -23,6 +23,7 @@ from model.train.data.photographs import Photographs
 from model.train.export import averaged_dit, export, trained_autoencoder
 from model.train.options import (
     accelerator_from,
+    add_count_option,
     add_licence_option,
     add_training_options,
     command_parser,
@@ -51,35 +52,28 @@ def options_parser() -> argparse.ArgumentParser:
         help="folder of a trained AutoencoderKL to use instead of training one",
     )
     transformer.add_network_options(parser)
-    parser.add_argument(
+    add_count_option(
+        parser,
         "--autoencoder-steps",
-        type=int,
         default=training.STEPS,
-        metavar="N",
-        help="training steps of the autoencoder (default %(default)s)",
+        help="training steps of the autoencoder",
     )
     decoder.add_decoder_options(parser)
-    parser.add_argument(
-        "--transformer-steps",
-        type=int,
-        default=transformer.STEPS,
-        metavar="N",
-        help="training steps of the DiT (default %(default)s)",
+    add_count_option(
+        parser, "--transformer-steps", default=transformer.STEPS, help="training steps of the DiT"
     )
     add_latent_options(parser)
-    parser.add_argument(
+    add_count_option(
+        parser,
         "--autoencoder-batch-size",
-        type=int,
         default=training.BATCH_SIZE,
-        metavar="N",
-        help="autoencoder's batch size over all processes (default %(default)s)",
+        help="autoencoder's batch size over all processes",
     )
-    parser.add_argument(
+    add_count_option(
+        parser,
         "--batch-size",
-        type=int,
         default=transformer.BATCH_SIZE,
-        metavar="N",
-        help="DiT's batch size over all processes (default %(default)s)",
+        help="DiT's batch size over all processes",
     )
     add_licence_option(parser)
     parser.add_argument(

@@ -24,6 +24,15 @@ def command_parser(module: str, description: str | None) -> argparse.ArgumentPar
     )
 
 
+def add_count_option(
+    parser: argparse.ArgumentParser, name: str, *, default: int, help: str
+) -> None:
+    """A whole number, whose default is added to the help text."""
+    parser.add_argument(
+        name, type=int, default=default, metavar="N", help=f"{help} (default %(default)s)"
+    )
+
+
 def add_photograph_options(parser: argparse.ArgumentParser) -> None:
     """The photographs to read, and their size."""
     add_data_option(parser)
@@ -50,13 +59,7 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     """What all trainings have in common: photographs, seed and device."""
     add_photograph_options(parser)
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="seed of all random numbers (default %(default)s)",
-    )
+    add_count_option(parser, "--seed", default=0, help="seed of all random numbers")
     parser.add_argument(
         "--cpu", action="store_true", help="train on the CPU even if there is a GPU"
     )
@@ -86,9 +89,7 @@ def training_parser(
     parser = command_parser(module, description)
     add_training_options(parser)
     add_run_option(parser)
-    parser.add_argument(
-        "--steps", type=int, default=steps, metavar="N", help="training steps (default %(default)s)"
-    )
+    add_count_option(parser, "--steps", default=steps, help="training steps")
     add_batch_size_option(parser, batch_size)
     parser.add_argument(
         "--learning-rate",
@@ -129,13 +130,7 @@ def add_licence_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_batch_size_option(parser: argparse.ArgumentParser, default: int) -> None:
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        default=default,
-        metavar="N",
-        help="batch size over all processes (default %(default)s)",
-    )
+    add_count_option(parser, "--batch-size", default=default, help="batch size over all processes")
 
 
 def set_threads(options: argparse.Namespace) -> None:

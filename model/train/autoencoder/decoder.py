@@ -32,6 +32,7 @@ from model.train.data.similarity import psnr, ssim
 from model.train.options import (
     accelerator_from,
     add_batch_size_option,
+    add_count_option,
     add_run_option,
     add_training_options,
     add_vae_option,
@@ -153,19 +154,17 @@ def _train_decoder(
 
 
 def add_decoder_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add_count_option(
+        parser,
         "--wide-steps",
-        type=int,
         default=WIDE_STEPS,
-        metavar="N",
-        help="training steps of the wider decoder; 0 keeps it narrow (default %(default)s)",
+        help="training steps of the wider decoder; 0 keeps it narrow",
     )
-    parser.add_argument(
+    add_count_option(
+        parser,
         "--textured-steps",
-        type=int,
         default=TEXTURED_STEPS,
-        metavar="N",
-        help="training steps with the discriminator; 0 skips them (default %(default)s)",
+        help="training steps with the discriminator; 0 skips them",
     )
 
 

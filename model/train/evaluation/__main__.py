@@ -38,6 +38,7 @@ from model.train.evaluation.generate import evaluation_runner
 from model.train.evaluation.measure import Evaluator
 from model.train.evaluation.setting import SPELLING, EvaluationSetting
 from model.train.options import (
+    add_count_option,
     add_data_option,
     add_leave_out_option,
     add_threads_option,
@@ -71,13 +72,7 @@ def options_parser() -> argparse.ArgumentParser:
         default="auto",
         help="as DIT_DTYPE (default %(default)s)",
     )
-    parser.add_argument(
-        "--per-class",
-        type=int,
-        default=20,
-        metavar="N",
-        help="pictures per class (default %(default)s)",
-    )
+    add_count_option(parser, "--per-class", default=20, help="pictures per class")
     parser.add_argument(
         "--json", type=Path, required=True, metavar="FILE", help="where to write the figures"
     )
