@@ -1,1 +1,1 @@
-"""The recipe behind the bundled model: autoencoder, DiT, evaluation."""
+"""Training: photographs -> autoencoder -> DiT -> a model folder, and its evaluation."""

@@ -1,10 +1,10 @@
-"""The whole recipe: a folder of class folders -> a folder that the service serves.
+"""Train a model on your own photographs, from a folder of pictures to a folder that can be served.
 
     python -m model.train --data PHOTOGRAPHS --out FOLDER
 
-Autoencoder, its decoder wider and textured, DiT, export, one after the other; stopped at any point
-and started again, it goes on where it was. ``--vae`` takes a trained autoencoder as it is in place of the
-first two.
+Trains an autoencoder, its decoder (wider, then textured) and a DiT, and exports them. After an
+interruption, run the same command again and it continues where it stopped. With --vae, a trained
+autoencoder is used unchanged, and only the DiT is trained.
 """
 
 from __future__ import annotations
@@ -16,69 +16,167 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from model.train import transformer
-from model.train.autoencoder import autoencoder, decoder
+from model.train.autoencoder import decoder, training
+from model.train.autoencoder.options import add_latent_options, latent_shape
 from model.train.data.latents import training_latents
-from model.train.data.photographs import Photographs, load_photographs
+from model.train.data.photographs import Photographs
 from model.train.export import averaged_dit, export, trained_autoencoder
-from model.train.options import accelerator_of, command_parser, data_options
-from model.train.trainer import Schedule, share
+from model.train.options import (
+    accelerator_from,
+    add_count_option,
+    add_licence_option,
+    add_training_options,
+    command_parser,
+    photographs_from,
+)
+from model.train.pretrained import load_pretrained
+from model.train.trainer import Schedule, local_batch_size
 
 
 def options_parser() -> argparse.ArgumentParser:
-    parser = command_parser(__doc__)
-    data_options(parser)
-    parser.add_argument("--out", type=Path, required=True, help="the folder to be served")
-    parser.add_argument("--run", type=Path, help="the trainings' states: default OUT.run")
-    parser.add_argument("--vae", type=Path, help="a trained AutoencoderKL's folder")
+    parser = command_parser("model.train", __doc__)
+    add_training_options(parser)
     parser.add_argument(
-        "--network", choices=transformer.NETWORKS, default=transformer.SMALL, help="the DiT's size"
-    )
-    parser.add_argument("--autoencoder-steps", type=int, default=autoencoder.STEPS)
-    parser.add_argument(
-        "--wide-steps", type=int, default=decoder.WIDE_STEPS, help="0: the decoder stays as narrow"
+        "--out", type=Path, required=True, metavar="FOLDER", help="the model folder to write"
     )
     parser.add_argument(
-        "--textured-steps", type=int, default=decoder.TEXTURED_STEPS, help="0: no discriminator"
+        "--run",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for intermediate state (default: that of --out with .run appended)",
     )
-    parser.add_argument("--transformer-steps", type=int, default=transformer.STEPS)
-    transformer.begin_option(parser)
-    autoencoder.latent_options(parser)
-    parser.add_argument("--autoencoder-batch-size", type=int, default=autoencoder.BATCH_SIZE)
-    parser.add_argument("--batch-size", type=int, default=transformer.BATCH_SIZE, help="the DiT's")
-    parser.add_argument("--licence", default="unknown", help="of the weights, as the hub spells it")
-    parser.add_argument("--default-cfg-scale", type=float, default=2.0, help="default 2")
+    parser.add_argument(
+        "--vae",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of a trained AutoencoderKL to use instead of training one",
+    )
+    transformer.add_network_options(parser)
+    add_count_option(
+        parser,
+        "--autoencoder-steps",
+        default=training.STEPS,
+        help="training steps of the autoencoder",
+    )
+    decoder.add_decoder_options(parser)
+    add_count_option(
+        parser, "--transformer-steps", default=transformer.STEPS, help="training steps of the DiT"
+    )
+    add_latent_options(parser)
+    add_count_option(
+        parser,
+        "--autoencoder-batch-size",
+        default=training.BATCH_SIZE,
+        help="autoencoder's batch size over all processes",
+    )
+    add_count_option(
+        parser,
+        "--batch-size",
+        default=transformer.BATCH_SIZE,
+        help="DiT's batch size over all processes",
+    )
+    add_licence_option(parser)
+    parser.add_argument(
+        "--default-cfg-scale",
+        type=float,
+        default=2.0,
+        metavar="SCALE",
+        help="guidance that the service uses by default (default %(default)s)",
+    )
     return parser
 
 
-def trained_vae(
-    photographs: Photographs, options: argparse.Namespace, accelerator: Accelerator
-) -> Path:
-    """The folder of the autoencoder that is given, or of one trained here."""
-    if options.vae is not None:
-        return Path(options.vae)
-    schedule = Schedule(options.autoencoder_steps, autoencoder.LEARNING_RATE, seed=options.seed)
-    batch_size = options.autoencoder_batch_size
-    shape = autoencoder.latent_shape(options)
-    autoencoder.train(photographs, schedule, batch_size, options.run, accelerator, shape)
-    return Path(options.run / "vae")
-
-
 def check(options: argparse.Namespace, accelerator: Accelerator) -> None:
-    """See early what would otherwise end a long training.
+    """Find early what would otherwise end a long training.
 
     Raises:
-        ValueError: a batch does not divide into the processes, there is no autoencoder, or the model to
-            begin with cannot be loaded.
+        ValueError: a batch size is not divisible by the number of processes, or a model or
+            autoencoder that the options name cannot be loaded.
     """
     if options.begin_with is not None:
-        transformer.trained_dit(options.begin_with)
-    share(options.batch_size, accelerator)
+        load_pretrained(options.begin_with)
+    local_batch_size(options.batch_size, accelerator)
     if options.vae is None:
-        share(options.autoencoder_batch_size, accelerator)
+        local_batch_size(options.autoencoder_batch_size, accelerator)
     elif not (options.vae / "config.json").is_file():
-        raise ValueError(f"--vae {options.vae} holds no config.json of an autoencoder")
+        raise ValueError(f"--vae {options.vae} has no config.json of an autoencoder")
     else:
         trained_autoencoder(options.vae)
+
+
+def train_autoencoder(
+    photographs: Photographs, options: argparse.Namespace, accelerator: Accelerator
+) -> Path:
+    """Train the autoencoder and return its folder."""
+    training.train(
+        photographs,
+        Schedule(options.autoencoder_steps, training.LEARNING_RATE, seed=options.seed),
+        batch_size=options.autoencoder_batch_size,
+        out=options.run,
+        accelerator=accelerator,
+        shape=latent_shape(options),
+    )
+    return Path(options.run / training.FOLDER)
+
+
+def train_decoder(
+    examples: decoder.Examples,
+    vae_folder: Path,
+    options: argparse.Namespace,
+    accelerator: Accelerator,
+) -> Path:
+    """Train the decoder further and return the folder of the autoencoder that has it."""
+    plan = decoder.Plan(
+        wide_steps=options.wide_steps,
+        textured_steps=options.textured_steps,
+        batch_size=options.autoencoder_batch_size,
+        seed=options.seed,
+    )
+    return decoder.train(examples, vae_folder, plan, out=options.run, accelerator=accelerator)
+
+
+def train_transformer(
+    examples: decoder.Examples, options: argparse.Namespace, accelerator: Accelerator
+) -> None:
+    plan = transformer.Plan(
+        network=options.network,
+        steps=options.transformer_steps,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        begin_with=options.begin_with,
+    )
+    transformer.train(
+        examples.latents, examples.labels, plan, out=options.run, accelerator=accelerator
+    )
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train everything and write the model folder.
+
+    Raises:
+        ValueError: the options or the photographs do not allow it.
+    """
+    options.run = options.run or options.out.with_name(options.out.name + ".run")
+    accelerator = accelerator_from(options)
+    check(options, accelerator)
+    photographs = photographs_from(options)
+    vae_folder = options.vae or train_autoencoder(photographs, options, accelerator)
+    images, labels = photographs.part(held_out=False)
+    latents = training_latents(images, vae_folder, options.run / "latents.pt", accelerator)
+    examples = decoder.Examples(images, labels, latents)
+    if options.vae is None:
+        vae_folder = train_decoder(examples, vae_folder, options, accelerator)
+    train_transformer(examples, options, accelerator)
+    if accelerator.is_main_process:
+        export(
+            averaged_dit(options.run),
+            trained_autoencoder(vae_folder),
+            {name: [] for name in photographs.class_names},
+            out=options.out,
+            licence=options.licence,
+            default_cfg_scale=options.default_cfg_scale,
+        )
+        print(f"serve it: DIT_MODEL={options.out} make run")
 
 
 def main() -> None:
@@ -86,41 +184,6 @@ def main() -> None:
         train(options_parser().parse_args())
     except ValueError as error:
         sys.exit(f"cannot train: {error}")
-
-
-def train(options: argparse.Namespace) -> None:
-    options.run = options.run or options.out.with_name(options.out.name + ".run")
-    accelerator = accelerator_of(options)
-    check(options, accelerator)
-    photographs = load_photographs(options.data, options.image_size, options.leave_out)
-    vae = trained_vae(photographs, options, accelerator)
-    images, labels = photographs.part(held_out=False)
-    latents = training_latents(images, vae, options.run / "latents.pt", accelerator)
-    if options.vae is None:
-        batch_size = options.autoencoder_batch_size
-        of_decoder = decoder.Plan(
-            options.wide_steps, options.textured_steps, batch_size, options.seed
-        )
-        examples = decoder.Examples(images, labels, latents)
-        vae = decoder.train(examples, vae, of_decoder, options.run, accelerator)
-    plan = transformer.Plan(
-        options.network,
-        options.transformer_steps,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        begin_with=options.begin_with,
-    )
-    transformer.train(latents, labels, plan, options.run, accelerator)
-    if accelerator.is_main_process:
-        export(
-            averaged_dit(options.run),
-            trained_autoencoder(vae),
-            {name: [] for name in photographs.class_names},
-            options.out,
-            licence=options.licence,
-            default_cfg_scale=options.default_cfg_scale,
-        )
-        print(f"serve it: DIT_MODEL={options.out} make run")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Export: a run's autoencoder and averaged DiT as a folder for diffusers' DiTPipeline.
+"""Export a trained run as a model folder in the layout of diffusers' DiTPipeline.
 
     python -m model.train.export --data PHOTOGRAPHS --run RUN --out FOLDER
 
-The service serves the folder as it is: DIT_MODEL=FOLDER. The class names are those of the class
-folders; further names for them may stand in a JSON map from name to names.
+The service can serve the folder: DIT_MODEL=FOLDER. Classes are named after the class folders; a JSON
+file can give synonyms.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
@@ -19,8 +19,9 @@ from torch import Tensor
 from model.networks.dit import DiT
 from model.sampling.schedule import NoiseSchedule
 from model.train.data.photographs import class_names
-from model.train.options import command_parser
-from model.train.transformer import DOWNSCALE_FREQ_SHIFT
+from model.train.network import DOWNSCALE_FREQ_SHIFT, NetworkSpec
+from model.train.options import add_data_option, add_licence_option, command_parser
+from model.train.transformer import NETWORK_FILE, STATE_FILE
 from model.weights.diffusers_names import to_diffusers
 
 CARD = """---
@@ -30,30 +31,29 @@ library_name: diffusers
 
 # A class-conditional DiT of {classes} classes
 
-{size} px pictures. `transformer/config.json` says `"downscale_freq_shift": {freq_shift}`: the
-timestep frequencies are those of diffusers, not of the official DiT code.
+Draws {size} x {size} pictures. `transformer/config.json` has `"downscale_freq_shift": {freq_shift}`: the
+timestep frequencies are those of diffusers, not those of the official DiT code.
 """
 
 
 def averaged_dit(run: Path) -> DiT:
-    """The averaged weights in the trainer's state, at any point of the run.
+    """The averaged weights of a run's last saved state; the run need not have ended.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the folder holds no run.
     """
-    state_file = run / "transformer.state.pt"
-    state: dict[str, Tensor] = torch.load(state_file, weights_only=True, map_location="cpu")["ema"]
-    facts: dict[str, Any] = json.loads((run / "transformer.json").read_text())
-    dit = DiT(**facts)
-    dit.load_state_dict(state)
+    state = torch.load(run / STATE_FILE, weights_only=True, map_location="cpu")
+    weights: dict[str, Tensor] = state["ema"]
+    dit = NetworkSpec.read(run / NETWORK_FILE).build()
+    dit.load_state_dict(weights)
     return dit.eval().requires_grad_(False)
 
 
 def trained_autoencoder(folder: Path) -> AutoencoderKL:
-    """The autoencoder in diffusers' layout; unlike from_pretrained's own, its config names no folder.
+    """The autoencoder in a folder. Its config, unlike that of from_pretrained, does not name the folder.
 
     Raises:
-        OSError: there is no autoencoder.
+        OSError: the folder holds no autoencoder.
     """
     loaded = AutoencoderKL.from_pretrained(folder)
     config = {name: value for name, value in loaded.config.items() if not name.startswith("_")}
@@ -63,7 +63,7 @@ def trained_autoencoder(folder: Path) -> AutoencoderKL:
 
 
 def as_diffusers(dit: DiT) -> DiTTransformer2DModel:
-    """The same network as diffusers' DiTTransformer2DModel, its own config and one key beside."""
+    """The same network as diffusers' DiTTransformer2DModel, with downscale_freq_shift in its config."""
     hidden_size = dit.pos_embed.shape[-1]
     transformer = DiTTransformer2DModel(
         num_attention_heads=dit.num_heads,
@@ -84,63 +84,86 @@ def as_diffusers(dit: DiT) -> DiTTransformer2DModel:
 def export(
     dit: DiT,
     vae: AutoencoderKL,
-    names: dict[str, list[str]],
-    out: Path,
+    names: Mapping[str, Sequence[str]],
     *,
+    out: Path,
     licence: str,
     default_cfg_scale: float | None = None,
 ) -> None:
-    """Write the folder, in fp16. A README.md that is there already stays.
+    """Write the folder, with weights in fp16. An existing README.md is kept.
 
     Args:
-        dit: its weights become fp16 in the file alone.
-        vae: becomes fp16.
-        names: by class in the order of the labels: its name -> further names for it.
-        out: the folder, made where it is missing.
-        licence: of the weights, as model cards on the hub spell it.
-        default_cfg_scale: the guidance to recommend to whoever serves the model.
+        dit: the transformer; unchanged.
+        vae: the autoencoder; converted to fp16 in place.
+        names: class name -> synonyms, in the order of the labels.
+        out: the folder, created if missing.
+        licence: of the weights, as spelled in model cards on the hub.
+        default_cfg_scale: the guidance that a service should use by default.
     """
-    noise_schedule = NoiseSchedule()
-    scheduler = DDIMScheduler(
-        num_train_timesteps=noise_schedule.num_train_timesteps,
-        beta_start=noise_schedule.beta_start,
-        beta_end=noise_schedule.beta_end,
-        clip_sample=False,
-    )
-    pipeline = DiTPipeline(as_diffusers(dit), vae, scheduler).to(torch.float16)
-    labels = {str(i): ", ".join([name, *more]) for i, (name, more) in enumerate(names.items())}
+    pipeline = DiTPipeline(as_diffusers(dit), vae, _scheduler()).to(torch.float16)
+    labels = {
+        str(label): ", ".join([name, *synonyms])
+        for label, (name, synonyms) in enumerate(names.items())
+    }
     pipeline.register_to_config(id2label=labels)
     if default_cfg_scale is not None:
         pipeline.register_to_config(default_cfg_scale=default_cfg_scale)
     pipeline.save_pretrained(out)
     for weights in out.glob("*/*.safetensors"):
-        weights.chmod(0o644)  # written for the owner alone, which a container's user is not
+        weights.chmod(0o644)  # written readable by the owner only; a container runs as another user
     card = out / "README.md"
     if not card.exists():
-        size = dit.input_size * 2 ** (len(vae.config.block_out_channels) - 1)
-        facts = {"licence": licence, "classes": dit.num_classes, "size": size}
-        card.write_text(CARD.format(freq_shift=DOWNSCALE_FREQ_SHIFT, **facts), encoding="utf-8")
+        text = CARD.format(
+            licence=licence,
+            classes=dit.num_classes,
+            size=dit.input_size * 2 ** (len(vae.config.block_out_channels) - 1),
+            freq_shift=DOWNSCALE_FREQ_SHIFT,
+        )
+        card.write_text(text, encoding="utf-8")
+
+
+def _scheduler() -> DDIMScheduler:
+    schedule = NoiseSchedule()
+    return DDIMScheduler(
+        num_train_timesteps=schedule.num_train_timesteps,
+        beta_start=schedule.beta_start,
+        beta_end=schedule.beta_end,
+        clip_sample=False,
+    )
 
 
 def main() -> None:
-    parser = command_parser(__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
-    parser.add_argument("--run", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--vae", type=Path, help="the autoencoder's folder: default RUN/vae")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--synonyms", type=Path, help="JSON map: class name -> list of names")
-    parser.add_argument("--licence", default="unknown", help="of the weights, as the hub spells it")
-    parser.add_argument("--default-cfg-scale", type=float, help="the guidance to recommend")
+    parser = command_parser("model.train.export", __doc__)
+    add_data_option(parser)
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="FOLDER", help="the run's folder"
+    )
+    parser.add_argument(
+        "--vae", type=Path, metavar="FOLDER", help="the autoencoder's folder (default RUN/vae)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="the model folder to write"
+    )
+    parser.add_argument(
+        "--synonyms",
+        type=Path,
+        metavar="FILE",
+        help="JSON file that maps class names to lists of further names",
+    )
+    add_licence_option(parser)
+    parser.add_argument(
+        "--default-cfg-scale",
+        type=float,
+        metavar="SCALE",
+        help="guidance that the service uses by default (default: none recommended)",
+    )
     options = parser.parse_args()
-    synonyms = json.loads(options.synonyms.read_text()) if options.synonyms else {}
-    names = {name: synonyms.get(name, []) for name in class_names(options.data)}
-    dit = averaged_dit(options.run)
-    vae = trained_autoencoder(options.vae or options.run / "vae")
+    synonyms = json.loads(options.synonyms.read_text(encoding="utf-8")) if options.synonyms else {}
     export(
-        dit,
-        vae,
-        names,
-        options.out,
+        averaged_dit(options.run),
+        trained_autoencoder(options.vae or options.run / "vae"),
+        {name: synonyms.get(name, []) for name in class_names(options.data)},
+        out=options.out,
         licence=options.licence,
         default_cfg_scale=options.default_cfg_scale,
     )

@@ -1,4 +1,7 @@
-"""The training loss: improved diffusion's hybrid of noise error and variational bound."""
+"""The training loss of improved diffusion: noise error plus variational bound.
+
+Also which timesteps a batch trains, and how much the noise error weighs at each.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,11 @@ from torch import Tensor
 from model.sampling.samplers import COLUMNS, ddpm_table
 from model.sampling.schedule import NoiseSchedule
 
+MAX_SNR = 5.0
+ALL_TIMESTEPS, SHAPING_TIMESTEPS = (0, 1000), (150, 700)
+"""The second range is where a picture takes shape, between nearly clean and nearly pure noise
+(alpha_bar 0.79 to 0.007)."""
+
 
 def training_loss(
     model: Callable[[Tensor, Tensor, Tensor], Tensor],
@@ -24,11 +32,11 @@ def training_loss(
 ) -> dict[str, Tensor]:
     """Improved diffusion's hybrid loss (Nichol & Dhariwal 2021, equation 16), per image (N,).
 
-    ``"mse"`` is the error of the noise, ``"vb"`` the variational term in bits per dimension,
-    which trains the variance channels alone. ``"vb"`` is absent for a model that has none.
+    ``"mse"`` is the error of the predicted noise; ``"vb"`` is the variational bound in bits per
+    dimension, which trains only the variance channels and is absent for a model without them.
 
     Args:
-        model: takes (x, t, y); answers (N, C, S, S), or (N, 2 C, S, S) with learned variance.
+        model: takes (x, t, y); returns (N, C, S, S), or (N, 2 C, S, S) with learned variance.
         x_start: clean latents (N, C, S, S).
         t: whole timesteps (N,).
         y: class labels (N,).
@@ -49,7 +57,7 @@ def training_loss(
 def _variational_bound(
     schedule: NoiseSchedule, x_start: Tensor, x: Tensor, t: Tensor, output: Tensor
 ) -> Tensor:
-    """KL of the true posterior from the model's, or at t = 0 the decoder's -log likelihood."""
+    """KL divergence of the model's posterior from the true one; at t = 0 the decoder's NLL."""
     rows = _posterior_rows(schedule).to(t.device)[t]
     x0_x, x0_eps, a, b, _, _, log_var_min, log_var_max = rows[:, :, None, None, None].unbind(1)
     eps, variance = output.chunk(2, dim=1)
@@ -64,6 +72,32 @@ def _variational_bound(
     return nats.mean((1, 2, 3)) / math.log(2.0)
 
 
+def min_snr_weights(schedule: NoiseSchedule) -> Tensor:
+    """min(SNR, 5) / SNR by timestep, (num_train_timesteps,): nearly clean latents weigh less.
+
+    Hang et al. 2023, "Efficient diffusion training via min-SNR weighting strategy", for a network
+    that predicts noise.
+    """
+    alpha_bar = torch.from_numpy(schedule.alpha_bar)
+    return (MAX_SNR * (1 - alpha_bar) / alpha_bar).clamp(max=1.0).float()
+
+
+def sample_timesteps(batch_size: int, generator: torch.Generator) -> Tensor:
+    """Timesteps (B,): every other one from ALL_TIMESTEPS, the rest from SHAPING_TIMESTEPS.
+
+    Both halves are evenly spaced from one random offset, which has the mean of independent draws
+    and less variance (Kingma et al. 2021, "Variational diffusion models").
+    """
+    numbers = torch.arange(batch_size, device=generator.device)
+    offset = torch.rand(1, generator=generator, device=generator.device)
+    places = (numbers / batch_size + offset) % 1
+    whole, shaping = (
+        low + places * (high - low) for low, high in (ALL_TIMESTEPS, SHAPING_TIMESTEPS)
+    )
+    timesteps = torch.where(numbers % 2 == 0, whole, shaping)
+    return timesteps.long().clamp(max=ALL_TIMESTEPS[1] - 1)
+
+
 @functools.cache
 def _noising(schedule: NoiseSchedule) -> Tensor:
     """sqrt(alpha_bar) and sqrt(1 - alpha_bar) by timestep, (2, num_train_timesteps)."""
@@ -73,7 +107,7 @@ def _noising(schedule: NoiseSchedule) -> Tensor:
 
 @functools.cache
 def _posterior_rows(schedule: NoiseSchedule) -> Tensor:
-    """The 1000-step DDPM table by timestep; at t = 0 the variances of t = 1 and beta_0 bound it."""
+    """The full DDPM table by timestep; at t = 0 the posterior variance of t = 1 is the lower bound."""
     table = ddpm_table(schedule, range(schedule.num_train_timesteps - 1, -1, -1))
     rows = table.coefficients.flip(0).clone()
     low, high = COLUMNS.index("log_var_min"), COLUMNS.index("log_var_max")

@@ -1,4 +1,4 @@
-"""Options: the command line that every training shares."""
+"""Command-line options that the training commands share."""
 
 from __future__ import annotations
 
@@ -9,53 +9,146 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
+from model.train.data.photographs import Photographs, load_photographs
+
 LONGEST_WAIT = timedelta(hours=6)
-"""How long processes wait for the first of them, which encodes all photographs."""
+"""How long the other processes wait while the first one encodes all photographs."""
 
 
-def command_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help keeps the description's lines."""
+def command_parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser for ``python -m module`` whose help keeps the description's line breaks."""
     return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawTextHelpFormatter
+        prog=f"python -m {module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
-def data_options(parser: argparse.ArgumentParser) -> None:
-    """What is trained on, and on which device."""
-    parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
-    parser.add_argument("--image-size", type=int, default=64, help="pixels: default 64")
-    leave_out_option(parser)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cpu", action="store_true", help="train on the CPU beside a GPU")
-    parser.add_argument("--threads", type=int, help="CPU threads: torch's own choice by default")
+def add_count_option(
+    parser: argparse.ArgumentParser, name: str, *, default: int, help: str
+) -> None:
+    """A whole number, whose default is added to the help text."""
+    parser.add_argument(
+        name, type=int, default=default, metavar="N", help=f"{help} (default %(default)s)"
+    )
 
 
-def leave_out_option(parser: argparse.ArgumentParser) -> None:
+def add_photograph_options(parser: argparse.ArgumentParser) -> None:
+    """The photographs to read, and their size."""
+    add_data_option(parser)
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=64,
+        metavar="PIXELS",
+        help="side in pixels to which pictures are resized (default %(default)s)",
+    )
+    add_leave_out_option(parser)
+
+
+def add_data_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder with one sub-folder of pictures per class",
+    )
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """What all trainings have in common: photographs, seed and device."""
+    add_photograph_options(parser)
+    add_count_option(parser, "--seed", default=0, help="seed of all random numbers")
+    parser.add_argument(
+        "--cpu", action="store_true", help="train on the CPU even if there is a GPU"
+    )
+    add_threads_option(parser)
+
+
+def add_leave_out_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--leave-out",
         action="append",
         default=[],
         metavar="PATTERN",
-        help="pictures below --data not to be read, as 'Plum/r_*'; may be given again",
+        help="skip pictures whose path below --data matches, e.g. 'Plum/r_*'; may be repeated",
+    )
+
+
+def add_threads_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
     )
 
 
 def training_parser(
-    description: str | None, *, steps: int, batch_size: int, learning_rate: float
+    module: str, description: str | None, *, steps: int, batch_size: int, learning_rate: float
 ) -> argparse.ArgumentParser:
-    """A parser with these defaults; the caller may add options of its own."""
-    parser = command_parser(description)
-    data_options(parser)
-    parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumes there")
-    parser.add_argument("--steps", type=int, default=steps)
-    parser.add_argument("--batch-size", type=int, default=batch_size, help="of all processes")
-    parser.add_argument("--learning-rate", type=float, default=learning_rate)
+    """A parser of the options of one training, with these defaults."""
+    parser = command_parser(module, description)
+    add_training_options(parser)
+    add_run_option(parser)
+    add_count_option(parser, "--steps", default=steps, help="training steps")
+    add_batch_size_option(parser, batch_size)
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        default=learning_rate,
+        metavar="RATE",
+        help="peak learning rate (default %(default)s)",
+    )
     return parser
 
 
-def accelerator_of(options: argparse.Namespace) -> Accelerator:
-    """The devices and processes that the options and ``accelerate launch`` name."""
+def add_run_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="the run's folder; an interrupted run continues from the state saved there",
+    )
+
+
+def add_vae_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--vae",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder of a trained AutoencoderKL",
+    )
+
+
+def add_licence_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--licence",
+        default="unknown",
+        help="licence of the weights, as spelled on the hub (default %(default)s)",
+    )
+
+
+def add_batch_size_option(parser: argparse.ArgumentParser, default: int) -> None:
+    add_count_option(parser, "--batch-size", default=default, help="batch size over all processes")
+
+
+def set_threads(options: argparse.Namespace) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    patience = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
-    return Accelerator(cpu=options.cpu, kwargs_handlers=[patience])
+
+
+def accelerator_from(options: argparse.Namespace) -> Accelerator:
+    """The devices and processes chosen by the options and by ``accelerate launch``."""
+    set_threads(options)
+    process_group = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    return Accelerator(cpu=options.cpu, kwargs_handlers=[process_group])
+
+
+def photographs_from(options: argparse.Namespace) -> Photographs:
+    """Read the photographs that the options name.
+
+    Raises:
+        ValueError: see `load_photographs`.
+    """
+    return load_photographs(options.data, options.image_size, options.leave_out)

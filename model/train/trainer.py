@@ -1,11 +1,11 @@
 """Trainer: the optimisation loop of every training, with moving average, resume and progress.
 
-The matrices inside a transformer can be given to Muon, which makes each update orthogonal (Jordan et
-al. 2024, at the scale of Liu et al. 2025, "Muon is scalable for LLM training", so that AdamW's rates
-carry over); AdamW has all else. It comes to the same loss in fewer steps, each of them longer.
+The matrices of a transformer can go to Muon, which orthogonalises each update (Jordan et al. 2024,
+scaled as in Liu et al. 2025, "Muon is scalable for LLM training", so that AdamW's learning rates
+carry over); AdamW takes all other parameters. Muon reaches the same loss in fewer, slower steps.
 
-Devices and processes are accelerate's matter: the same command runs on a CPU, on one GPU, and on
-many through ``accelerate launch -m``. Each process then draws its own part of every batch.
+accelerate handles devices and processes: the same command runs on a CPU, on one GPU, or on several
+through ``accelerate launch -m``. Each process draws its own part of every batch.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-MATRIX_RATE = 5.0
-"""Muon's learning rate over AdamW's."""
+MUON_RATE_FACTOR = 5.0
+"""Muon's learning rate divided by AdamW's."""
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
 Loss = Callable[[nn.Module, torch.Generator], dict[str, Tensor]]
-"""Draws its batch and noise from the generator, on the generator's device; the loss to minimise stands
-under ``"loss"``. The module's answer must come from calling it: that is where processes agree."""
+"""Draws a batch and its noise with the generator, on the generator's device, and returns the loss to
+minimise under ``"loss"``, with any terms worth reporting. It must call the module itself, not one of
+its methods: that call is where several processes synchronise their gradients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What the optimiser does over a run of ``steps`` steps."""
+    """The optimiser's settings for a run of ``steps`` steps."""
 
     steps: int
     learning_rate: float
@@ -45,42 +46,54 @@ class Schedule:
     seed: int = 0
 
     def rate(self, step: int) -> float:
-        """Learning rate at ``step``: linear warm-up, a tenth of the run at most, then decay to zero."""
+        """Learning rate at ``step``: linear warm-up, then linear decay to zero.
+
+        The warm-up takes ``warmup_steps``, but never more than a tenth of the run.
+        """
         warmup = min(1.0, (step + 1) / max(1, min(self.warmup_steps, self.steps // 10)))
         return self.learning_rate * warmup * max(0.0, 1.0 - step / self.steps)
 
 
-def share(batch_size: int, accelerator: Accelerator) -> int:
+def local_batch_size(batch_size: int, accelerator: Accelerator) -> int:
     """This process's part of a batch.
 
     Raises:
-        ValueError: the processes do not divide it.
+        ValueError: the batch size is not a multiple of the number of processes.
     """
     processes = int(accelerator.num_processes)
     if batch_size % processes:
-        raise ValueError(f"a batch of {batch_size} does not divide into {processes} processes")
+        raise ValueError(f"batch size {batch_size} is not divisible by {processes} processes")
     return batch_size // processes
 
 
 class Trainer(Generic[Trained]):
-    """One module under AdamW, its ``matrices`` under Muon, with a moving average of its weights."""
+    """Trains one module with AdamW and keeps a moving average of its weights.
+
+    Args:
+        module: moved to the accelerator's device.
+        schedule: the optimiser's settings.
+        state_file: where `save` writes and `resume` reads the state of the run.
+        accelerator: the devices and processes.
+        muon_matrices: the module's parameters that Muon updates in place of AdamW.
+    """
 
     def __init__(
         self,
         module: Trained,
         schedule: Schedule,
         state_file: Path,
-        accelerator: Accelerator | None = None,
-        matrices: Sequence[nn.Parameter] = (),
+        *,
+        accelerator: Accelerator,
+        muon_matrices: Sequence[nn.Parameter] = (),
     ) -> None:
-        self.accelerator = accelerator or Accelerator()
+        self.accelerator = accelerator
         self.module = module.to(self.device)
         self.ema = copy.deepcopy(module).eval().requires_grad_(False)
         self.schedule = schedule
         self.state_file = state_file
         self.step = 0
-        optimizers = _optimizers(module, matrices, schedule)
-        self._called, *self.optimizers = self.accelerator.prepare(module, *optimizers)
+        optimizers = _optimizers(module, muon_matrices, schedule)
+        self._prepared_module, *self.optimizers = accelerator.prepare(module, *optimizers)
 
     @property
     def device(self) -> torch.device:
@@ -90,24 +103,24 @@ class Trainer(Generic[Trained]):
     def done(self) -> bool:
         return self.step >= self.schedule.steps
 
-    def has_made(self, file: Path) -> bool:
-        """The run has ended and ``file``, its fruit, was written after its last state."""
-        return self.done and file.exists() and _written_at(file) >= _written_at(self.state_file)
+    def is_up_to_date(self, output: Path) -> bool:
+        """Whether the run has ended and ``output`` was written after its last saved state."""
+        return self.done and output.exists() and _mtime(output) >= _mtime(self.state_file)
 
     def resume(self) -> None:
-        """Take up the state that an earlier run left on disk, if there is one."""
+        """Continue from the saved state of an earlier run, if there is one."""
         if not self.state_file.exists():
             return
         state = torch.load(self.state_file, weights_only=True, map_location="cpu")
         self.module.load_state_dict(state["module"])
         self.ema.load_state_dict(state["ema"])
-        for optimizer, of_it in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(of_it)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.step = state["step"]
         self._print(f"resumed at step {self.step} of {self.schedule.steps}")
 
     def save(self) -> None:
-        """Write the state beside itself, then put it in place: a kill leaves a whole file."""
+        """Write the state to a temporary file and rename it, so that a kill leaves no partial file."""
         if not self.accelerator.is_main_process:
             return
         state = {
@@ -117,29 +130,30 @@ class Trainer(Generic[Trained]):
             "step": self.step,
         }
         self.state_file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.state_file.with_suffix(".tmp")
-        torch.save(state, fresh)
-        fresh.replace(self.state_file)
+        temporary = self.state_file.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(self.state_file)
 
     def run(self, loss: Loss, *, log_every: int = 100, save_every: int = 500) -> Trained:
-        """Train until the schedule ends; returns the averaged module, on the CPU.
+        """Train to the end of the schedule and return the averaged module, on the CPU.
 
-        A step's draws depend on the seed, the step and the process alone.
+        A step's random numbers depend only on the seed, the step and the process, so an interrupted
+        run ends with the same weights as an uninterrupted one.
         """
         self.module.train()
         generator = torch.Generator(self.device)
         means: dict[str, Tensor] = {}
-        began, first = time.monotonic(), self.step
+        started, first_step = time.monotonic(), self.step
         while not self.done:
             generator.manual_seed(self._seed())
             torch.manual_seed(self._seed())
-            losses = loss(self._called, generator)
+            losses = loss(self._prepared_module, generator)
             self._update(losses["loss"])
             for name, value in losses.items():
-                share = value.detach().float() / log_every
-                means[name] = means[name] + share if name in means else share
+                part = value.detach().float() / log_every
+                means[name] = means[name] + part if name in means else part
             if self.step % log_every == 0:
-                self._report(means, (time.monotonic() - began) / (self.step - first))
+                self._report(means, (time.monotonic() - started) / (self.step - first_step))
                 means = {}
             if self.step % save_every == 0 or self.done:
                 self.save()
@@ -147,14 +161,14 @@ class Trainer(Generic[Trained]):
         return self.ema.cpu()
 
     def _seed(self) -> int:
-        """Below 2**32 for usual runs: a CPU's generator takes no more of it."""
+        """Below 2**32 in practice: a CPU generator uses only a seed's low 32 bits."""
         process = 100_000_007 * int(self.accelerator.process_index)
         return self.schedule.seed * 1_000_003 + self.step + process
 
     def _update(self, loss: Tensor) -> None:
-        for optimizer, ratio in zip(self.optimizers, (1.0, MATRIX_RATE)):
+        for optimizer, factor in zip(self.optimizers, (1.0, MUON_RATE_FACTOR)):
             for group in optimizer.param_groups:
-                group["lr"] = ratio * self.schedule.rate(self.step)
+                group["lr"] = factor * self.schedule.rate(self.step)
             optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.module.parameters(), self.schedule.clip_norm)
@@ -167,12 +181,12 @@ class Trainer(Generic[Trained]):
                 list(self.ema.parameters()), list(self.module.parameters()), 1 - decay
             )
 
-    def _report(self, means: dict[str, Tensor], seconds_a_step: float) -> None:
-        left = (self.schedule.steps - self.step) * seconds_a_step / 60
-        figures = "  ".join(f"{name} {float(value):.4f}" for name, value in means.items())
+    def _report(self, means: dict[str, Tensor], seconds_per_step: float) -> None:
+        minutes_left = (self.schedule.steps - self.step) * seconds_per_step / 60
+        terms = "  ".join(f"{name} {float(value):.4f}" for name, value in means.items())
         self._print(
-            f"step {self.step}/{self.schedule.steps}  {figures}  "
-            f"{seconds_a_step * 1000:.0f} ms/step  {left:.0f} min left"
+            f"step {self.step}/{self.schedule.steps}  {terms}  "
+            f"{1000 * seconds_per_step:.0f} ms/step  {minutes_left:.0f} min left"
         )
 
     def _print(self, line: str) -> None:
@@ -180,22 +194,22 @@ class Trainer(Generic[Trained]):
             print(line, flush=True)
 
 
-def _written_at(file: Path) -> float:
-    return file.stat().st_mtime
-
-
 def _optimizers(
-    module: nn.Module, matrices: Sequence[nn.Parameter], schedule: Schedule
+    module: nn.Module, muon_matrices: Sequence[nn.Parameter], schedule: Schedule
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters but the matrices, and Muon for these."""
-    of_muon = {id(matrix) for matrix in matrices}
-    rest = [parameter for parameter in module.parameters() if id(parameter) not in of_muon]
+    """AdamW for all parameters but the matrices, then Muon for the matrices, if there are any."""
+    muon_ids = {id(matrix) for matrix in muon_matrices}
+    others = [parameter for parameter in module.parameters() if id(parameter) not in muon_ids]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, betas=schedule.betas, weight_decay=schedule.weight_decay)
+        torch.optim.AdamW(others, betas=schedule.betas, weight_decay=schedule.weight_decay)
     ]
-    if matrices:
+    if muon_matrices:
         muon = torch.optim.Muon(
-            matrices, weight_decay=schedule.weight_decay, adjust_lr_fn="match_rms_adamw"
+            muon_matrices, weight_decay=schedule.weight_decay, adjust_lr_fn="match_rms_adamw"
         )
         optimizers.append(muon)
     return optimizers
+
+
+def _mtime(path: Path) -> int:
+    return path.stat().st_mtime_ns

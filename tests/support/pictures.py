@@ -1,15 +1,17 @@
-"""Pictures that tests draw for a training to learn from."""
+"""Pictures for trainings and evaluations to learn from."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor, nn
 
 
 def paint(path: Path, level: int, size: tuple[int, int] = (32, 32)) -> None:
-    """A disc of one grey level on white, with a little texture."""
+    """Write a picture of a grey disc on white, with a little texture."""
     width, height = size
     rows, columns = np.mgrid[:height, :width]
     disc = np.hypot(rows - height / 2, columns - width / 2) < min(size) / 3
@@ -17,3 +19,11 @@ def paint(path: Path, level: int, size: tuple[int, int] = (32, 32)) -> None:
     pixels = np.stack([grey, grey, grey], axis=2).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
+
+
+def random_images(count: int, size: int = 32) -> Tensor:
+    """Smooth random pictures, uint8 (count, 3, size, size); always the same ones."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 4, 4, generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+    return (smooth * 255).to(torch.uint8)

@@ -1,1 +1,1 @@
-"""The autoencoder's training and its decoder's."""
+"""The autoencoder: its network, its training, and the further training of its decoder."""

@@ -1,16 +1,19 @@
-"""The decoder's own trainings: twice as wide, then textured, from the same latents.
+"""Train the autoencoder's decoder further: twice as wide, then with a discriminator.
 
-    python -m model.train.decoder --data PHOTOGRAPHS --vae RUN/vae --out RUN
+    python -m model.train.autoencoder.decoder --data PHOTOGRAPHS --vae RUN/vae --out RUN
 
-The encoder rests, so a DiT that has learnt from its latents draws with the new decoder at once. First the
-autoencoder is made wider, and its decoder learns from pixels what a small one has no room for (RUN/vae-wide).
-But a loss on pixels alone makes the mean of all that a latent may stand for, and that mean has no texture:
-then a discriminator that learns beside the decoder asks for pictures that could be photographs, as in VQGAN
-(Esser et al. 2021, section 3.1) and latent diffusion (RUN/vae-textured).
+The encoder stays fixed, so a DiT trained on its latents works with the new decoder unchanged.
+
+1. The autoencoder is widened and its decoder learns from pixels what a small one has no room for.
+   Writes RUN/vae-wide.
+2. A loss on pixels alone gives the average of all pictures that a latent could mean, which has no
+   texture. So a discriminator is trained along with the decoder, as in VQGAN (Esser et al. 2021,
+   section 3.1) and latent diffusion. Writes RUN/vae-textured.
 """
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,17 +23,26 @@ from diffusers import AutoencoderKL
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
 
-from model.train.autoencoder.autoencoder import reconstruct, to_unit_range
-from model.train.autoencoder.learners import PixelDecoder, Rivals, decoding_parts
-from model.train.autoencoder.widen import widened
-from model.train.data.latents import draw, training_latents
-from model.train.data.photographs import load_photographs
-from model.train.evaluation.similarity import psnr, ssim
-from model.train.options import accelerator_of, command_parser, data_options
-from model.train.trainer import Loss, Schedule, Trainer, share
+from model.train.autoencoder.network import decoder_layers, reconstruct
+from model.train.autoencoder.objectives import AdversarialObjective, PixelObjective
+from model.train.autoencoder.widen import widen
+from model.train.data.latents import sample_batch, training_latents
+from model.train.data.pixels import to_unit_range
+from model.train.data.similarity import psnr, ssim
+from model.train.options import (
+    accelerator_from,
+    add_batch_size_option,
+    add_count_option,
+    add_run_option,
+    add_training_options,
+    add_vae_option,
+    command_parser,
+    photographs_from,
+)
+from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 
 WIDE, TEXTURED = "vae-wide", "vae-textured"
-"""Where the autoencoders go, within the run's folder."""
+"""Where the autoencoders are saved, within the run's folder."""
 
 WIDTH_FACTOR = 2
 
@@ -41,7 +53,7 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """uint8 photographs (N, 3, S, S), labels (N,), and latents (N, 2, C, s, s) as the DiT sees them."""
+    """uint8 photographs (N, 3, S, S), labels (N,), and scaled latents (N, 2, C, s, s)."""
 
     images: Tensor
     labels: Tensor
@@ -52,101 +64,130 @@ class Examples:
         return int(self.labels.max()) + 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How long the decoder learns; 0 steps leave that training out."""
+    """Length of both trainings; 0 steps skip one. ``batch_size`` is that of all processes together."""
 
     wide_steps: int = WIDE_STEPS
     textured_steps: int = TEXTURED_STEPS
-    batch_size: int = BATCH_SIZE  # of all processes
+    batch_size: int = BATCH_SIZE
     seed: int = 0
 
 
 def decoding_loss(
-    examples: Examples, vae: AutoencoderKL, batch_size: int, device: torch.device
+    examples: Examples, vae: AutoencoderKL, *, batch_size: int, device: torch.device
 ) -> Loss:
-    """Return the trainer's loss for a decoder of this autoencoder's latents."""
+    """The trainer's loss: the objective on a random batch of latents of this autoencoder."""
     images, labels = examples.images.to(device), examples.labels.to(device)
     shift = vae.config.shift_factor or 0.0
     latents = (examples.latents / vae.config.scaling_factor + shift).to(device)
 
-    def loss(learner: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-        chosen, mirrored = draw(latents, batch_size, generator)
+    def loss(objective: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        chosen, mirrored = sample_batch(latents, batch_size, generator)
         pixels = to_unit_range(images[chosen])
         pixels = torch.where(mirrored.bool()[:, None, None, None], pixels.flip(3), pixels)
-        losses: dict[str, Tensor] = learner(latents[chosen, mirrored], pixels, labels[chosen])
+        losses: dict[str, Tensor] = objective(latents[chosen, mirrored], pixels, labels[chosen])
         return losses
 
     return loss
 
 
 def train(
-    examples: Examples, vae: Path, plan: Plan, out: Path, accelerator: Accelerator | None = None
+    examples: Examples, vae_folder: Path, plan: Plan, *, out: Path, accelerator: Accelerator
 ) -> Path:
-    """Train, or go on training, the decoder of the autoencoder in a folder.
+    """Run both trainings on the decoder of a saved autoencoder, or continue where they stopped.
 
     Returns:
-        The folder of the autoencoder that came of it: its encoder gives the same latents.
+        The folder of the last autoencoder trained; its encoder gives the same latents.
 
     Raises:
-        ValueError: see ``widened``, and ``share`` for the batch.
+        ValueError: see `widen` and `local_batch_size`.
     """
     if plan.wide_steps:
         torch.manual_seed(plan.seed)
-        wide = widened(AutoencoderKL.from_pretrained(vae), WIDTH_FACTOR, plan.seed)
+        wide = widen(AutoencoderKL.from_pretrained(vae_folder), WIDTH_FACTOR, plan.seed)
         schedule = Schedule(plan.wide_steps, WIDE_RATE, seed=plan.seed)
-        vae = _train(PixelDecoder(wide), wide, examples, schedule, plan, out / WIDE, accelerator)
+        trainer = Trainer(
+            PixelObjective(wide), schedule, _state_file(out / WIDE), accelerator=accelerator
+        )
+        vae_folder = _train_decoder(
+            trainer, wide, examples, batch_size=plan.batch_size, folder=out / WIDE
+        )
     if plan.textured_steps:
         torch.manual_seed(plan.seed)
-        loaded = AutoencoderKL.from_pretrained(vae)
+        vae = AutoencoderKL.from_pretrained(vae_folder)
         schedule = Schedule(plan.textured_steps, TEXTURED_RATE, TEXTURED_BETAS, seed=plan.seed)
-        rivals = Rivals(loaded, examples.num_classes)
-        vae = _train(rivals, loaded, examples, schedule, plan, out / TEXTURED, accelerator)
-    return vae
+        objective = AdversarialObjective(vae, examples.num_classes)
+        trainer = Trainer(objective, schedule, _state_file(out / TEXTURED), accelerator=accelerator)
+        vae_folder = _train_decoder(
+            trainer, vae, examples, batch_size=plan.batch_size, folder=out / TEXTURED
+        )
+    return vae_folder
 
 
-def _train(
-    learner: PixelDecoder,
+def _state_file(folder: Path) -> Path:
+    return folder.with_suffix(".state.pt")
+
+
+def _train_decoder(
+    trainer: Trainer[PixelObjective],
     vae: AutoencoderKL,
     examples: Examples,
-    schedule: Schedule,
-    plan: Plan,
+    *,
+    batch_size: int,
     folder: Path,
-    accelerator: Accelerator | None,
 ) -> Path:
-    """Train the learner; the autoencoder goes to the folder with the averaged decoder in it."""
-    trainer = Trainer(learner, schedule, folder.with_suffix(".state.pt"), accelerator)
+    """Train, then save the autoencoder with the averaged decoder in the folder."""
+    accelerator = trainer.accelerator
     trainer.resume()
-    if trainer.has_made(folder / SAFETENSORS_WEIGHTS_NAME):
+    if trainer.is_up_to_date(folder / SAFETENSORS_WEIGHTS_NAME):
         return folder
-    part = share(plan.batch_size, trainer.accelerator)
-    decode = trainer.run(decoding_loss(examples, vae, part, trainer.device)).decode
-    for old, new in zip(decoding_parts(vae), decode, strict=True):
-        old.load_state_dict(new.state_dict())
-    if trainer.accelerator.is_main_process:
+    local = local_batch_size(batch_size, accelerator)
+    loss = decoding_loss(examples, vae, batch_size=local, device=trainer.device)
+    trained = trainer.run(loss).decode
+    for layer, trained_layer in zip(decoder_layers(vae), trained, strict=True):
+        layer.load_state_dict(trained_layer.state_dict())
+    if accelerator.is_main_process:
         vae.save_pretrained(folder)
-    trainer.accelerator.wait_for_everyone()
+    accelerator.wait_for_everyone()
     return folder
 
 
-def main() -> None:
-    parser = command_parser(__doc__)
-    data_options(parser)
-    parser.add_argument("--vae", type=Path, required=True, help="the trained autoencoder's folder")
-    parser.add_argument("--out", type=Path, required=True, help="the run's folder; resumes there")
-    parser.add_argument("--wide-steps", type=int, default=WIDE_STEPS, help="0: stay as narrow")
-    parser.add_argument(
-        "--textured-steps", type=int, default=TEXTURED_STEPS, help="0: no discriminator"
+def add_decoder_options(parser: argparse.ArgumentParser) -> None:
+    add_count_option(
+        parser,
+        "--wide-steps",
+        default=WIDE_STEPS,
+        help="training steps of the wider decoder; 0 keeps it narrow",
     )
-    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="of all processes")
+    add_count_option(
+        parser,
+        "--textured-steps",
+        default=TEXTURED_STEPS,
+        help="training steps with the discriminator; 0 skips them",
+    )
+
+
+def main() -> None:
+    parser = command_parser("model.train.autoencoder.decoder", __doc__)
+    add_training_options(parser)
+    add_vae_option(parser)
+    add_run_option(parser)
+    add_decoder_options(parser)
+    add_batch_size_option(parser, BATCH_SIZE)
     options = parser.parse_args()
-    accelerator = accelerator_of(options)
-    photographs = load_photographs(options.data, options.image_size, options.leave_out)
+    accelerator = accelerator_from(options)
+    photographs = photographs_from(options)
     images, labels = photographs.part(held_out=False)
     latents = training_latents(images, options.vae, options.out / "latents.pt", accelerator)
-    plan = Plan(options.wide_steps, options.textured_steps, options.batch_size, options.seed)
+    plan = Plan(
+        wide_steps=options.wide_steps,
+        textured_steps=options.textured_steps,
+        batch_size=options.batch_size,
+        seed=options.seed,
+    )
     examples = Examples(images, labels, latents)
-    folder = train(examples, options.vae, plan, options.out, accelerator)
+    folder = train(examples, options.vae, plan, out=options.out, accelerator=accelerator)
     held_out, _ = photographs.part(held_out=True)
     if accelerator.is_main_process:
         rebuilt = reconstruct(AutoencoderKL.from_pretrained(folder).eval(), held_out)

@@ -1,1 +1,1 @@
-"""Photographs, and the latents that the DiT learns from."""
+"""Photographs, what is computed from their pixels, and the latents that the DiT learns from."""

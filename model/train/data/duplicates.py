@@ -1,9 +1,10 @@
-"""Duplicates: photographs that stand under two labels.
+"""Find photographs that appear in two classes.
 
-    python -m model.train.duplicates --data PHOTOGRAPHS
+    python -m model.train.data.duplicates --data PHOTOGRAPHS
 
-What stands in two classes teaches the DiT to draw one for the other, and no judge can tell them apart.
-Nothing is taken away: which of the labels is right, only a person can say.
+A picture that appears in two classes teaches the DiT to draw one for the other, and no classifier can
+tell the two apart. This command only reports them: which of the two labels is wrong is for you to say.
+Leave the wrong files out of the training with --leave-out.
 """
 
 from __future__ import annotations
@@ -14,31 +15,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.train.data.photographs import Photographs, load_photographs
-from model.train.evaluation.similarity import distances
-from model.train.options import command_parser, data_options
+from model.train.data.photographs import Photographs
+from model.train.data.similarity import distances
+from model.train.options import (
+    add_photograph_options,
+    add_threads_option,
+    command_parser,
+    photographs_from,
+    set_threads,
+)
 
 LIMIT = 3.0
-"""Levels of 255, root mean square: the same photograph saved twice is nearer, the next frame is not."""
+"""RMS difference in levels of 255: above that of one photograph saved twice, below that of two frames."""
 
 COARSE_SIDE = 16
 CHUNK = 1024
 
 
 def duplicates(images: Tensor, labels: Tensor, limit: float = LIMIT) -> list[tuple[int, int]]:
-    """Pairs (i, j) of uint8 (N, 3, S, S): the nearest to i of other labels than its own is j, within
-    the limit.
+    """Pairs (i, j) of uint8 images (N, 3, S, S): j is the nearest to i with another label, within ``limit``.
 
-    The nearest is found among pictures of a few pixels, whose distance is never above the whole ones'.
+    The nearest is found among pictures reduced to a few pixels: averaging never increases a distance.
     """
     coarse = F.avg_pool2d(images.float(), max(1, images.shape[-1] // COARSE_SIDE)).double()
     found = []
     for start in range(0, len(images), CHUNK):
-        here = slice(start, start + CHUNK)
-        away = distances(coarse[here], coarse)
-        away[labels[here, None] == labels] = torch.inf
-        least, others = away.min(1)
-        for i in (least <= limit).nonzero().flatten().tolist():
+        chunk = slice(start, start + CHUNK)
+        coarse_distances = distances(coarse[chunk], coarse)
+        coarse_distances[labels[chunk, None] == labels] = torch.inf
+        smallest, others = coarse_distances.min(1)
+        for i in (smallest <= limit).nonzero().flatten().tolist():
             j = int(others[i])
             if float(distances(images[start + i, None], images[j, None])) <= limit:
                 found.append((start + i, j))
@@ -46,29 +52,29 @@ def duplicates(images: Tensor, labels: Tensor, limit: float = LIMIT) -> list[tup
 
 
 def report(photographs: Photographs) -> str:
-    """One line for each two classes that share photographs."""
+    """One line for each pair of classes that share photographs."""
     shared: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     labels = photographs.labels.tolist()
     for i, j in duplicates(photographs.images, photographs.labels):
         shared[labels[i], labels[j]].append((i, j))
     lines = []
-    for (label, other), pairs in shared.items():
-        name, of_other = photographs.class_names[label], photographs.class_names[other]
-        first, same = (photographs.files[each].name for each in pairs[0])
+    for (label, other_label), pairs in shared.items():
+        name, other_name = (photographs.class_names[each] for each in (label, other_label))
+        file, other_file = (photographs.files[each].name for each in pairs[0])
         lines.append(
-            f"{len(pairs)} of {labels.count(label)} photographs of {name} also stand in {of_other}:"
-            f" {first} is {same} there"
+            f"{len(pairs)} of {labels.count(label)} photographs of {name} also appear in {other_name}:"
+            f" {file} is {other_file} there"
         )
-    return "\n".join(lines) or "no photograph stands under two labels"
+    return "\n".join(lines) or "no photograph appears in two classes"
 
 
 def main() -> None:
-    parser = command_parser(__doc__)
-    data_options(parser)
+    parser = command_parser("model.train.data.duplicates", __doc__)
+    add_photograph_options(parser)
+    add_threads_option(parser)
     options = parser.parse_args()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    print(report(load_photographs(options.data, options.image_size, options.leave_out)))
+    set_threads(options)
+    print(report(photographs_from(options)))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-HELD_OUT_SHARE = 0.1
+HELD_OUT_FRACTION = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Photographs:
-    """Pixels in memory: ``images`` is uint8 (N, 3, S, S), ``labels`` int64 (N,), ``files`` N names."""
+    """Pixels in memory: ``images`` is uint8 (N, 3, S, S), ``labels`` int64 (N,), ``held_out`` bool (N,).
+
+    ``files`` gives the path of each image, ``class_names`` the name of each label.
+    """
 
     images: Tensor
     labels: Tensor
@@ -28,7 +31,7 @@ class Photographs:
     files: tuple[Path, ...]
 
     def part(self, *, held_out: bool) -> tuple[Tensor, Tensor]:
-        """Return (images, labels) of the held-out photographs or of those trained on."""
+        """Return (images, labels) of the held-out photographs or of the training photographs."""
         chosen = self.held_out if held_out else ~self.held_out
         return self.images[chosen], self.labels[chosen]
 
@@ -39,30 +42,31 @@ def class_names(folder: Path) -> tuple[str, ...]:
     Raises:
         ValueError: there is no class folder.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    entries = folder.iterdir() if folder.is_dir() else ()
+    names = sorted(path.name for path in entries if path.is_dir())
     if not names:
-        raise ValueError(f"{folder} holds no class folder")
+        raise ValueError(f"{folder} contains no class folder")
     return tuple(names)
 
 
 def load_photographs(folder: Path, image_size: int, leave_out: Sequence[str] = ()) -> Photographs:
-    """Read every picture below ``folder``, one class a sub-folder, in the order of their names.
+    """Read all pictures below ``folder``, which has one sub-folder per class, in the order of their names.
 
-    Those whose path below ``folder`` fits a pattern of ``leave_out``, ``Plum/r_*`` say, are not read.
+    Files whose path below ``folder`` matches a pattern of ``leave_out``, e.g. ``Plum/r_*``, are skipped.
 
-    The last tenth of each run of frames is held out: neighbouring frames of one rotation are
-    nearly the same picture, so single random frames would measure nothing. A run is the files of
-    one class whose names differ in their first number alone.
+    The last tenth of each run of frames is held out. Neighbouring frames of one rotation are nearly
+    the same picture, so holding out random frames would measure nothing. A run is the files of one
+    class whose names differ only in their first number.
 
     Raises:
-        ValueError: there is no class folder, a class folder holds no picture, or a pattern fits none.
+        ValueError: there is no class folder, a class folder has no picture, or a pattern matches none.
     """
-    left_out = _fitting(folder, leave_out)
+    skipped = _matching_files(folder, leave_out)
     names = class_names(folder)
     images, labels, held_out, files = [], [], [], []
     for label, name in enumerate(names):
-        for run in _runs(folder / name, left_out):
-            kept = len(run) - int(len(run) * HELD_OUT_SHARE)
+        for run in _runs(folder / name, skipped):
+            kept = len(run) - int(len(run) * HELD_OUT_FRACTION)
             for position, path in enumerate(run):
                 images.append(_read(path, image_size))
                 labels.append(label)
@@ -77,19 +81,19 @@ def load_photographs(folder: Path, image_size: int, leave_out: Sequence[str] = (
     )
 
 
-def _fitting(folder: Path, patterns: Sequence[str]) -> set[Path]:
-    found = {pattern: set(folder.glob(pattern)) for pattern in patterns}
-    for pattern, paths in found.items():
+def _matching_files(folder: Path, patterns: Sequence[str]) -> set[Path]:
+    matches = {pattern: set(folder.glob(pattern)) for pattern in patterns}
+    for pattern, paths in matches.items():
         if not paths:
-            raise ValueError(f"no picture below {folder} fits {pattern!r}, which is to be left out")
-    return set().union(*found.values())
+            raise ValueError(f"no picture below {folder} matches {pattern!r}, given to leave out")
+    return set().union(*matches.values())
 
 
-def _runs(class_folder: Path, left_out: set[Path]) -> Iterable[list[Path]]:
+def _runs(class_folder: Path, skipped: set[Path]) -> Iterable[list[Path]]:
     found = (path for path in class_folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    pictures = [path for path in found if path not in left_out]
+    pictures = [path for path in found if path not in skipped]
     if not pictures:
-        raise ValueError(f"{class_folder} holds no picture ({', '.join(sorted(SUFFIXES))})")
+        raise ValueError(f"{class_folder} contains no picture ({', '.join(sorted(SUFFIXES))})")
     runs: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(pictures, key=_natural):
         runs[re.sub(r"\d+", "#", path.name, count=1)].append(path)
@@ -97,7 +101,7 @@ def _runs(class_folder: Path, left_out: set[Path]) -> Iterable[list[Path]]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort key in which frame 10 comes after frame 9."""
+    """Sort key that puts frame 10 after frame 9."""
     return [
         (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)
     ]

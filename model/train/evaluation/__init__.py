@@ -1,1 +1,1 @@
-"""How good a model's pictures are."""
+"""Evaluation: how good a model's pictures are, compared with photographs."""

@@ -1,8 +1,9 @@
-"""The judge: a small classifier of real photographs, whose features and verdicts measure pictures.
+"""Train the classifier that an evaluation needs: it recognises the classes of photographs.
 
-    python -m model.train.classifier --data PHOTOGRAPHS --out RUN
+    python -m model.train.evaluation.classifier --data PHOTOGRAPHS --out RUN
 
-It learns from the photographs that the bundled model is trained on and from no generated one.
+Writes RUN/classifier.safetensors. Evaluation uses its predictions and its features. It is trained on the
+same photographs as the model, and never on generated pictures.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.train.autoencoder.autoencoder import mirror_half, to_unit_range
-from model.train.data.photographs import Photographs, load_photographs
-from model.train.options import accelerator_of, training_parser
-from model.train.trainer import Loss, Schedule, Trainer, share
+from model.train.data.photographs import Photographs
+from model.train.data.pixels import mirror_half, to_unit_range
+from model.train.options import accelerator_from, photographs_from, training_parser
+from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 
-LARGEST_SHIFT = 4  # pixels
+MAX_SHIFT = 4  # pixels
+PREDICTED_AT_ONCE = 256
 
 
 class Stage(nn.Module):
@@ -50,7 +52,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(128, num_classes)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, 3, S, S) -> what the head reads, (N, 128)."""
+        """Pixels (N, 3, S, S) -> the head's input (N, 128)."""
         x: Tensor = self.stages(F.relu(self.stem(pixels)))
         return x.mean((2, 3))
 
@@ -58,9 +60,21 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.features(pixels))
         return logits
 
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images (N, 3, S, S) -> predicted classes (N,), features (N, 128)."""
+        parts = torch.split(images, PREDICTED_AT_ONCE)
+        features = torch.cat([self.features(to_unit_range(part)) for part in parts])
+        return self.head(features).argmax(1), features
+
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """Fraction of uint8 images that are classified correctly."""
+        predicted, _ = self.predict(images)
+        return float((predicted == labels).float().mean())
+
 
 def classification_loss(images: Tensor, labels: Tensor, batch_size: int) -> Loss:
-    """Return the trainer's loss: cross-entropy on mirrored and shifted photographs."""
+    """The trainer's loss: cross-entropy on mirrored and shifted photographs."""
 
     def loss(classifier: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
         batch = (batch_size,)
@@ -70,56 +84,46 @@ def classification_loss(images: Tensor, labels: Tensor, batch_size: int) -> Loss
         with torch.autocast(pixels.device.type, torch.bfloat16):
             logits = classifier(pixels)
         error = F.cross_entropy(logits.float(), labels[chosen], label_smoothing=0.05)
-        right = (logits.argmax(1) == labels[chosen]).float().mean()
-        return {"loss": error, "accuracy": right}
+        accuracy = (logits.argmax(1) == labels[chosen]).float().mean()
+        return {"loss": error, "accuracy": accuracy}
 
     return loss
 
 
 def _shifted(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """The whole batch moved by a few pixels, white coming in at the edges."""
-    shifts = torch.randint(
-        2 * LARGEST_SHIFT + 1, (2,), generator=generator, device=generator.device
-    )
+    """The whole batch shifted by a few pixels, with white at the edges."""
+    shifts = torch.randint(2 * MAX_SHIFT + 1, (2,), generator=generator, device=generator.device)
     across, down = shifts.tolist()
-    padded = F.pad(pixels, (LARGEST_SHIFT,) * 4, value=1.0)
+    padded = F.pad(pixels, (MAX_SHIFT,) * 4, value=1.0)
     height, width = pixels.shape[2:]
     return padded[:, :, down : down + height, across : across + width].clone()
-
-
-@torch.no_grad()
-def judge(classifier: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
-    """uint8 images (N, 3, S, S) -> the classes they are taken for (N,), their features (N, 128)."""
-    features = [classifier.features(to_unit_range(part)) for part in torch.split(images, 256)]
-    together = torch.cat(features)
-    return classifier.head(together).argmax(1), together
-
-
-def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Share of uint8 images that are taken for what they are."""
-    taken_for, _ = judge(classifier, images)
-    return float((taken_for == labels).float().mean())
 
 
 def train(
     photographs: Photographs,
     schedule: Schedule,
+    *,
     batch_size: int,
     out: Path,
-    accelerator: Accelerator | None = None,
+    accelerator: Accelerator,
 ) -> Classifier:
-    """Train, or go on training, and return the averaged classifier."""
+    """Train a classifier, or continue an interrupted training, and return the averaged weights.
+
+    Raises:
+        ValueError: see `local_batch_size`.
+    """
     images, labels = photographs.part(held_out=False)
     torch.manual_seed(schedule.seed)
     classifier = Classifier(len(photographs.class_names))
-    trainer = Trainer(classifier, schedule, out / "classifier.state.pt", accelerator)
+    state_file = out / "classifier.state.pt"
+    trainer = Trainer(classifier, schedule, state_file, accelerator=accelerator)
     trainer.resume()
-    here, of_here = images.to(trainer.device), labels.to(trainer.device)
-    return trainer.run(classification_loss(here, of_here, share(batch_size, trainer.accelerator)))
+    device, local = trainer.device, local_batch_size(batch_size, accelerator)
+    return trainer.run(classification_loss(images.to(device), labels.to(device), local))
 
 
 def load_classifier(path: Path) -> Classifier:
-    """Load what ``main`` saved."""
+    """Load a classifier that `main` saved."""
     state = load_file(path)
     classifier = Classifier(len(state["head.bias"]))
     classifier.load_state_dict(state)
@@ -127,21 +131,32 @@ def load_classifier(path: Path) -> Classifier:
 
 
 def main() -> None:
-    parser = training_parser(__doc__, steps=2000, batch_size=64, learning_rate=2e-3)
+    parser = training_parser(
+        "model.train.evaluation.classifier", __doc__, steps=2000, batch_size=64, learning_rate=2e-3
+    )
     options = parser.parse_args()
-    accelerator = accelerator_of(options)
-    photographs = load_photographs(options.data, options.image_size, options.leave_out)
+    accelerator = accelerator_from(options)
+    photographs = photographs_from(options)
     schedule = Schedule(
         options.steps, options.learning_rate, weight_decay=0.05, warmup_steps=100, seed=options.seed
     )
-    classifier = train(photographs, schedule, options.batch_size, options.out, accelerator)
+    classifier = train(
+        photographs,
+        schedule,
+        batch_size=options.batch_size,
+        out=options.out,
+        accelerator=accelerator,
+    )
     if not accelerator.is_main_process:
         return
     state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
-    right = accuracy(classifier, *photographs.part(held_out=True))
-    facts = {"held_out_accuracy": f"{right:.4f}", "classes": json.dumps(photographs.class_names)}
-    save_file(state, options.out / "classifier.safetensors", facts)
-    print(f"held-out accuracy {right:.2%} on {int(photographs.held_out.sum())} photographs")
+    accuracy = classifier.accuracy(*photographs.part(held_out=True))
+    metadata = {
+        "held_out_accuracy": f"{accuracy:.4f}",
+        "classes": json.dumps(photographs.class_names),
+    }
+    save_file(state, options.out / "classifier.safetensors", metadata)
+    print(f"held-out accuracy {accuracy:.2%} on {int(photographs.held_out.sum())} photographs")
 
 
 if __name__ == "__main__":

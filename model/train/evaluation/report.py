@@ -1,9 +1,9 @@
-"""Report: an evaluation's figures as a page with a table and a plot.
+"""Write an evaluation's figures as a page with a table and a plot.
 
-    python -m model.train.report FIGURES.json --page docs/bundled-model.md
+    python -m model.train.evaluation.report FIGURES.json --page docs/bundled-model.md
 
-The plot goes beside the page under the same name. Its left half shows guidance at one sampler and
-step count, its right half the samplers by steps at one guidance: those that most lines have.
+The plot is saved next to the page under the same name, as SVG. Its left half shows the effect of
+guidance, its right half that of the number of steps; the settings held fixed are the most frequent ones.
 """
 
 from __future__ import annotations
@@ -12,32 +12,35 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from model.train.evaluation.evaluate import HEADER, line_of
-from model.train.evaluation.generate import Sampling
-from model.train.evaluation.measure import Figures
+from model.train.evaluation.figures import HEADER, Figures, table_row
+from model.train.evaluation.setting import EvaluationSetting
 from model.train.options import command_parser
+
+RECONSTRUCTED = "held-out, reconstructed"
+"""The row that shows what a perfect DiT could reach."""
 
 PAGE = """# {model}: the model in figures
 
-Written by `python -m model.train.report`, from what `python -m model.train.evaluate` measured; the
-model's card says on which machine and with which command. Agreement is the share of pictures that a
-classifier of photographs takes for the class asked for; the Fréchet distance is between its features of
-the pictures and of held-out photographs, and in the next column of photographs trained on, as many of each.
-Spread is how far a class's pictures differ from each other, over the same of photographs: the mean of all
-classes, and the class where it is least. Nearest is the median distance to the nearest photograph trained
-on, in levels of 255.
+Measured by `python -m model.train.evaluation` and written by `python -m model.train.evaluation.report`; the
+model card gives the machine and the commands. The columns are:
 
-The classifier that judges is right on {classifier_accuracy:.2%} of {held_out_photographs} held-out
-photographs. The autoencoder rebuilds these at {autoencoder_psnr_db:.2f} dB PSNR and
-{autoencoder_ssim:.3f} SSIM. A picture counts as a copy within {copy_distance:.1f} levels of a photograph
-trained on.
+- **agreement**: the fraction of pictures that a classifier of photographs assigns to the class asked for;
+- **Fréchet distance** between that classifier's features of the pictures and of held-out photographs, and in
+  the next column of training photographs, equally many of each;
+- **spread**: how much the pictures of a class differ from each other, relative to training photographs: the
+  mean over the classes, and the class with the lowest;
+- **nearest**: the median distance to the nearest training photograph, in levels of 255;
+- **copies**: the fraction closer to a training photograph than 95 % of reconstructions are to their originals,
+  which is within {copy_distance:.1f} levels.
+
+The classifier is right on {classifier_accuracy:.2%} of {held_out_photographs} held-out photographs.
+The autoencoder reconstructs these with {autoencoder_psnr_db:.2f} dB PSNR and {autoencoder_ssim:.3f} SSIM.
 
 {table}
 
@@ -47,33 +50,37 @@ trained on.
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    sampling: Sampling
+    """A row of generated pictures, with the setting read back from its name."""
+
+    setting: EvaluationSetting
     figures: Figures
 
 
-def read_rows(facts: dict[str, Any]) -> list[Figures]:
-    """The lines of an evaluation's file."""
-    fields = Figures.__dataclass_fields__
-    return [Figures(**{name: row[name] for name in fields}) for row in facts["rows"]]
+def read_evaluation(file: Path) -> tuple[dict[str, object], list[Figures]]:
+    """All that an evaluation wrote, and its rows."""
+    evaluation = json.loads(file.read_text(encoding="utf-8"))
+    names = [field.name for field in fields(Figures)]
+    return evaluation, [
+        Figures(**{name: row[name] for name in names}) for row in evaluation["rows"]
+    ]
 
 
 def generated(rows: Sequence[Figures]) -> list[Measured]:
-    """Those that are of generated pictures, with how they were drawn."""
+    """The rows of generated pictures, without those that have a guidance interval."""
     found = []
     for row in rows:
-        spelled = re.fullmatch(r"(\S+) (\d+) cfg (\S+)", row.name)
-        if spelled:
-            sampler, steps, cfg_scale = spelled.groups()
-            found.append(Measured(Sampling(sampler, int(steps), float(cfg_scale)), row))
+        match = re.fullmatch(r"(\S+) (\d+) cfg (\S+)", row.name)
+        if match:
+            found.append(Measured(EvaluationSetting.parse(":".join(match.groups())), row))
     return found
 
 
-def draw(measured: Sequence[Measured], reconstructed: Figures, path: Path) -> None:
-    """The plot, as SVG."""
+def plot(measured: Sequence[Measured], reconstructed: Figures, path: Path) -> None:
+    """Draw Fréchet distance by guidance and by steps, as SVG."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _by_guidance(left, measured)
-    _by_steps(right, measured)
+    _plot_guidance(left, measured)
+    _plot_steps(right, measured)
     for axes in (left, right):
         axes.axhline(reconstructed.frechet_distance, color="grey", linestyle=":")
         axes.set_ylabel("Fréchet distance (dotted: reconstructions)")
@@ -81,55 +88,62 @@ def draw(measured: Sequence[Measured], reconstructed: Figures, path: Path) -> No
     figure.savefig(path, metadata={"Date": None})
 
 
-def _by_guidance(axes: Axes, measured: Sequence[Measured]) -> None:
-    ways = Counter((each.sampling.sampler, each.sampling.steps) for each in measured)
-    (way, _), *_ = ways.most_common(1)
-    chosen = [each for each in measured if (each.sampling.sampler, each.sampling.steps) == way]
-    _line(axes, chosen, lambda each: each.sampling.cfg_scale, f"{way[0]}, {way[1]} steps")
-    shares = axes.twinx()
-    chosen = sorted(chosen, key=lambda each: each.sampling.cfg_scale)
-    scales = [each.sampling.cfg_scale for each in chosen]
-    shares.plot(scales, [100 * each.figures.agreement for each in chosen], "s--", color="tab:red")
-    shares.set_ylabel("agreement, % (dashed)")
+def _plot_guidance(axes: Axes, measured: Sequence[Measured]) -> None:
+    """Over cfg_scale, at the most frequent sampler and step count."""
+    settings = Counter((m.setting.sampler, m.setting.num_sampling_steps) for m in measured)
+    ((sampler, steps), _), *_ = settings.most_common(1)
+    chosen = [
+        m for m in measured if (m.setting.sampler, m.setting.num_sampling_steps) == (sampler, steps)
+    ]
+    _plot_distance(axes, chosen, lambda m: m.setting.cfg_scale, f"{sampler}, {steps} steps")
+    chosen = sorted(chosen, key=lambda m: m.setting.cfg_scale)
+    scales = [m.setting.cfg_scale for m in chosen]
+    percent = axes.twinx()
+    percent.plot(scales, [100 * m.figures.agreement for m in chosen], "s--", color="tab:red")
+    percent.set_ylabel("agreement, % (dashed)")
     axes.set_xlabel("cfg_scale")
     axes.legend(loc="center right")
 
 
-def _by_steps(axes: Axes, measured: Sequence[Measured]) -> None:
-    scales = Counter(each.sampling.cfg_scale for each in measured)
+def _plot_steps(axes: Axes, measured: Sequence[Measured]) -> None:
+    """Over steps, one line per sampler, at the most frequent cfg_scale."""
+    scales = Counter(m.setting.cfg_scale for m in measured)
     (cfg_scale, _), *_ = scales.most_common(1)
-    chosen = [each for each in measured if each.sampling.cfg_scale == cfg_scale]
-    for sampler in dict.fromkeys(each.sampling.sampler for each in chosen):
-        of_it = [each for each in chosen if each.sampling.sampler == sampler]
-        _line(axes, of_it, lambda each: each.sampling.steps, sampler)
-    steps = sorted({each.sampling.steps for each in chosen})
+    chosen = [m for m in measured if m.setting.cfg_scale == cfg_scale]
+    for sampler in dict.fromkeys(m.setting.sampler for m in chosen):
+        points = [m for m in chosen if m.setting.sampler == sampler]
+        _plot_distance(axes, points, lambda m: m.setting.num_sampling_steps, sampler)
+    steps = sorted({m.setting.num_sampling_steps for m in chosen})
     axes.set_xscale("log")
-    axes.set_xticks(steps, labels=[str(each) for each in steps])
+    axes.set_xticks(steps, labels=[str(count) for count in steps])
     axes.set_xticks([], minor=True)
     axes.set_xlabel(f"num_sampling_steps, at cfg_scale {cfg_scale:g}")
     axes.legend(loc="center right")
 
 
-def _line(
-    axes: Axes, chosen: Sequence[Measured], place: Callable[[Measured], float], label: str
+def _plot_distance(
+    axes: Axes, points: Sequence[Measured], x: Callable[[Measured], float], label: str
 ) -> None:
-    ordered = sorted(chosen, key=place)
-    places = [place(each) for each in ordered]
-    axes.plot(places, [each.figures.frechet_distance for each in ordered], "o-", label=label)
+    ordered = sorted(points, key=x)
+    distances = [m.figures.frechet_distance for m in ordered]
+    axes.plot([x(m) for m in ordered], distances, "o-", label=label)
 
 
 def main() -> None:
-    parser = command_parser(__doc__)
-    parser.add_argument("figures", type=Path, help="what model.train.evaluate wrote")
-    parser.add_argument("--page", type=Path, required=True, help="the page to write")
+    parser = command_parser("model.train.evaluation.report", __doc__)
+    parser.add_argument(
+        "figures", type=Path, metavar="FIGURES.json", help="file written by model.train.evaluation"
+    )
+    parser.add_argument(
+        "--page", type=Path, required=True, metavar="FILE", help="the Markdown page to write"
+    )
     options = parser.parse_args()
-    facts = json.loads(options.figures.read_text(encoding="utf-8"))
-    rows = read_rows(facts)
-    plot = options.page.with_suffix(".svg")
-    reconstructed = next(row for row in rows if row.name == "held-out, reconstructed")
-    draw(generated(rows), reconstructed, plot)
-    table = "\n".join([HEADER, *map(line_of, rows)])
-    page = PAGE.format(table=table, plot=plot.name, **facts)
+    evaluation, rows = read_evaluation(options.figures)
+    plot_file = options.page.with_suffix(".svg")
+    reconstructed = next(row for row in rows if row.name == RECONSTRUCTED)
+    plot(generated(rows), reconstructed, plot_file)
+    table = "\n".join([HEADER, *map(table_row, rows)])
+    page = PAGE.format(table=table, plot=plot_file.name, **evaluation)
     options.page.write_text(page, encoding="utf-8")
 
 

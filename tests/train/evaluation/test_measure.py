@@ -1,4 +1,4 @@
-"""The judge: which generated pictures are copies, and what it says of a set of them."""
+"""The evaluator: which pictures are copies, what it measures on a set, and what it measures against."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from model.train.data.photographs import Photographs
+from model.train.data.similarity import paired_distances
 from model.train.evaluation.classifier import Classifier
-from model.train.evaluation.measure import Figures, Judge, distances_to_own
+from model.train.evaluation.figures import Figures
+from model.train.evaluation.measure import Evaluator, balanced
 
 SIDE = 8
 TRAINED_ON = ((0, 20, 40, 60), (120, 140, 160, 180))
@@ -79,8 +81,8 @@ class _Decoded:
     sample: Tensor
 
 
-def judge_of(vae: Rebuilding, each: int = 4, known: Photographs | None = None) -> Judge:
-    return Judge(Eyes().eval(), known or photographs(), vae, each)
+def evaluator_of(vae: Any, each: int = 4, known: Photographs | None = None) -> Evaluator:
+    return Evaluator(Eyes().eval(), known or photographs(), vae, per_class=each)
 
 
 def measured(label: int, *levels: int, each: int = 4) -> Figures:
@@ -88,11 +90,11 @@ def measured(label: int, *levels: int, each: int = 4) -> Figures:
     other = grey(220, 225) if label == 0 else grey(95, 100)
     labels = torch.tensor([label] * len(levels) + [1 - label] * 2)
     images = torch.cat([grey(*levels), other])
-    return judge_of(Rebuilding(offset=4), each).measure("pictures", images, labels)
+    return evaluator_of(Rebuilding(offset=4), each).measure("pictures", images, labels)
 
 
 def test_a_picture_as_near_to_a_photograph_as_a_reconstruction_is_a_copy() -> None:
-    assert judge_of(Rebuilding(offset=4)).copy_distance == 4
+    assert evaluator_of(Rebuilding(offset=4)).copy_distance == 4
     figures = measured(0, 0, 24, 25, 49, 50)  # 0, 4, 5, 9 and 10 from the nearest
     assert figures.copies == pytest.approx(2 / 7)
     assert measured(0, 16, 24, 44, 56).copies == pytest.approx(4 / 6)
@@ -101,7 +103,7 @@ def test_a_picture_as_near_to_a_photograph_as_a_reconstruction_is_a_copy() -> No
 
 def test_five_reconstructions_of_a_hundred_may_be_worse_than_a_copy() -> None:
     # Its errors are 0, 2, 4, 6, 12, 14, 16 and 18 levels: 0.95 of the way lies between the last two.
-    assert judge_of(Rebuilding(gain=1.1)).copy_distance == pytest.approx(16 + 0.65 * 2)
+    assert evaluator_of(Rebuilding(gain=1.1)).copy_distance == pytest.approx(16 + 0.65 * 2)
 
 
 def test_a_photograph_of_another_class_is_no_copy() -> None:
@@ -115,8 +117,8 @@ def test_a_photograph_held_out_is_no_copy() -> None:
 
 
 def test_copies_are_looked_for_beyond_the_sample() -> None:
-    judge = judge_of(Rebuilding(offset=4), each=2)
-    assert judge.trained_on[0][:, 0, 0, 0].tolist() == [0, 60, 120, 180]
+    evaluator = evaluator_of(Rebuilding(offset=4), each=2)
+    assert evaluator.training[0][:, 0, 0, 0].tolist() == [0, 60, 120, 180]
     assert measured(0, 20, 40, each=2).copies == pytest.approx(2 / 4)
 
 
@@ -127,7 +129,7 @@ def test_the_distance_told_is_the_median_one() -> None:
 
 def test_agreement_is_the_share_that_is_taken_for_its_class() -> None:
     images, labels = grey(10, 130, 20, 100, 30, 200), torch.tensor([0, 1, 0, 1, 0, 0])
-    figures = judge_of(Rebuilding()).measure("mixed", images, labels)
+    figures = evaluator_of(Rebuilding()).measure("mixed", images, labels)
     assert figures.by_class == {"dark": 0.75, "light": 0.5}
     assert figures.agreement == pytest.approx(4 / 6)
     assert figures.pictures == 6
@@ -136,7 +138,7 @@ def test_agreement_is_the_share_that_is_taken_for_its_class() -> None:
 def test_spread_is_over_that_of_the_photographs_trained_on_by_class() -> None:
     of_photographs = (20 * 3 + 40 * 2 + 60) / 6
     images, labels = grey(10, 100, 20, 180), torch.tensor([0, 1, 0, 1])
-    figures = judge_of(Rebuilding()).measure("mixed", images, labels)
+    figures = evaluator_of(Rebuilding()).measure("mixed", images, labels)
     expected = {"dark": 10 / of_photographs, "light": 80 / of_photographs}
     assert figures.spread_by_class == pytest.approx(expected)
     assert figures.spread == pytest.approx(45 / of_photographs)
@@ -145,16 +147,16 @@ def test_spread_is_over_that_of_the_photographs_trained_on_by_class() -> None:
 def test_photographs_that_are_all_the_same_have_a_spread_to_divide_by() -> None:
     known = photographs()
     same = torch.where((known.labels == 0)[:, None, None, None], grey(50), known.images)
-    judge = judge_of(Rebuilding(), known=replace(known, images=same))
-    figures = judge.measure("mixed", grey(50, 50, 100, 180), torch.tensor([0, 0, 1, 1]))
+    evaluator = evaluator_of(Rebuilding(), known=replace(known, images=same))
+    figures = evaluator.measure("mixed", grey(50, 50, 100, 180), torch.tensor([0, 0, 1, 1]))
     assert figures.spread_by_class["dark"] == 0
     assert 0 < figures.spread < 10
 
 
 def test_each_frechet_distance_is_to_its_own_photographs() -> None:
-    judge = judge_of(Rebuilding())
-    held_out = judge.measure("held-out", *judge.held_out)
-    trained_on = judge.measure("trained on", *judge.trained_on)
+    evaluator = evaluator_of(Rebuilding())
+    held_out = evaluator.measure("held-out", *evaluator.held_out)
+    trained_on = evaluator.measure("trained on", *evaluator.training)
     assert held_out.frechet_distance == pytest.approx(0, abs=1e-6)
     assert trained_on.frechet_to_trained == pytest.approx(0, abs=1e-6)
     assert held_out.frechet_to_trained == pytest.approx(trained_on.frechet_distance)
@@ -162,10 +164,20 @@ def test_each_frechet_distance_is_to_its_own_photographs() -> None:
 
 
 def test_what_the_autoencoder_makes_of_the_photographs_is_kept() -> None:
-    judge = judge_of(Rebuilding(offset=4))
+    evaluator = evaluator_of(Rebuilding(offset=4))
     levels = [level + 4 for part in TRAINED_ON for level in part]
-    assert judge.trained_rebuilt[:, 0, 0, 0].tolist() == levels
+    assert evaluator.training_rebuilt[:, 0, 0, 0].tolist() == levels
 
 
-def test_distances_to_own_are_pair_by_pair() -> None:
-    assert distances_to_own(grey(0, 50, 9), grey(3, 40, 9)).tolist() == [3, 10, 0]
+def test_paired_distances_are_pair_by_pair() -> None:
+    assert paired_distances(grey(0, 50, 9), grey(3, 40, 9)).tolist() == [3, 10, 0]
+
+
+def test_a_balanced_sample_repeats_no_photograph() -> None:
+    labels = torch.tensor([0] * 5 + [1] * 3)
+    assert balanced(labels, 2, per_class=4).tolist() == [0, 1, 3, 4, 5, 6, 7]
+    with pytest.raises(ValueError, match="class 2 has 0 photographs"):
+        balanced(labels, 3, per_class=4)
+    with pytest.raises(ValueError, match="class 1 has 1 photographs"):
+        balanced(torch.tensor([0, 0, 1]), 2, per_class=4)
+    assert balanced(torch.tensor([1, 0, 1, 0]), 2, per_class=4).tolist() == [1, 3, 0, 2]

@@ -1,0 +1,106 @@
+"""The optimisation loop: learning rate, resume, moving average, Muon."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from model.train.trainer import MUON_RATE_FACTOR, Loss, Schedule, Trainer
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    schedule = Schedule(steps=1000, learning_rate=2.0, warmup_steps=100)
+    assert schedule.rate(0) == pytest.approx(2.0 / 100)
+    assert schedule.rate(49) == pytest.approx(2.0 * 0.5 * (1 - 0.049))
+    assert schedule.rate(500) == pytest.approx(1.0)
+    assert schedule.rate(1000) == 0.0
+    rates = [schedule.rate(step) for step in range(1001)]
+    assert max(rates) == pytest.approx(rates[99])
+
+
+def noisy_network() -> nn.Module:
+    """A network that draws from both generators when it trains."""
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 1))
+
+
+def trainer(schedule: Schedule, state_file: Path, *, muon: bool = False) -> Trainer[nn.Module]:
+    network = noisy_network()
+    matrices = [weight for weight in network.parameters() if muon and weight.ndim == 2]
+    accelerator = Accelerator(cpu=True)
+    return Trainer(network, schedule, state_file, accelerator=accelerator, muon_matrices=matrices)
+
+
+def noisy_loss(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    x = torch.randn(16, 4, generator=generator)
+    return {"loss": (network(x).squeeze(1) - x.sum(1)).square().mean()}
+
+
+def interrupted_after(steps: int) -> Loss:
+    calls = 0
+
+    def loss(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        nonlocal calls
+        if calls == steps:
+            raise KeyboardInterrupt
+        calls += 1
+        return noisy_loss(network, generator)
+
+    return loss
+
+
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, muon: bool
+) -> None:
+    schedule = Schedule(steps=9, learning_rate=1e-2, warmup_steps=3)
+    whole = trainer(schedule, tmp_path / "whole.pt", muon=muon)
+    whole.run(noisy_loss)
+    first = trainer(schedule, tmp_path / "parts.pt", muon=muon)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(interrupted_after(7), save_every=5)
+    second = trainer(schedule, tmp_path / "parts.pt", muon=muon)
+    second.resume()
+    assert second.step == 5
+    second.run(noisy_loss)
+    for ours, theirs in ((whole.module, second.module), (whole.ema, second.ema)):
+        for name, tensor in ours.state_dict().items():
+            assert torch.equal(tensor, theirs.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("steps", [3, 40], ids=["as it warms up", "long after"])
+def test_the_average_follows_the_weights(tmp_path: Path, steps: int) -> None:
+    schedule = Schedule(steps, learning_rate=1e-2, warmup_steps=1, ema_decay=0.7)
+    averaged = trainer(schedule, tmp_path / "state.pt")
+    seen: list[Tensor] = []
+
+    def recording(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        seen.append(next(network.parameters()).detach().clone())
+        return noisy_loss(network, generator)
+
+    averaged.run(recording)
+    average = seen[0].clone()
+    for step, weights in enumerate([*seen[1:], next(averaged.module.parameters()).detach()], 1):
+        decay = min(0.7, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weights
+    torch.testing.assert_close(next(averaged.ema.parameters()), average)
+    assert not averaged.ema.training
+
+
+def test_muon_moves_a_matrix_as_far_in_every_direction_and_adamw_the_rest(tmp_path: Path) -> None:
+    rate = 1e-2
+    schedule = Schedule(steps=1, learning_rate=rate, warmup_steps=1)
+    mixed = trainer(schedule, tmp_path / "state.pt", muon=True)
+    before = [weight.detach().clone() for weight in mixed.module.parameters()]
+    mixed.run(noisy_loss)
+    moves = [now.detach() - then for now, then in zip(mixed.module.parameters(), before)]
+    for matrix in (moves[0], moves[2]):  # (8, 4) and (1, 8)
+        step = MUON_RATE_FACTOR * rate * 0.2 * math.sqrt(max(matrix.shape))
+        lengths = torch.linalg.svdvals(matrix) / step
+        assert 0.6 < lengths.min() <= lengths.max() < 1.3
+    torch.testing.assert_close(moves[3].abs(), torch.tensor([rate]), rtol=1e-3, atol=0)
