@@ -10,7 +10,7 @@ import structlog
 import torch
 
 from model.device import choose_device, choose_dtype
-from model.runner.runner import ModelRunner
+from model.runner.runner import ModelRunner, build_runner
 from model.weights.checkpoint import load_checkpoint
 from service.engine.engine import Engine
 from service.engine.watchdog import PATIENCE, EngineHung, Patience
@@ -83,11 +83,12 @@ def load_runner(settings: Settings) -> ModelRunner:
         report=structlog.get_logger().info,
     )
     max_rows = settings.max_rows or MAX_ROWS[device.type]
-    return ModelRunner(
+    return build_runner(
         checkpoint,
         max_rows=max_rows,
         reproducible=settings.reproducible,
         compile=settings.compile,
+        consume=True,
     )
 
 

@@ -26,12 +26,11 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
-from model.backends.choose import prepare_for_sampling
 from model.device import choose_device
 from model.train.autoencoder.autoencoder import reconstruct
 from model.train.data.photographs import load_photographs
 from model.train.evaluation.classifier import load_classifier
-from model.train.evaluation.generate import BATCH, Sampling
+from model.train.evaluation.generate import Sampling
 from model.train.evaluation.measure import Figures, Judge
 from model.train.evaluation.similarity import psnr, ssim
 from model.train.options import command_parser, leave_out_option
@@ -109,7 +108,6 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     checkpoint = load_checkpoint(options.model, device=device, dtype=DTYPES[options.dtype])
-    prepare_for_sampling(checkpoint.dit, checkpoint.schedule.num_train_timesteps, rows=2 * BATCH)
     vae = AutoencoderKL.from_pretrained(options.vae).eval()
     photographs = load_photographs(options.data, checkpoint.image_size, options.leave_out)
     images, labels = photographs.part(held_out=True)
