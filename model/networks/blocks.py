@@ -69,7 +69,8 @@ class Modulation(nn.Sequential):
         return cast(nn.Linear, self[1])
 
     def forward(self, c: Tensor) -> Sequence[Tensor]:
-        return modulation_vectors(super().forward(c), c.shape[-1]).unbind(1)
+        product = self.linear(F.silu(c))  # (N, V D)
+        return modulation_vectors(product, c.shape[-1]).unbind(1)
 
 
 class Attention(nn.Module):

@@ -102,9 +102,7 @@ class ModelRunner:
         self._dtype = dit.pos_embed.dtype
         full = reproducible and not network.rows_are_independent
         self._row_counts = RowCounts(max_rows, _padding(self.device, full=full))
-        self._tick = Tick(
-            network, self._shape, slots=self.slots, rows=max_rows, device=self.device
-        )
+        self._tick = Tick(network, self._shape, slots=self.slots, rows=max_rows, device=self.device)
         at_once = 1 if reproducible else DECODED_AT_ONCE
         self._decoder = Decoder(checkpoint.vae, self.device, at_once)
         self._free = list(range(self.slots))[::-1]
@@ -180,7 +178,9 @@ class ModelRunner:
             self._record(report)
         seconds = [self._time_tick(rows) for rows in self._row_counts.to_warm_up()]
         one_row, full = seconds[0], seconds[-1]
-        report(f"tick of 1 row: {one_row * 1e3:.1f} ms, of {self.max_rows} rows: {full * 1e3:.1f} ms")
+        report(
+            f"tick of 1 row: {one_row * 1e3:.1f} ms, of {self.max_rows} rows: {full * 1e3:.1f} ms"
+        )
         return TickTimes(min(one_row, full), full)
 
     def synchronize(self) -> None:

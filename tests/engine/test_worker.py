@@ -13,6 +13,7 @@ import torch
 
 from model.runner.runner import DeviceLost, Flight, OutOfMemory
 from service.errors import ClientGone, DeadlinePassed, ImageFailed, Unavailable
+from tests.support.networks import FunctionNetwork
 from tests.support.services import load_small_checkpoint
 from tests.support.workbench import BAD_SEED, Bench, BrittleRunner, pixels
 
@@ -66,7 +67,7 @@ def test_a_latent_that_is_not_finite_fails_its_request_alone(pipeline_folder: Pa
         output: torch.Tensor = dit(x, t, y)
         return torch.where((y == 1).view(-1, 1, 1, 1), torch.nan, output)
 
-    bench = Bench(pipeline_folder, network=sick_of_class_one)
+    bench = Bench(pipeline_folder, network=FunctionNetwork(sick_of_class_one))
     bad, good = bench.submit(1), bench.submit(2)
     bench.finish()
     with pytest.raises(ImageFailed):

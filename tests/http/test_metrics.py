@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from model.runner.decoding import Decoding
 from model.runner.runner import Flight, ModelRunner, OutOfMemory
 from service import __version__
+from tests.support.networks import network_of
 from tests.support.requests import PICTURE, gated_service, generate, send_bytes
 from tests.support.services import (
     Running,
@@ -196,7 +197,9 @@ class FaultyRunner(ModelRunner):
 
 def test_faults_are_counted(pipeline_folder: Path) -> None:
     checkpoint = load_small_checkpoint(pipeline_folder)
-    with running_service(lambda: FaultyRunner(checkpoint, max_rows=8)) as running:
+    with running_service(
+        lambda: FaultyRunner(checkpoint, network_of(checkpoint), max_rows=8)
+    ) as running:
         for seed in (666, 13):
             answer = generate(running, PICTURE | {"seed": seed})
             assert answer.status_code == 500
@@ -222,7 +225,9 @@ class PaddedRunner(ModelRunner):
 
 def test_padding_is_counted(pipeline_folder: Path) -> None:
     checkpoint = load_small_checkpoint(pipeline_folder)
-    with running_service(lambda: PaddedRunner(checkpoint, max_rows=8)) as running:
+    with running_service(
+        lambda: PaddedRunner(checkpoint, network_of(checkpoint), max_rows=8)
+    ) as running:
         assert generate(running, PICTURE).status_code == 200
         assert running.metric("dit_denoise_steps_total", kind="useful") == 4
         assert running.metric("dit_denoise_steps_total", kind="padding") == 12
