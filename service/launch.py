@@ -10,7 +10,8 @@ import structlog
 import torch
 
 from model.device import choose_device, choose_dtype
-from model.runner.runner import ModelRunner, build_runner
+from model.runner.build import build_runner
+from model.runner.runner import ModelRunner
 from model.weights.checkpoint import load_checkpoint
 from service.engine.engine import Engine
 from service.engine.watchdog import PATIENCE, EngineHung, Patience

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.backends.attention import BACKENDS, fastest_backend
-from model.backends.choose import network_for
 from model.backends.network import Network
 from model.device import DeviceLost, OutOfMemory, device_faults
 from model.networks.dit import DiT
@@ -28,7 +27,7 @@ from model.sampling.noise import ImageNoise
 from model.sampling.trajectory import Trajectory
 from model.weights.checkpoint import Checkpoint
 
-__all__ = ["DeviceLost", "Flight", "ModelRunner", "OutOfMemory", "TickTimes", "build_runner"]
+__all__ = ["DeviceLost", "Flight", "ModelRunner", "OutOfMemory", "TickTimes"]
 
 DECODED_AT_ONCE = 8
 """Images per decoder pass, whose activations dominate memory at 512 pixels."""
@@ -38,34 +37,6 @@ SLOTS_PER_ROW = 4
 
 TICKS_AHEAD = 2
 """Ticks that may be queued on a CUDA stream before the host waits: enough to hide the launch."""
-
-
-def build_runner(
-    checkpoint: Checkpoint,
-    *,
-    max_rows: int,
-    reproducible: bool = False,
-    compile: bool = False,
-    consume: bool = False,
-) -> ModelRunner:
-    """Build the network that is fastest on the checkpoint's device, and its runner.
-
-    Args:
-        checkpoint: the model, already on the device.
-        max_rows: rows of the largest forward pass.
-        reproducible: as for `ModelRunner`.
-        compile: on CUDA, use torch.compile for the forward pass.
-        consume: take the weights away from the checkpoint's DiT, so that they are never in memory
-            twice; the DiT can no longer be used.
-    """
-    network = network_for(
-        checkpoint.dit,
-        timesteps=checkpoint.schedule.num_train_timesteps,
-        rows=max_rows,
-        compile=compile,
-        consume=consume,
-    )
-    return ModelRunner(checkpoint, network, max_rows=max_rows, reproducible=reproducible)
 
 
 class ModelRunner:

@@ -31,8 +31,8 @@ class Tick:
     Args:
         network: the forward pass.
         shape: a latent's (C, S, S).
-        slots: images in flight at most.
-        rows: rows of a tick at most.
+        slots: the most images in flight.
+        rows: the most rows of a tick.
         device: where the network computes.
     """
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import torch
 
-from model.runner.runner import Flight, ModelRunner, build_runner
+from model.runner.build import build_runner
+from model.runner.runner import Flight, ModelRunner
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from service.engine.engine import Engine
 from service.engine.watchdog import PATIENCE, Patience

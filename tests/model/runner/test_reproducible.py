@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from model.networks.vae import Vae
-from model.runner.runner import ModelRunner, build_runner
+from model.runner.build import build_runner
+from model.runner.runner import ModelRunner
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.support.processes import answers, free_port, process
 from tests.support.services import (

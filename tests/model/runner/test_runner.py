@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from model.networks.vae import Vae
-from model.runner.runner import ModelRunner, build_runner
+from model.runner.build import build_runner
+from model.runner.runner import ModelRunner
 from model.sampling.noise import ImageNoise
 from model.sampling.parameters import SamplerName, Sampling
 from model.sampling.samplers import advance
