@@ -1,4 +1,4 @@
-"""The device: choosing it and a dtype, and what can go wrong with it, as our own exceptions."""
+"""The device: choosing it and a dtype, and its faults as our own exceptions."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ import torch
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is the first CUDA device, or the CPU where there is none.
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device; a CUDA one has an index.
 
-    A CUDA device becomes the calling thread's current one: events and pinned memory follow that.
+    ``auto`` is the first CUDA device, or the CPU if there is none; ``cuda`` is the current CUDA
+    device. The chosen CUDA device becomes the calling thread's current one, which events and pinned
+    memory follow.
 
     Raises:
-        ValueError: the device is not there.
+        ValueError: there is no such device.
     """
     if name == "auto":
         name = "cuda:0" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type != "cuda":
+        return device
+    if (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"device {name} is not there: torch {torch.__version__} sees"
+            f"no device {name}: torch {torch.__version__} sees"
             f" {torch.cuda.device_count()} CUDA devices"
         )
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    if device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    torch.cuda.set_device(device)
     return device
 
 
@@ -39,25 +44,25 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for it (AVX512-BF16 or AMX): about twice fp32's speed."""
+    """Whether this CPU has bfloat16 products (AVX512-BF16 or AMX), about twice as fast as fp32."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class DeviceLost(RuntimeError):
-    """The device answers no more; nothing on it can be trusted or retried."""
+    """The device no longer responds; nothing on it can be trusted or retried."""
 
 
 class OutOfMemory(RuntimeError):
-    """The device's memory did not suffice; the same with fewer images may."""
+    """Not enough device memory; the same with fewer images may succeed."""
 
 
 @contextmanager
 def device_faults() -> Iterator[None]:
-    """Raise torch's exceptions about the device as ours.
+    """Turn torch's exceptions about the device into ours.
 
     Raises:
-        OutOfMemory: of memory.
-        DeviceLost: of anything else.
+        OutOfMemory: for torch.OutOfMemoryError.
+        DeviceLost: for any other torch.AcceleratorError.
     """
     try:
         yield

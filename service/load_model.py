@@ -6,6 +6,7 @@ import structlog
 import torch
 
 from model.device import choose_device, choose_dtype
+from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.weights.checkpoint import load_checkpoint
 from service.settings import Settings
@@ -30,11 +31,12 @@ def load_runner(settings: Settings) -> ModelRunner:
         classes=settings.classes,
         report=structlog.get_logger().info,
     )
-    return ModelRunner(
+    return build_runner(
         checkpoint,
         max_rows=settings.max_rows or MAX_ROWS[device.type],
         reproducible=settings.reproducible,
         compile=settings.compile,
+        consume=True,
     )
 
 

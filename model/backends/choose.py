@@ -1,27 +1,31 @@
-"""Sampling: a DiT brought, for good, into the form that samples fastest on its device."""
+"""Choosing the network that computes a DiT fastest on the device of its weights."""
 
 from __future__ import annotations
 
-import torch
-
-from model.backends.cpu import FORESEEN_STEPS, PackedDiT, packable
+from model.backends.compiled import CompiledNetwork
+from model.backends.cpu import FORESEEN_STEPS, CpuNetwork, has_onednn_products
+from model.backends.eager import EagerNetwork
+from model.backends.network import Network
 from model.networks.dit import DiT
-from model.networks.embedders import TabulatedTimesteps
 
 
-@torch.no_grad()
-def prepare_for_sampling(dit: DiT, timesteps: int, *, rows: int) -> PackedDiT | None:
-    """Change ``dit`` in place: from then on it answers for whole timesteps below ``timesteps``.
+def network_for(
+    dit: DiT, *, timesteps: int, rows: int, compile: bool = False, consume: bool = False
+) -> Network:
+    """Build the network for a DiT.
 
-    Where the products can be packed, the packed network answers in its place, keeps the conditioning
-    of the coming steps for twice ``rows`` rows, and is returned; the weights are then no longer
-    there to be read, moved or trained. Doing it again changes nothing.
+    Args:
+        dit: the model, on its device and in its dtype. Do not change its weights afterwards: the
+            network may share them, or hold its own copy.
+        timesteps: the network answers for whole timesteps 0 .. timesteps - 1.
+        rows: the most rows of a call.
+        compile: on CUDA, use torch.compile.
+        consume: take the weights away from ``dit`` layer by layer, so that they are never in memory
+            twice. Afterwards it can no longer be used: only ``pos_embed`` is sure to be left.
     """
-    if isinstance(dit.stand_in, PackedDiT):
-        return dit.stand_in
-    if packable(dit):
-        dit.stand_in = PackedDiT(dit, timesteps, kept=2 * rows * FORESEEN_STEPS)
-        return dit.stand_in
-    if not isinstance(dit.t_embedder, TabulatedTimesteps):
-        dit.t_embedder = TabulatedTimesteps(dit.t_embedder, timesteps)  # type: ignore[assignment]
-    return None
+    if has_onednn_products(dit):
+        kept = 2 * rows * FORESEEN_STEPS
+        return CpuNetwork(dit, timesteps=timesteps, kept=kept, consume=consume)
+    network = EagerNetwork(dit, timesteps=timesteps, consume=consume)
+    on_cuda = dit.pos_embed.device.type == "cuda"
+    return CompiledNetwork(network) if compile and on_cuda else network

@@ -1,35 +1,46 @@
-"""Packed: a DiT's forward pass on a CPU, its products in oneDNN's own order.
+"""CPU: a DiT's forward pass on products packed for oneDNN.
 
-A plain linear layer reorders its weight for the CPU's kernels at every call, which at a few rows
-takes as long as the product. Packed once, the same products take 0.5 to 0.8 of the time up to 32
-tokens, and 0.55 to 0.9 from 64 to 512 (widths 256 to 1024, two cores), the GELU is part of the
-product before it, and every row comes out the same, bit by bit, whatever the rows beside it. At a
-few rows a call into torch costs as much as what it computes, so these are plain objects that call
-its operators directly.
+A plain linear layer reorders its weight for the CPU's kernels at every call, which for a few rows
+takes as long as the product itself. With weights reordered once ("packed"), the products take 0.5 to
+0.8 of the time up to 32 tokens, and 0.55 to 0.9 from 64 to 512 (widths 256 to 1024, two cores); the
+GELU is fused into the product before it; and a row's bits do not depend on the other rows. For a few
+rows, a call into torch costs as much as what it computes, so these classes are plain objects that
+call torch's operators directly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.backends.adaln import TabulatedEmbeddings, joined_products
 from model.backends.conditioning import Conditioning
-from model.networks.dit import DiT, DiTBlock, modulation_vectors
-from model.networks.embedders import PatchEmbed, TabulatedTimesteps
+from model.backends.network import Pair
+from model.networks.blocks import (
+    VECTORS_PER_BLOCK,
+    DiTBlock,
+    apply_block,
+    attend,
+    modulate,
+    modulation_vectors,
+    unpatchify,
+)
+from model.networks.dit import DiT
+from model.networks.embedders import PatchEmbed
 
 ROWS_HINT = 64
-"""Rows of the products that the weights' order is chosen for; it made no difference from 1 to 512."""
+"""The row count for which oneDNN picks the weights' order; from 1 to 512 it made no difference."""
 
 FORESEEN_STEPS = 8
-"""Steps of an image whose conditioning is computed at once; at two rows more gained nothing."""
+"""Steps of an image whose conditioning is computed together; at two rows, more gained nothing."""
 
 
-def packable(dit: DiT) -> bool:
-    """Whether oneDNN has these products on the network's device and in its dtype."""
+def has_onednn_products(dit: DiT) -> bool:
+    """Whether oneDNN can compute linear layers on the DiT's device in its dtype."""
     weights = dit.pos_embed
     if weights.device.type != "cpu" or not torch._C._has_mkldnn:
         return False
@@ -39,7 +50,7 @@ def packable(dit: DiT) -> bool:
 
 
 class PackedLinear:
-    """A linear layer in oneDNN's order, for inference alone; ``gelu`` adds the tanh GELU."""
+    """A linear layer in oneDNN's order, for inference only; ``gelu`` appends the tanh GELU."""
 
     __slots__ = ("_activation", "_algorithm", "_bias", "_product", "_weight")
 
@@ -72,81 +83,80 @@ class PackedPatchEmbed:
 
 
 class PackedBlock:
-    """`DiTBlock.transform` on packed products."""
+    """`apply_block` on packed products."""
 
-    __slots__ = ("_fc1", "_fc2", "_heads", "_proj", "_qkv", "_shape")
+    __slots__ = ("_fc1", "_fc2", "_heads", "_proj", "_qkv")
 
     def __init__(self, block: DiTBlock) -> None:
         attn, mlp = block.attn, block.mlp
         self._qkv, self._proj = PackedLinear.of(attn.qkv), PackedLinear.of(attn.proj)
         self._fc1, self._fc2 = PackedLinear.of(mlp.fc1, gelu=True), PackedLinear.of(mlp.fc2)
         self._heads = attn.num_heads
-        self._shape = (attn.proj.in_features,)
 
     def __call__(self, x: Tensor, modulation: Sequence[Tensor]) -> Tensor:
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation
-        attended = self._attend(_modulated(x, self._shape, shift_attn, scale_attn))
-        x = torch.addcmul(x, gate_attn, attended)
-        inner = self._fc1(_modulated(x, self._shape, shift_mlp, scale_mlp))
-        return torch.addcmul(x, gate_mlp, self._fc2(inner))
+        return apply_block(x, modulation, self._attention, self._mlp)
 
-    def _attend(self, x: Tensor) -> Tensor:
-        N, T, D = x.shape
-        qkv = self._qkv(x).view(N, T, 3, self._heads, D // self._heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (N, heads, T, head_dim) each
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self._proj(mixed.transpose(1, 2).reshape(N, T, D))
+    def _attention(self, x: Tensor) -> Tensor:
+        return self._proj(attend(self._qkv(x), self._heads))
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        return self._fc2(self._fc1(x))
 
 
-class PackedDiT:
-    """`DiT.forward` for whole timesteps below ``timesteps``, from the network's weights.
+class CpuNetwork:
+    """The network for a CPU whose products oneDNN has.
 
-    The network gives up its weights on the way, layer by layer, so that each is there twice for a
-    moment only. ``kept`` is the number of (timestep, label) pairs whose conditioning is kept.
+    Args:
+        dit: the model; the label table and ``pos_embed`` are shared with it, the rest is copied.
+        timesteps: whole timesteps 0 .. timesteps - 1 can be asked for.
+        kept: (timestep, label) pairs whose conditioning is kept.
+        consume: empty each of the layers of ``dit`` as soon as it is packed.
     """
 
-    def __init__(self, dit: DiT, timesteps: int, *, kept: int) -> None:
-        self._hidden_size = dit.pos_embed.shape[-1]
+    rows_are_independent = True
+    foreseen_steps = FORESEEN_STEPS
+
+    def __init__(self, dit: DiT, *, timesteps: int, kept: int, consume: bool = False) -> None:
+        self._patch_size, self._grid_size = dit.patch_size, dit.grid_size
         self._pos_embed = dit.pos_embed.detach()
         self._embed_patches = PackedPatchEmbed(dit.x_embedder)
-        self._unpatchify = dit.unpatchify
-        self.conditioning = _conditioning(dit, timesteps, kept)
-        self._blocks = [_taken(block) for block in cast("list[DiTBlock]", list(dit.blocks))]
+        self.conditioning = _conditioning(dit, timesteps=timesteps, kept=kept, consume=consume)
+        self._blocks = [_packed(block, consume=consume) for block in _blocks(dit)]
         self._linear = PackedLinear.of(dit.final_layer.linear)
-        for given_up in (dit.x_embedder, dit.t_embedder, dit.final_layer):
-            given_up.to("meta")
+        if consume:
+            for module in (dit.x_embedder, dit.t_embedder, dit.y_embedder, dit.final_layer):
+                module.to("meta")
+
+    def foresee(self, pairs: Iterable[Pair]) -> None:
+        self.conditioning.foresee(pairs)
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         tokens = self._embed_patches(x.to(self._pos_embed.dtype)) + self._pos_embed  # (N, T, D)
-        vectors = self.conditioning(t, y)
+        vectors = self.conditioning(t, y)  # V of (N, 1, D)
         for i, block in enumerate(self._blocks):
-            tokens = block(tokens, vectors[6 * i : 6 * i + 6])
+            tokens = block(tokens, vectors[VECTORS_PER_BLOCK * i : VECTORS_PER_BLOCK * (i + 1)])
         shift, scale = vectors[-2:]
-        patches = self._linear(_modulated(tokens, (self._hidden_size,), shift, scale))
-        return self._unpatchify(patches).to(x.dtype)
+        patches = self._linear(modulate(tokens, shift, scale))
+        return unpatchify(patches, self._patch_size, self._grid_size).to(x.dtype)
 
 
-def _modulated(x: Tensor, shape: tuple[int], shift: Tensor, scale: Tensor) -> Tensor:
-    return torch.addcmul(shift, torch.layer_norm(x, shape, None, None, 1e-6), scale)
+def _blocks(dit: DiT) -> Iterable[DiTBlock]:
+    return cast("Iterable[DiTBlock]", dit.blocks)
 
 
-def _taken(block: DiTBlock) -> PackedBlock:
+def _packed(block: DiTBlock, *, consume: bool) -> PackedBlock:
     packed = PackedBlock(block)
-    block.to("meta")
+    if consume:
+        block.to("meta")
     return packed
 
 
-def _conditioning(dit: DiT, timesteps: int, kept: int) -> Conditioning:
+def _conditioning(dit: DiT, *, timesteps: int, kept: int, consume: bool) -> Conditioning:
     hidden_size = dit.pos_embed.shape[-1]
-    embed_timesteps = TabulatedTimesteps(dit.t_embedder, timesteps)
-    product = PackedLinear(*dit.give_up_modulations())
+    product = PackedLinear(*joined_products(dit, consume=consume))
 
     def vectors(c: Tensor) -> Tensor:
-        # In fp64, for fp32's exp differs in its last bit between the ends and the middle of a tensor.
+        # In fp64: fp32's exp differs in its last bit between the ends and the middle of a tensor.
         return modulation_vectors(product(F.silu(c.double()).to(c.dtype)), hidden_size)
 
-    def embed(t: Tensor, y: Tensor) -> Tensor:
-        embedded: Tensor = embed_timesteps(t) + dit.y_embedder(y)
-        return embedded
-
-    return Conditioning(embed, vectors, kept=kept)
+    return Conditioning(TabulatedEmbeddings(dit, timesteps), vectors, kept=kept)

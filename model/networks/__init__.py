@@ -1,1 +1,1 @@
-"""DiT and the autoencoder: plain modules that know nothing of devices."""
+"""DiT and the autoencoder: plain modules, independent of devices and backends."""

@@ -1,4 +1,4 @@
-"""Embedders: timesteps, labels, patches and places in the image as vectors for DiT."""
+"""Embedders: what turns timesteps, labels, patches and positions into vectors for DiT."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 class TimestepEmbedder(nn.Module):
     """Timesteps (N,), whole or fractional, -> vectors (N, D).
 
-    The frequencies fall from 1 to nearly 1 / max_period as in the official code. diffusers'
-    DiTTransformer2DModel spreads them to exactly 1 / max_period (its downscale_freq_shift is 1),
-    also for the official weights, which were not trained so; 1 here repeats it.
+    As in the official code, the frequencies fall from 1 to just above 1 / max_period. In diffusers'
+    DiTTransformer2DModel they reach exactly 1 / max_period (its downscale_freq_shift is 1), even
+    for the official weights, which were not trained that way; pass 1 to match it.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class TimestepEmbedder(nn.Module):
     ) -> Tensor:
         """Sinusoids of Vaswani et al. 2017, cosines first: (N,) -> fp32 (N, dim)."""
         half = dim // 2
-        places = torch.arange(half, dtype=torch.float32, device=t.device)
-        exponents = -math.log(max_period) * places / (half - downscale_freq_shift)
+        index = torch.arange(half, dtype=torch.float32, device=t.device)
+        exponents = -math.log(max_period) * index / (half - downscale_freq_shift)
         angles = t.float()[:, None] * exponents.exp()  # (N, dim / 2)
         return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, dim % 2))
 
@@ -52,27 +52,11 @@ class TimestepEmbedder(nn.Module):
         return vectors
 
 
-class TabulatedTimesteps(nn.Module):
-    """The vectors of every timestep 0 .. count - 1, computed once: whole (N,) -> (N, D)."""
-
-    table: Tensor
-
-    @torch.no_grad()
-    def __init__(self, embedder: TimestepEmbedder, count: int) -> None:
-        super().__init__()
-        device = next(embedder.parameters()).device
-        timesteps = torch.arange(count, dtype=torch.float32, device=device)
-        self.register_buffer("table", embedder(timesteps))
-
-    def forward(self, t: Tensor) -> Tensor:
-        return self.table.index_select(0, t.long())
-
-
 class LabelEmbedder(nn.Module):
     """Class labels (N,) -> vectors (N, D).
 
-    With dropout the table has one row more, the last: the null class. Labels are dropped in
-    training mode only, or where ``force_drop_ids`` says so.
+    With dropout the table has an extra last row, the null class. Labels are dropped only in
+    training mode, or where ``force_drop_ids`` is 1.
     """
 
     def __init__(self, num_classes: int, hidden_size: int, dropout_prob: float) -> None:
@@ -97,7 +81,7 @@ class LabelEmbedder(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Latents (N, C, H, W) -> tokens (N, T, D), one a patch, row by row."""
+    """Latents (N, C, H, W) -> tokens (N, T, D), one per patch, row by row."""
 
     def __init__(self, patch_size: int, in_channels: int, hidden_size: int) -> None:
         super().__init__()
@@ -109,7 +93,7 @@ class PatchEmbed(nn.Module):
 
 
 def sincos_pos_embed(dim: int, grid_size: int) -> Tensor:
-    """Fixed 2-D position embedding, fp32 (grid_size**2, dim): columns first, then rows."""
+    """Fixed 2-D position embedding, fp32 (grid_size**2, dim): first half columns, second half rows."""
     frequencies = 10000.0 ** -(np.arange(dim // 4, dtype=np.float64) / (dim / 4))
     angles = np.outer(np.arange(grid_size, dtype=np.float64), frequencies)  # (grid, dim / 4)
     line = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # (grid, dim / 2)

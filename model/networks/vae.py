@@ -1,4 +1,4 @@
-"""Vae: latents to images, through diffusers' autoencoders."""
+"""Vae: the decoder of one of diffusers' autoencoders, latents to images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 class Vae:
     """An autoencoder's decoder on its device.
 
-    ``downscale_factor`` is pixels per latent along a side. A latent of the diffusion is
-    ``(z - shift_factor) * scaling_factor`` for the autoencoder's own latent z.
+    ``downscale_factor`` is the number of pixels per latent along a side. The diffusion model's latent
+    is ``(z - shift_factor) * scaling_factor``, where z is the autoencoder's own.
     """
 
     module: AutoencoderKL | AutoencoderTiny
@@ -25,11 +25,11 @@ class Vae:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode latents of the diffusion, (N, C, h, w), without waiting for the device.
+        """Decode the diffusion model's latents (N, C, h, w) without waiting for the device.
 
         Returns:
-            The images, uint8 (N, H, W, 3): (x / 2 + 0.5) * 255 clamped and rounded half to even.
-            And whether each image is finite, bool (N,); one that is not has 0 in place of NaN.
+            The images, uint8 (N, H, W, 3): (x / 2 + 0.5) * 255 clamped and rounded half to even,
+            with 0 in place of NaN; and whether each image is finite, bool (N,).
         """
         z = latents.float() / self.scaling_factor + self.shift_factor
         z = z.to(self.module.dtype, memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Decoding: latents on their way to pixels, beside the next ticks where the device allows."""
+"""Decoding: latents on their way to pixels, concurrent with the next ticks on CUDA."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.device import device_faults
 from model.networks.vae import Vae
 
 Pixels = list[np.ndarray | None]
-"""uint8 (H, W, 3) each; None where a latent is not finite."""
+"""uint8 (H, W, 3) per image; None if its latent is not finite."""
 
 
 class Decoding:
@@ -41,7 +41,7 @@ class Decoding:
 
 
 class Decoder:
-    """An autoencoder that takes ``at_once`` images a pass, on CUDA in a stream of its own."""
+    """An autoencoder that decodes ``at_once`` images per pass, on CUDA in its own stream."""
 
     def __init__(self, vae: Vae, device: torch.device, at_once: int) -> None:
         self._vae = vae
@@ -49,7 +49,7 @@ class Decoder:
         self._stream = _stream(device) if device.type == "cuda" else None
 
     def start(self, latents: Tensor) -> Decoding:
-        """Decode latents (n, C, S, S), which nobody may change any more."""
+        """Decode latents (n, C, S, S). They must not be changed afterwards."""
         if self._stream is None:
             return Decoding(*self._decode(torch.split(latents, self._at_once)), None)
         self._stream.wait_stream(torch.cuda.current_stream())
@@ -71,6 +71,6 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def _to_host(tensor: Tensor) -> Tensor:
-    """A copy in pinned memory, under way: whole once the stream has come there."""
+    """Start copying to pinned memory; the copy is complete when the stream gets there."""
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return host.copy_(tensor, non_blocking=True)

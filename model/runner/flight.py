@@ -1,4 +1,4 @@
-"""Flight: one image on its way through the ticks, and the plan that a tick makes of several."""
+"""Flight: one image in progress, and what a tick needs to know about its flights."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.backends.network import Pair
 from model.sampling.noise import ImageNoise
 from model.sampling.samplers import COLUMNS
 from model.sampling.trajectory import Trajectory
 
 PLAN_COLUMNS = ("slot", "null_row", "cfg_scale", *COLUMNS, "image", "timestep", "label")
-"""A line of a plan: what is done with image i, then what is in row i of the forward pass."""
+"""Row i of a plan: first what to do with image i, then the inputs of forward row i."""
 
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One image in flight: its slot in the device's buffers and how far it has come."""
+    """One image in flight: its slot in the device's buffers and the steps it has done."""
 
     trajectory: Trajectory
     slot: int
@@ -32,45 +33,58 @@ class Flight:
 
     @property
     def rows(self) -> int:
-        """Rows of the next tick's forward pass."""
-        return self.trajectory.rows[self.step]
-
-    def coming(self, steps: int, null_class: int) -> list[tuple[float, int]]:
-        """(timestep, label) of the rows that it takes at its next ``steps`` steps."""
-        here = slice(self.step, self.step + steps)
-        pairs: list[tuple[float, int]] = []
-        for rows, (t, *_) in zip(self.trajectory.rows[here], self.trajectory.table.lines[here]):
-            pairs += [(t, self.trajectory.class_label), (t, null_class)][:rows]
-        return pairs
+        """Rows of its next step; 0 when it is done."""
+        return self.trajectory.rows_at(self.step)
 
     @property
     def draws(self) -> bool:
-        """Whether the next step takes fresh noise."""
+        """Whether its next step adds fresh noise."""
         return self.trajectory.table.draws(self.step)
+
+    def next_pairs(self, steps: int, null_class: int) -> list[Pair]:
+        """(timestep, label) of the forward rows of its next ``steps`` steps."""
+        trajectory = self.trajectory
+        pairs: list[Pair] = []
+        for step in range(self.step, min(self.step + steps, trajectory.steps)):
+            t = trajectory.table.steps[step][0]
+            pairs += [(t, trajectory.class_label), (t, null_class)][: trajectory.rows_at(step)]
+        return pairs
 
 
 def plan_tick(flights: Sequence[Flight], rows: int, *, null_class: int, spare_slot: int) -> Tensor:
-    """Everything the device needs to know of a tick, as one (rows, len(PLAN_COLUMNS)) tensor.
+    """Everything the device needs to know about a tick, as one (rows, len(PLAN_COLUMNS)) tensor.
 
-    The rows are first every image's own class, then the null rows of the guided ones, then
-    padding: the first row again. An image without a null row has its own row in its place, so that
-    guidance changes nothing. The lines past the last image write to ``spare_slot``.
+    The forward rows are every image's own class, then the null class for each guided image, then
+    padding: the first row again. The null row of an unguided image is its own row, so that guidance
+    changes nothing. Plan rows past the last image write to ``spare_slot``.
     """
     own: list[tuple[float, float, float]] = []
     null: list[tuple[float, float, float]] = []
     images: list[tuple[float, ...]] = []
     for i, flight in enumerate(flights):
         trajectory = flight.trajectory
-        t, *coefficients = trajectory.table.lines[flight.step]
+        t, *coefficients = trajectory.table.steps[flight.step]
         own.append((i, t, trajectory.class_label))
         null_row = i
         if flight.rows == 2:
             null_row = len(flights) + len(null)
             null.append((i, t, null_class))
         images.append((flight.slot, null_row, trajectory.cfg_scale, *coefficients))
-    lines = own + null
-    assert len(lines) <= rows, "this is a bug: more rows than the tick has room for"
-    lines += [own[0]] * (rows - len(lines))
+    inputs = own + null
+    assert len(inputs) <= rows, "this is a bug: more rows than the tick has room for"
+    inputs += [own[0]] * (rows - len(inputs))
     images += [(spare_slot, 0.0, 1.0, *[0.0] * len(COLUMNS))] * (rows - len(images))
-    flat = [value for image, line in zip(images, lines) for value in (*image, *line)]
+    flat = [value for image, row in zip(images, inputs) for value in (*image, *row)]
     return torch.tensor(flat).view(rows, len(PLAN_COLUMNS))
+
+
+def fresh_noise(flights: Sequence[Flight], shape: tuple[int, int, int]) -> Tensor | None:
+    """This step's noise (n, *shape), zero for images that add none; None if no image does."""
+    if not any(flight.draws for flight in flights):
+        return None
+    noise = torch.zeros(len(flights), *shape)
+    for i, flight in enumerate(flights):
+        if flight.draws:
+            flight.drawn = flight.noise.draw() if flight.drawn is None else flight.drawn
+            noise[i] = flight.drawn
+    return noise

@@ -1,89 +1,79 @@
-"""ModelRunner: the model on its device: one tick for many images, decoding, warm-up.
+"""ModelRunner: the model on its device: ticks for many images, decoding, warm-up.
 
 The runner owns the device's buffers. Every image in flight has a slot in them, and a tick reads and
-writes the slots of the images it is given; any set of images may share a tick.
+writes the slots of the images it is given. Any images may share a tick.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.backends.attention import BACKENDS, fastest_backend
-from model.backends.choose import prepare_for_sampling
-from model.backends.compiled import compiled
-from model.backends.cpu import FORESEEN_STEPS
+from model.backends.network import Network
 from model.device import DeviceLost, OutOfMemory, device_faults
+from model.networks.dit import DiT
 from model.runner.decoding import Decoder, Decoding, Pixels
-from model.runner.flight import Flight, plan_tick
-from model.runner.tick import Network, Tick
+from model.runner.flight import Flight, fresh_noise, plan_tick
+from model.runner.row_counts import Padding, RowCounts
+from model.runner.tick import Tick
+from model.runner.warm_up import TickTimes, trial_trajectories
 from model.sampling.noise import ImageNoise
-from model.sampling.parameters import WHOLE_RANGE, Sampling
-from model.sampling.trajectory import Trajectory, plan_trajectory
+from model.sampling.trajectory import Trajectory
 from model.weights.checkpoint import Checkpoint
 
 __all__ = ["DeviceLost", "Flight", "ModelRunner", "OutOfMemory", "TickTimes"]
 
 DECODED_AT_ONCE = 8
-"""Images of one decoder pass, whose activations are what takes memory at 512 pixels."""
+"""Images per decoder pass, whose activations dominate memory at 512 pixels."""
 
 SLOTS_PER_ROW = 4
-"""Images that can be in flight for each row of a tick: those beside the tick's are set aside."""
+"""Images that can be in flight per row of a tick; those that a tick leaves out are paused."""
 
 TICKS_AHEAD = 2
-"""Ticks that may wait on a CUDA stream before the host waits: enough to hide the launch."""
-
-
-@dataclass(frozen=True, slots=True)
-class TickTimes:
-    """Warm-up's measure: seconds of a tick of one row and of a full one."""
-
-    one_row: float
-    full: float
+"""Ticks that may be queued on a CUDA stream before the host waits: enough to hide the launch."""
 
 
 class ModelRunner:
-    """A checkpoint on its device, with room for ``max_rows`` rows a tick.
+    """A network on its device, with room for ``max_rows`` rows per tick.
 
     Args:
-        checkpoint: the model, already on the device; its transformer is changed for sampling.
+        checkpoint: the model that the network computes. The runner changes nothing in it, and after
+            this constructor reads nothing from its DiT.
+        network: computes the forward pass.
         max_rows: rows of the largest forward pass.
-        reproducible: make an image's bytes independent of its neighbours: every decode at one
-            image and, where the network does not see to it, every tick at ``max_rows`` rows.
-        compile: have torch.compile make the forward pass, on CUDA.
-        network: what computes the forward pass in place of the checkpoint's DiT.
+        reproducible: make an image's bytes independent of the images computed with it: decode one
+            image at a time and, unless the network's rows are independent, pad every tick to
+            ``max_rows`` rows.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
+        network: Network,
         *,
         max_rows: int,
         reproducible: bool = False,
-        compile: bool = False,
-        network: Network | None = None,
     ) -> None:
         dit = checkpoint.dit
-        timesteps = checkpoint.schedule.num_train_timesteps
-        self._packed = prepare_for_sampling(dit, timesteps, rows=max_rows)
         self.checkpoint = checkpoint
         self.max_rows = max_rows
         self.slots = SLOTS_PER_ROW * max_rows
         self.device = dit.pos_embed.device
+        self._network = network
         self._reproducible = reproducible
-        self._pads_fully = reproducible and self._packed is None  # packed rows are independent
-        self._records = self.device.type == "cuda" and network is None
+        self._null_class = dit.num_classes
         self._shape = (dit.in_channels, dit.input_size, dit.input_size)
-        compiles = compile and self.device.type == "cuda"
-        forward = network or (compiled(dit) if compiles else dit)
-        self._tick = Tick(forward, self._shape, slots=self.slots, rows=max_rows).to(self.device)
+        self._attention_shape = _attention_shape(dit, max_rows)
+        self._dtype = dit.pos_embed.dtype
+        full = reproducible and not network.rows_are_independent
+        self._row_counts = RowCounts(max_rows, _padding(self.device, full=full))
+        self._tick = Tick(network, self._shape, slots=self.slots, rows=max_rows, device=self.device)
         at_once = 1 if reproducible else DECODED_AT_ONCE
         self._decoder = Decoder(checkpoint.vae, self.device, at_once)
         self._free = list(range(self.slots))[::-1]
@@ -99,31 +89,29 @@ class ModelRunner:
         return Flight(trajectory, slot, noise)
 
     def leave(self, flight: Flight) -> None:
-        """Take an image's slot back, wherever the image is on its way."""
+        """Free an image's slot, at any step."""
         self._free.append(flight.slot)
 
     @device_faults()
     @torch.inference_mode()
     def tick(self, flights: Sequence[Flight]) -> int:
-        """Advance every image by one step; returns the rows of the forward pass, padding included.
+        """Advance every image by one step; returns the rows of the forward pass, with padding.
 
-        The step counts move only once everything has been launched: after an exception the same
-        images, or a part of them, can be given again.
+        Step counts advance only after everything has been launched, so after an exception the same
+        images, or some of them, can be given again.
 
         Raises:
-            OutOfMemory: the device's memory did not suffice for these rows.
+            OutOfMemory: not enough device memory for these rows.
             DeviceLost: the device is gone.
         """
         self._wait_for_room()
-        rows = self._bucket(sum(flight.rows for flight in flights))
+        rows = self._row_counts.padded(sum(flight.rows for flight in flights))
         plan = plan_tick(
-            flights,
-            rows,
-            null_class=self.checkpoint.dit.num_classes,
-            spare_slot=self._tick.spare_slot,
+            flights, rows, null_class=self._null_class, spare_slot=self._tick.spare_slot
         )
+        noise = fresh_noise(flights, self._shape)
         self._foresee(flights)
-        self._tick.run(self._staged(plan), self._noise(flights))
+        self._tick.run(self._staged(plan), None if noise is None else self._staged(noise))
         for flight in flights:
             flight.step += 1
             flight.drawn = None
@@ -133,40 +121,41 @@ class ModelRunner:
     @device_faults()
     @torch.inference_mode()
     def start_decode(self, flights: Sequence[Flight]) -> Decoding:
-        """Send finished latents to the decoder; their slots are free to be left at once."""
+        """Send finished latents to the decoder; their slots can be freed immediately."""
         return self._decoder.start(self.latents(flights))
 
     @device_faults()
     @torch.inference_mode()
     def decode(self, flights: Sequence[Flight]) -> Pixels:
-        """Finished latents -> uint8 pixels (H, W, 3) each; None where a latent is not finite."""
+        """Finished latents -> uint8 pixels (H, W, 3) each; None if a latent is not finite."""
         return self.start_decode(flights).pixels()
 
     @device_faults()
     @torch.inference_mode()
     def preview(self, flights: Sequence[Flight]) -> Pixels:
-        """As `decode`, of the model's present estimate of each image."""
-        return self._decoder.start(self._of(self._tick.x0, flights)).pixels()
+        """Like `decode`, for the model's current estimate of each image."""
+        return self._decoder.start(self._gather(self._tick.x0, flights)).pixels()
 
     @torch.inference_mode()
     def latents(self, flights: Sequence[Flight]) -> Tensor:
-        """The images' latents as they are now, as a copy (n, C, S, S)."""
-        return self._of(self._tick.latents, flights)
+        """A copy of the images' current latents (n, C, S, S)."""
+        return self._gather(self._tick.latents, flights)
 
     def warm_up(self, report: Callable[[str], None]) -> TickTimes:
-        """Run, and on CUDA record, every kernel once; time a small and a full tick."""
+        """Run every kernel once, on CUDA record every tick, and time a small and a full tick."""
         report("warming up")
-        self._time_tick(1)  # the first tick of all builds what every later one uses
-        counts = self._row_counts()
-        if self._records:
-            self._record(counts, report)
-        seconds = [self._time_tick(rows) for rows in counts]
+        self._time_tick(1)  # the very first tick builds what all later ones use
+        if self.device.type == "cuda":
+            self._record(report)
+        seconds = [self._time_tick(rows) for rows in self._row_counts.to_warm_up()]
         one_row, full = seconds[0], seconds[-1]
-        report(f"a tick of 1 row takes {one_row * 1e3:.1f} ms, of {self.max_rows} {full * 1e3:.1f}")
+        report(
+            f"tick of 1 row: {one_row * 1e3:.1f} ms, of {self.max_rows} rows: {full * 1e3:.1f} ms"
+        )
         return TickTimes(min(one_row, full), full)
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that was launched."""
+        """Wait until the device has finished everything launched so far."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self._ticks.clear()
@@ -181,72 +170,43 @@ class ModelRunner:
         }
 
     def release_cached_memory(self) -> None:
-        """Give unused memory back after an out-of-memory."""
+        """Return unused memory to the device after an out-of-memory error."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _noise(self, flights: Sequence[Flight]) -> Tensor | None:
-        """Fresh noise (n, C, S, S) for the images whose step takes some; None where none does."""
-        if not any(flight.draws for flight in flights):
-            return None
-        noise = torch.zeros(len(flights), *self._shape)
-        for i, flight in enumerate(flights):
-            if flight.draws:
-                flight.drawn = flight.noise.draw() if flight.drawn is None else flight.drawn
-                noise[i] = flight.drawn
-        return self._staged(noise)
-
     def _foresee(self, flights: Sequence[Flight]) -> None:
-        """Compute the conditioning of some steps at once, for the images that have come so far."""
-        if self._packed is None:
+        """Every few steps of an image, have the network compute ahead for the next few."""
+        steps = self._network.foreseen_steps
+        if steps == 0:
             return
-        due = [flight for flight in flights if flight.step % FORESEEN_STEPS == 0]
-        null_class = self.checkpoint.dit.num_classes
-        pairs = [pair for flight in due for pair in flight.coming(FORESEEN_STEPS, null_class)]
-        self._packed.conditioning.foresee(pairs)
+        due = [flight for flight in flights if flight.step % steps == 0]
+        pairs = [pair for flight in due for pair in flight.next_pairs(steps, self._null_class)]
+        self._network.foresee(pairs)
 
-    def _of(self, source: Tensor, flights: Sequence[Flight]) -> Tensor:
-        """These images' part of a buffer, as a copy (n, C, S, S)."""
+    def _gather(self, source: Tensor, flights: Sequence[Flight]) -> Tensor:
+        """A copy (n, C, S, S) of the images' slots in a buffer."""
         slots = self._staged(torch.tensor([flight.slot for flight in flights]))
         return source.index_select(0, slots.to(self.device, non_blocking=True))
 
-    def _bucket(self, rows: int) -> int:
-        """The row count at which a tick of ``rows`` rows is run."""
-        if self._pads_fully:
-            return self.max_rows
-        if self.device.type == "cpu":
-            return rows
-        return min(self.max_rows, 1 << (rows - 1).bit_length())
-
-    def _row_counts(self) -> list[int]:
-        """Row counts to warm up, rising from 1 to the most: on CUDA every one that is ever run."""
-        if self._pads_fully:
-            return [self.max_rows]
-        powers = [1 << i for i in range((self.max_rows - 1).bit_length())]
-        return [1, self.max_rows] if self.device.type == "cpu" else [*powers, self.max_rows]
-
     @device_faults()
     @torch.inference_mode()
-    def _record(self, counts: Sequence[int], report: Callable[[str], None]) -> None:
-        """Record the tick of each row count, under the attention that is fastest here.
+    def _record(self, report: Callable[[str], None]) -> None:
+        """Record the tick of every row count, with the attention that is fastest here.
 
-        In reproducible mode torch chooses, who always chooses the same: two starts may well time
-        two kernels differently.
+        In reproducible mode torch chooses, which is always the same choice; timing could pick
+        different kernels at two starts.
         """
-        backends = list(BACKENDS) if self._reproducible else [self._fastest_backend()]
+        backends = list(BACKENDS) if self._reproducible else [self._fastest_attention()]
         with sdpa_kernel(backends):
-            for rows in sorted(counts, reverse=True):  # the largest takes the memory for all
+            for rows in reversed(self._row_counts.to_warm_up()):  # the largest allocates for all
                 report(f"recording the tick of {rows} rows")
                 self._tick.record(rows)
 
-    def _fastest_backend(self) -> SDPBackend:
-        dit = self.checkpoint.dit
-        heads, (_, tokens, width) = dit.num_heads, dit.pos_embed.shape
-        shape = (self.max_rows, heads, tokens, width // heads)
-        return fastest_backend(shape, dtype=dit.pos_embed.dtype, device=self.device)
+    def _fastest_attention(self) -> SDPBackend:
+        return fastest_backend(self._attention_shape, dtype=self._dtype, device=self.device)
 
     def _staged(self, tensor: Tensor) -> Tensor:
-        """The tensor where a copy to the device need not block: in pinned memory, for CUDA."""
+        """The tensor in pinned memory for CUDA, so that copying it to the device need not block."""
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
     def _wait_for_room(self) -> None:
@@ -260,12 +220,16 @@ class ModelRunner:
             self._ticks.append(event)
 
     def _time_tick(self, rows: int) -> float:
-        """Seconds of a tick; of a second one where the first may have spent them on building."""
-        with self._trial_images(rows) as flights:
+        """Seconds of a tick; a fast one is timed again, as the first may have included building."""
+        flights = [self.join(each) for each in trial_trajectories(self.checkpoint.schedule, rows)]
+        try:
             seconds = self._seconds_of_tick(flights)
             if seconds < 1.0:
                 seconds = self._seconds_of_tick(flights)
             self.decode(flights[:DECODED_AT_ONCE])
+        finally:
+            for flight in flights:
+                self.leave(flight)
         return seconds
 
     def _seconds_of_tick(self, flights: list[Flight]) -> float:
@@ -274,21 +238,14 @@ class ModelRunner:
         self.synchronize()
         return time.perf_counter() - began
 
-    @contextmanager
-    def _trial_images(self, count: int) -> Iterator[list[Flight]]:
-        flights = []
-        for seed in range(count):
-            sampling = Sampling(
-                class_label=0,
-                cfg_scale=1.0,
-                num_sampling_steps=2 + seed % 64,  # timesteps of their own, as in a mixed tick
-                sampler="ddpm",
-                seed=seed,
-                guidance_interval=WHOLE_RANGE,
-            )
-            flights.append(self.join(plan_trajectory(self.checkpoint.schedule, sampling)))
-        try:
-            yield flights
-        finally:
-            for flight in flights:
-                self.leave(flight)
+
+def _padding(device: torch.device, *, full: bool) -> Padding:
+    if full:
+        return "full"
+    return "none" if device.type == "cpu" else "to a power of two"
+
+
+def _attention_shape(dit: DiT, rows: int) -> tuple[int, int, int, int]:
+    """Of q, k and v in a full tick: (rows, heads, T, head_dim)."""
+    _, tokens, width = dit.pos_embed.shape
+    return rows, dit.num_heads, tokens, width // dit.num_heads

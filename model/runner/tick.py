@@ -1,21 +1,18 @@
-"""Tick: the device's side of a denoising step, the same few buffers at every one."""
+"""Tick: one denoising step on the device, always in the same buffers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from model.backends.network import Network
 from model.runner.flight import PLAN_COLUMNS
 from model.sampling.samplers import COLUMNS, advance
 
-Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The forward pass: (x, t, y) -> output, as `DiT.forward`."""
-
 CAPTURE_TRIALS = 3
-"""Runs before a capture, in which libraries choose their kernels and take their workspaces."""
+"""Runs before a capture, in which libraries choose their kernels and allocate their workspaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +24,40 @@ class Recording:
 
 
 class Tick:
-    """The latents of all images in flight, by slot, and what advances them.
+    """The latents of all images in flight, by slot, and the step that advances them.
 
-    ``latents`` and ``x0`` are (slots + 1, C, S, S); the last slot takes what padding writes.
+    ``latents`` and ``x0`` are (slots + 1, C, S, S); padding writes to the last slot.
+
+    Args:
+        network: the forward pass.
+        shape: a latent's (C, S, S).
+        slots: the most images in flight.
+        rows: the most rows of a tick.
+        device: where the network computes.
     """
 
     def __init__(
-        self, network: Network, shape: tuple[int, int, int], *, slots: int, rows: int
+        self,
+        network: Network,
+        shape: tuple[int, int, int],
+        *,
+        slots: int,
+        rows: int,
+        device: torch.device,
     ) -> None:
         self._network = network
         self._channels = shape[0]
         self.spare_slot = slots
-        self.latents = torch.zeros(slots + 1, *shape)
+        self.latents = torch.zeros(slots + 1, *shape, device=device)
         self.x0 = torch.zeros_like(self.latents)
-        self._noise = torch.zeros(rows, *shape)
+        self._noise = torch.zeros(rows, *shape, device=device)
         self._recordings: dict[int, Recording] = {}
 
-    def to(self, device: torch.device) -> Tick:
-        self.latents, self.x0 = self.latents.to(device), self.x0.to(device)
-        self._noise = self._noise.to(device)
-        return self
-
     def run(self, plan: Tensor, noise: Tensor | None) -> None:
-        """Advance the images of a plan, (rows, len(PLAN_COLUMNS)) as `plan_tick` makes it.
+        """Advance the images of a plan, (rows, len(PLAN_COLUMNS)) from `plan_tick`.
 
-        ``noise`` (n, C, S, S) is that of the first n images; None where no image takes any. Both
-        may lie in pinned memory: nothing here waits for the device.
+        ``noise`` (n, C, S, S) belongs to the first n images; None if no image takes any. Both may
+        be in pinned memory: nothing here waits for the device.
         """
         if noise is not None:
             self._noise[: len(noise)].copy_(noise, non_blocking=True)
@@ -64,7 +69,7 @@ class Tick:
             recording.graph.replay()
 
     def record(self, rows: int) -> None:
-        """Capture the tick of one row count: from then on it is one launch. CUDA only."""
+        """Capture the tick of one row count, which from then on is a single launch. CUDA only."""
         plan = torch.zeros(rows, len(PLAN_COLUMNS), device=self.latents.device)
         plan[:, 0] = self.spare_slot
         plan[:, PLAN_COLUMNS.index("image")] = torch.arange(rows, device=plan.device)
@@ -85,7 +90,7 @@ class Tick:
         cfg_scale = plan[:, 2].view(-1, 1, 1, 1)
         coefficients = plan[:, 3 : 3 + len(COLUMNS)]
         image, t, y = plan[:, -3].long(), plan[:, -2], plan[:, -1].long()
-        x = self.latents.index_select(0, slots)  # (R, C, S, S), one an image, then padding
+        x = self.latents.index_select(0, slots)  # (R, C, S, S): one per image, then padding
         answers = self._network(x.index_select(0, image), t, y)  # (R, out_channels, S, S)
         conditional = answers[:, : self._channels]
         unconditional = conditional.index_select(0, null_row)

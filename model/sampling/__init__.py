@@ -1,1 +1,1 @@
-"""From noise to latent: schedule, samplers, and one image's plan."""
+"""From noise to latent: the schedule, the samplers, and the plan of one image."""

@@ -10,19 +10,20 @@ from torch import Tensor
 
 
 def seed_of_image(seed: int, index: int) -> int:
-    """The seed (0 .. 2**63 - 1) of a request's ``index``-th image; the first has the request's own.
+    """The seed (0 .. 2**63 - 1) of image ``index`` of a request; image 0 has the request's own.
 
-    The others' are hashed, so that requests with neighbouring seeds share no picture, and each is
-    a seed like any other: sent alone it gives that image again.
+    The other seeds are hashes, so that requests with neighbouring seeds share no image. Each is an
+    ordinary seed: a request for one image with it gives that image again.
     """
     return seed if index == 0 else _digest(f"{seed}/{index}") >> 1
 
 
 class ImageNoise:
-    """The standard normal draws that belong to one image: its first latent, then a step's each.
+    """One image's standard normal draws: its first latent, then one for each step that adds noise.
 
-    Up to 2**32 - 1 a seed gives what ``torch.Generator().manual_seed(seed)`` gives on the CPU,
-    whatever the device. torch keeps only a seed's low 32 bits, so larger seeds sum two generators.
+    Seeds up to 2**32 - 1 give the draws of ``torch.Generator().manual_seed(seed)`` on the CPU,
+    whatever the device. torch keeps only the low 32 bits of a seed, so a larger seed sums two
+    generators.
     """
 
     def __init__(self, seed: int, shape: tuple[int, ...]) -> None:
@@ -40,5 +41,5 @@ class ImageNoise:
 
 
 def _digest(text: str) -> int:
-    """64 well mixed bits of ``text``."""
+    """A 64-bit hash of ``text``."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le, Predicate, doc
 
 SamplerName = Literal["ddim", "ddpm", "dpmpp_2m"]
-"""The one list of samplers; `model.sampling.samplers.SAMPLERS` has a table builder for each."""
+"""The list of samplers; `model.sampling.samplers.SAMPLERS` has a table builder for each."""
 
 MIN_CFG_SCALE, MAX_CFG_SCALE = 1.0, 20.0
 MAX_SEED = 2**63 - 1
@@ -21,7 +21,7 @@ WHOLE_RANGE = (0.0, 1.0)
 
 
 def is_ascending(interval: tuple[float, float]) -> bool:
-    """Whether an interval does not end before it begins."""
+    """Whether the interval's end is not below its start."""
     return interval[0] <= interval[1]
 
 

@@ -1,12 +1,12 @@
-"""Diffusion: the noise schedule, the samplers as coefficient tables, the training loss.
+"""Samplers: DDPM, DDIM and DPM-Solver++(2M) as tables of coefficients.
 
-Every sampler is, for one image at its i-th step, a linear form
+Every sampler's i-th step is a linear form
 
     x_{i+1} = a_i x_i + b_i x0_i + c_i x0_{i-1} + d_i noise
 
-in the latent, the model's estimate of the clean latent, the estimate before it and fresh noise. A
-sampler is therefore a table with one row of coefficients a step, and images of different sampler,
-step count and step index advance together in `advance`, each under its own row.
+in the latent, the model's estimate of the clean latent, the previous estimate and fresh noise. So a
+sampler is a table with one row of coefficients per step, and images with different samplers, step
+counts and step indices advance together in `advance`, each with its own row.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class SamplerTable:
 
     ``timesteps`` is float32 (S,), from noise to picture; ``coefficients`` is float32
     (S, len(COLUMNS)). The model's answer eps gives x0 = x0_x * x + x0_eps * eps. The noise is
-    multiplied by ``noise * exp(log_var / 2)``, where the model's variance channels place log_var
-    between log_var_min and log_var_max; for a fixed deviation both are 0.
+    multiplied by ``noise * exp(log_var / 2)``, where the model's variance channels interpolate
+    log_var between log_var_min and log_var_max; for a fixed deviation both are 0.
     """
 
     timesteps: Tensor
@@ -43,26 +43,26 @@ class SamplerTable:
         return len(self.timesteps)
 
     @functools.cached_property
-    def lines(self) -> list[tuple[float, ...]]:
-        """Each step's timestep and coefficients, as numbers."""
-        lines = torch.cat([self.timesteps[:, None], self.coefficients], dim=1).tolist()
-        return [tuple(line) for line in lines]
+    def steps(self) -> list[tuple[float, ...]]:
+        """Each step's timestep and coefficients, as Python numbers."""
+        steps = torch.cat([self.timesteps[:, None], self.coefficients], dim=1).tolist()
+        return [tuple(step) for step in steps]
 
     def draws(self, step: int) -> bool:
-        """Whether the step takes fresh noise."""
-        return self.lines[step][1 + COLUMNS.index("noise")] != 0
+        """Whether the step adds fresh noise."""
+        return self.steps[step][1 + COLUMNS.index("noise")] != 0
 
 
 def advance(
     x: Tensor, x0_before: Tensor, output: Tensor, noise: Tensor, coefficients: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One denoising step of N images, each under its own row of a table.
+    """One denoising step of N images, each with its own row of a table.
 
     Args:
         x: latents (N, C, S, S).
-        x0_before: the estimates of the step before, (N, C, S, S); at the first step anything finite.
+        x0_before: the previous step's estimates, (N, C, S, S); at the first step anything finite.
         output: the model's answer: the noise (N, C, S, S), or with variance channels (N, 2 C, S, S).
-        noise: standard normal (N, C, S, S); where the row takes none, anything finite.
+        noise: standard normal (N, C, S, S); anything finite for steps that add none.
         coefficients: (N, len(COLUMNS)).
 
     Returns:
@@ -76,7 +76,7 @@ def advance(
     if output.shape[1] > channels:
         fraction = (output[:, channels:] + 1) / 2
         log_var = log_var_min + fraction * (log_var_max - log_var_min)
-    # In fp64, for fp32's exp differs in its last bit between the ends and the middle of a tensor.
+    # In fp64: fp32's exp differs in its last bit between the ends and the middle of a tensor.
     deviation = scale * torch.exp(0.5 * log_var.double()).float()
     return a * x + b * x0 + c * x0_before + deviation * noise, x0
 
@@ -84,15 +84,15 @@ def advance(
 def respaced_timesteps(schedule: NoiseSchedule, num_sampling_steps: int) -> list[int]:
     """The official respacing (space_timesteps with one section), from noise to picture.
 
-    The strides are summed up, not multiplied: that decides how the official code rounds. A single
-    step starts at the noisiest timestep; the official code would take timestep 0 there, which
-    leaves the noise as it is.
+    The strides are accumulated rather than multiplied, to round like the official code. A single
+    step starts at the noisiest timestep; the official code would start at timestep 0, which leaves
+    the noise unchanged.
     """
     last = schedule.num_train_timesteps - 1
     if num_sampling_steps == 1:
         return [last]
     strides = itertools.repeat(last / (num_sampling_steps - 1), num_sampling_steps - 1)
-    return [round(place) for place in itertools.accumulate(strides, initial=0.0)][::-1]
+    return [round(t) for t in itertools.accumulate(strides, initial=0.0)][::-1]
 
 
 def ddpm_table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> SamplerTable:
@@ -106,7 +106,7 @@ def ddpm_table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> SamplerTabl
     columns = {
         "a": (1 - after) * np.sqrt(here / after) / (1 - here),
         "b": beta * np.sqrt(after) / (1 - here),
-        "noise": np.append(np.ones(len(here) - 1), 0.0),  # the last step takes no noise
+        "noise": np.append(np.ones(len(here) - 1), 0.0),  # the last step adds no noise
         "log_var_min": np.append(np.log(posterior[:-1]), 0.0),
         "log_var_max": np.append(np.log(beta[:-1]), 0.0),
     }
@@ -124,7 +124,7 @@ def ddim_table(schedule: NoiseSchedule, timesteps: Sequence[int], eta: float = 0
 
 
 def dpmpp_2m_table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> SamplerTable:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2); the first and last step are of first order."""
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2); the first and last step are first-order."""
     here, after = _alpha_bars(schedule, timesteps)
     log_snr = 0.5 * np.log(here / (1 - here))
     h = np.diff(log_snr)  # up to the last timestep; the jump from there to x0 is infinite
@@ -141,7 +141,7 @@ def dpmpp_2m_table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> Sampler
 
 
 def _alpha_bars(schedule: NoiseSchedule, timesteps: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """alpha_bar at each timestep and at the one after it; 1 after the last: the clean latent."""
+    """alpha_bar at each timestep and at the next one; 1 (the clean latent) after the last."""
     here = schedule.alpha_bar[np.asarray(timesteps)]
     return here, np.append(here[1:], 1.0)
 
@@ -166,7 +166,7 @@ def _ddim(schedule: NoiseSchedule, num_sampling_steps: int) -> SamplerTable:
 
 
 def _dpmpp_2m(schedule: NoiseSchedule, num_sampling_steps: int) -> SamplerTable:
-    """At the timesteps of diffusers' "linspace": the last one lies a step above the picture."""
+    """With the timesteps of diffusers' "linspace", whose last one is a step short of the picture."""
     last = schedule.num_train_timesteps - 1
     if num_sampling_steps > last:
         return dpmpp_2m_table(schedule, range(last, -1, -1))
@@ -185,10 +185,10 @@ SAMPLERS: dict[SamplerName, Callable[[NoiseSchedule, int], SamplerTable]] = {
 def sampler_table(
     schedule: NoiseSchedule, sampler: SamplerName, num_sampling_steps: int
 ) -> SamplerTable:
-    """The table of one of SAMPLERS at 1 .. num_train_timesteps steps, built once and kept.
+    """The table of one of SAMPLERS for 1 .. num_train_timesteps steps; cached.
 
     Raises:
-        ValueError: the sampler is unknown or the step count out of range.
+        ValueError: the sampler is unknown or the step count is out of range.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler is {sampler!r}, must be one of {', '.join(SAMPLERS)}")

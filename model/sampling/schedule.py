@@ -1,4 +1,4 @@
-"""NoiseSchedule: how much noise each timestep holds."""
+"""NoiseSchedule: how much noise each timestep has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """The linear variance schedule of Ho et al. 2020, at DiT's values."""
+    """The linear variance schedule of Ho et al. 2020, with DiT's values."""
 
     num_train_timesteps: int = 1000
     beta_start: float = 1e-4

@@ -1,4 +1,4 @@
-"""Trajectory: one image's way from noise to clean latent, known in full before its first step."""
+"""Trajectory: one image's path from noise to clean latent, fully known before its first step."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from model.sampling.schedule import NoiseSchedule
 class Trajectory:
     """What one image does at every step.
 
-    ``rows`` gives the rows it takes in the forward pass at each step: two where it is guided (its
-    class and the null class), else one.
+    ``rows`` is its number of forward rows at each step: two where it is guided (its class and the
+    null class), else one.
     """
 
     class_label: int
@@ -28,18 +28,18 @@ class Trajectory:
     def steps(self) -> int:
         return len(self.rows)
 
-    def rows_at(self, step: int) -> int:
-        """The rows of one step; 0 past the last."""
-        return self.rows[step] if step < len(self.rows) else 0
-
     @functools.cached_property
     def row_steps(self) -> int:
         return sum(self.rows)
 
     @functools.cached_property
     def peak_rows(self) -> int:
-        """The most rows it takes at any step."""
+        """The most forward rows of any step."""
         return max(self.rows)
+
+    def rows_at(self, step: int) -> int:
+        """Forward rows of a step; 0 past the last one."""
+        return self.rows[step] if step < len(self.rows) else 0
 
 
 def plan_trajectory(schedule: NoiseSchedule, sampling: Sampling) -> Trajectory:
@@ -62,10 +62,10 @@ def guided_steps(
 ) -> list[bool]:
     """Whether each step is guided.
 
-    Guidance applies where the timestep, as a share of the noise range from 0 (picture) to 1 (pure
-    noise), lies in ``guidance_interval``, both ends included (Kynkaanniemi et al. 2024, arXiv
-    2404.07724). At ``cfg_scale`` 1 it changes nothing and takes no row.
+    Guidance applies where the timestep, as a fraction of the noise range from 0 (picture) to 1 (pure
+    noise), is in ``guidance_interval``, both ends included (Kynkaanniemi et al. 2024, arXiv
+    2404.07724). At ``cfg_scale`` 1 guidance changes nothing, so no step is guided.
     """
     low, high = guidance_interval
-    shares = (table.timesteps / (schedule.num_train_timesteps - 1)).tolist()
-    return [cfg_scale != 1.0 and low <= share <= high for share in shares]
+    fractions = (table.timesteps / (schedule.num_train_timesteps - 1)).tolist()
+    return [cfg_scale != 1.0 and low <= fraction <= high for fraction in fractions]

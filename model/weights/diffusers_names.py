@@ -11,7 +11,7 @@ import re
 import torch
 from torch import Tensor
 
-from model.networks.dit import sincos_pos_embed
+from model.networks.embedders import sincos_pos_embed
 
 _OUTSIDE_BLOCKS = {
     "x_embedder.proj": "pos_embed.proj",

@@ -24,6 +24,7 @@ from service.scheduling.jobs import Job, JobResult, Timings
 from tests.support.dying_service import dying_runner
 from tests.support.faulty import BAD_LABEL, FaultyNetwork, FaultyVae, Gate, with_faulty_vae
 from tests.support.jobs import job
+from tests.support.networks import network_of
 from tests.support.processes import PROCESS_S, answers, free_port, process
 from tests.support.requests import PICTURE, generate, read_events
 from tests.support.services import (
@@ -186,11 +187,11 @@ def stuck_service(
     def load() -> ModelRunner:
         checkpoint = load_small_checkpoint(folder)
         if not in_decode:
-            network = FaultyNetwork(checkpoint.dit, first=gate)
-            return ModelRunner(checkpoint, max_rows=8, network=network)
+            network = FaultyNetwork(network_of(checkpoint), first=gate)
+            return ModelRunner(checkpoint, network, max_rows=8)
         faulty = with_faulty_vae(checkpoint, hang)
         assert isinstance(faulty.vae, FaultyVae)
-        return ModelRunner(faulty, max_rows=8, network=FaultyNetwork(faulty.dit, fill=1e9))
+        return ModelRunner(faulty, FaultyNetwork(network_of(faulty), fill=1e9), max_rows=8)
 
     with running_service(load, patience=patience) as running:
         try:

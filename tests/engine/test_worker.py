@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from model.backends.network import Network
 from model.runner.decoding import Decoding, Pixels
 from model.runner.runner import DeviceLost, Flight, OutOfMemory
-from model.runner.tick import Network
 from model.sampling.trajectory import Trajectory
 from service.errors import ClientGone, DeadlinePassed, ImageFailed, Unavailable
+from tests.support.networks import FunctionNetwork, network_of
 from tests.support.services import load_small_checkpoint
 from tests.support.workbench import BAD_SEED, Bench, BrittleRunner, pixels
 
@@ -69,7 +70,7 @@ def sick_of_class_one(folder: Path) -> Network:
         output: torch.Tensor = dit(x, t, y)
         return torch.where((y == 1).view(-1, 1, 1, 1), torch.nan, output)
 
-    return network
+    return FunctionNetwork(network)
 
 
 def test_a_latent_that_is_not_finite_fails_its_request_alone(pipeline_folder: Path) -> None:
@@ -144,19 +145,19 @@ def test_memory_that_was_short_for_a_moment_fails_nobody(pipeline_folder: Path) 
     assert bench.metric("dit_out_of_memory_total") == 2
 
 
-class HungryNetwork:
+class HungryNetwork(FunctionNetwork):
     """Has memory for five rows at a time, and takes it before it finds that out."""
 
     def __init__(self, network: Network) -> None:
         self.held: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
-        self._network = network
+        super().__init__(network)
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         activations = torch.zeros(len(x))
         self.held.add(activations)
         if len(x) > 5:
             raise torch.OutOfMemoryError(f"{len(x)} rows")
-        return self._network(x, t, y)
+        return super().__call__(x, t, y)
 
 
 class ReleasingRunner(BrittleRunner):
@@ -171,7 +172,7 @@ class ReleasingRunner(BrittleRunner):
 
 
 def test_a_failed_ticks_memory_is_free_when_it_is_to_be_given_back(pipeline_folder: Path) -> None:
-    network = HungryNetwork(load_small_checkpoint(pipeline_folder).dit)
+    network = HungryNetwork(network_of(load_small_checkpoint(pipeline_folder)))
     bench = Bench(pipeline_folder, ReleasingRunner, network=network)
     assert isinstance(bench.runner, ReleasingRunner)
     bench.runner.held, bench.runner.seen_held = network.held, []

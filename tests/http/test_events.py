@@ -23,6 +23,7 @@ from service.images.order import Order
 from service.metrics import Metrics
 from service.scheduling.jobs import Progress
 from tests.support.jobs import job
+from tests.support.networks import network_of
 from tests.support.requests import PICTURE, Event, gated_service, generate, images_of, read_events
 from tests.support.services import Running, load_small_checkpoint, running_service, wait_until
 
@@ -184,7 +185,9 @@ class FailingRunner(ModelRunner):
 @pytest.fixture(scope="module")
 def failing(pipeline_folder: Path) -> Iterator[Running]:
     checkpoint = load_small_checkpoint(pipeline_folder)
-    with running_service(lambda: FailingRunner(checkpoint, max_rows=8)) as running:
+    with running_service(
+        lambda: FailingRunner(checkpoint, network_of(checkpoint), max_rows=8)
+    ) as running:
         yield running
 
 

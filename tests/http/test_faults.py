@@ -14,6 +14,7 @@ import torch
 
 from model.runner.runner import ModelRunner
 from tests.support.faulty import BAD_LABEL, Fault, FaultyNetwork, Gate, with_faulty_vae
+from tests.support.networks import network_of
 from tests.support.requests import generate, images_of
 from tests.support.services import (
     LIMITS,
@@ -61,10 +62,10 @@ def faulty_service(
     if vae_fault is not None:
         checkpoint = with_faulty_vae(checkpoint, vae_fault)
     gate = Gate()
-    network = FaultyNetwork(checkpoint.dit, fault=fault, fill=fill, first=gate, spared=1)
+    network = FaultyNetwork(network_of(checkpoint), fault=fault, fill=fill, first=gate, spared=1)
 
     def load() -> ModelRunner:
-        return ModelRunner(checkpoint, max_rows=32, reproducible=True, network=network)
+        return ModelRunner(checkpoint, network, max_rows=32, reproducible=True)
 
     with running_service(load, limits=replace(LIMITS, reproducible=True)) as running:
         try:

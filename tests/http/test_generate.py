@@ -19,6 +19,7 @@ from model.runner.runner import Flight, ModelRunner
 from model.sampling.parameters import MAX_SEED
 from service.images.limits import RequestLimits
 from tests.support.checkpoints import edit_json, write_pipeline
+from tests.support.networks import network_of
 from tests.support.requests import PICTURE, generate, images_of, picture
 from tests.support.services import (
     LIMITS,
@@ -169,7 +170,9 @@ class SlowDecoder(ModelRunner):
 
 def test_images_decoded_together_are_timed_once(pipeline_folder: Path) -> None:
     checkpoint = load_small_checkpoint(pipeline_folder)
-    with running_service(lambda: SlowDecoder(checkpoint, max_rows=32)) as running:
+    with running_service(
+        lambda: SlowDecoder(checkpoint, network_of(checkpoint), max_rows=32)
+    ) as running:
         body = PICTURE | {"num_sampling_steps": 1, "num_images": 8}
         timings = generate(running, body).json()["timings"]
         assert timings["decode"] > 0.1

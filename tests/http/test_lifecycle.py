@@ -18,6 +18,7 @@ from model.runner.runner import DeviceLost, Flight, ModelRunner
 from service.engine.engine import State
 from service.engine.watchdog import Patience
 from service.launch import exit_code
+from tests.support.networks import network_of
 from tests.support.processes import PROCESS_S, answers, free_port, process
 from tests.support.services import (
     PATIENCE_S,
@@ -132,7 +133,8 @@ class DyingRunner(ModelRunner):
 def test_a_lost_device_answers_503_and_ends_the_process_with_an_error(
     pipeline_folder: Path,
 ) -> None:
-    runner = DyingRunner(load_small_checkpoint(pipeline_folder), max_rows=4)
+    checkpoint = load_small_checkpoint(pipeline_folder)
+    runner = DyingRunner(checkpoint, network_of(checkpoint), max_rows=4)
     with running_service(lambda: runner) as running:
         assert running.client.post("/generate", json=ONE).status_code == 503
         running.engine.join(PATIENCE_S)

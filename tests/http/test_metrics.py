@@ -25,6 +25,7 @@ from service.http.middleware.observation import Observation
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.metrics import Metrics
+from tests.support.networks import network_of
 from tests.support.requests import PICTURE, gated_service, generate, send_bytes
 from tests.support.services import (
     PATIENCE_S,
@@ -203,7 +204,9 @@ class FaultyRunner(ModelRunner):
 
 def test_faults_are_counted(pipeline_folder: Path) -> None:
     checkpoint = load_small_checkpoint(pipeline_folder)
-    with running_service(lambda: FaultyRunner(checkpoint, max_rows=8)) as running:
+    with running_service(
+        lambda: FaultyRunner(checkpoint, network_of(checkpoint), max_rows=8)
+    ) as running:
         for seed in (666, 13):
             answer = generate(running, PICTURE | {"seed": seed})
             assert answer.status_code == 500
@@ -229,7 +232,9 @@ class PaddedRunner(ModelRunner):
 
 def test_padding_is_counted(pipeline_folder: Path) -> None:
     checkpoint = load_small_checkpoint(pipeline_folder)
-    with running_service(lambda: PaddedRunner(checkpoint, max_rows=8)) as running:
+    with running_service(
+        lambda: PaddedRunner(checkpoint, network_of(checkpoint), max_rows=8)
+    ) as running:
         assert generate(running, PICTURE).status_code == 200
         assert running.metric("dit_denoise_steps_total", kind="useful") == 4
         assert running.metric("dit_denoise_steps_total", kind="padding") == 12

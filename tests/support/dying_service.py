@@ -14,19 +14,21 @@ from service.launch import serve
 from service.logs import configure_logs
 from service.settings import Settings, read_settings
 from tests.support.faulty import FaultyNetwork
+from tests.support.networks import network_of
 from tests.support.services import load_small_checkpoint
 
 
 def dying_runner(folder: Path, way: str) -> ModelRunner:
     checkpoint = load_small_checkpoint(folder)
+    network = network_of(checkpoint, max_rows=8)
     ways = {
         "device lost": FaultyNetwork(
-            checkpoint.dit, fault=lambda: torch.AcceleratorError("CUDA error: unspecified")
+            network, fault=lambda: torch.AcceleratorError("CUDA error: unspecified")
         ),
-        "thread killed": FaultyNetwork(checkpoint.dit, fault=lambda: SystemExit("enough")),
-        "hung": FaultyNetwork(checkpoint.dit, first=threading.Event().wait),
+        "thread killed": FaultyNetwork(network, fault=lambda: SystemExit("enough")),
+        "hung": FaultyNetwork(network, first=threading.Event().wait),
     }
-    return ModelRunner(checkpoint, max_rows=8, network=ways[way])
+    return ModelRunner(checkpoint, ways[way], max_rows=8)
 
 
 def main(folder: Path, way: str) -> int:

@@ -1,35 +1,36 @@
-"""Networks and autoencoders that fail as they are told, for the runner's public seams."""
+"""Networks and autoencoders with injected faults, to be passed to a runner."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from model.backends.network import Network, Pair
 from model.networks.vae import Vae
-from model.runner.tick import Network
 from model.weights.checkpoint import Checkpoint
 from tests.support.services import PATIENCE_S
 
 BAD_LABEL = 4
 HUGE = 1e4
-"""Far beyond every latent that the small models come to by themselves."""
+"""Far larger than any latent of the small models."""
 
 Fault = Callable[[], BaseException]
 
 
 class FaultyNetwork:
-    """A network that does something else where a row of ``BAD_LABEL`` is among the rows.
+    """A network that misbehaves in a pass with rows of ``BAD_LABEL``.
 
     Args:
-        fault: makes what it raises then.
-        fill: what it answers in that row.
-        most_rows: with more, whatever their labels, it is out of memory.
-        first: called before every pass that holds such a row.
-        spared: how many such passes it makes as if nothing were wrong.
+        network: computes all other passes.
+        fault: makes the exception that a bad pass raises.
+        fill: the answer in the bad rows, if nothing is raised.
+        most_rows: a pass of more rows, whatever their labels, runs out of memory.
+        first: called before every bad pass.
+        spared: the number of bad passes that are computed normally first.
     """
 
     def __init__(
@@ -49,6 +50,17 @@ class FaultyNetwork:
         self.most_rows = most_rows
         self._spared = spared
         self.faults = 0
+
+    @property
+    def rows_are_independent(self) -> bool:
+        return self._network.rows_are_independent
+
+    @property
+    def foreseen_steps(self) -> int:
+        return self._network.foreseen_steps
+
+    def foresee(self, pairs: Iterable[Pair]) -> None:
+        self._network.foresee(pairs)
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         if len(x) > self.most_rows:
@@ -72,7 +84,7 @@ class FaultyNetwork:
 
 @dataclass(frozen=True, slots=True)
 class FaultyVae(Vae):
-    """An autoencoder that raises where a huge latent is among the latents."""
+    """An autoencoder that raises if any latent is huge."""
 
     fault: Fault
 
@@ -96,7 +108,7 @@ def with_faulty_vae(checkpoint: Checkpoint, fault: Fault) -> Checkpoint:
 
 
 class Gate:
-    """Something that blocks whoever comes by until it is opened."""
+    """A callable that blocks until the gate is opened."""
 
     def __init__(self) -> None:
         self._opened = threading.Event()

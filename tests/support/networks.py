@@ -1,17 +1,21 @@
-"""Small DiTs with random weights, and what to feed them."""
+"""Small DiTs with random weights, inputs for them, and networks for a runner."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
+from model.backends.choose import network_for
+from model.backends.network import Network, Pair
 from model.networks.dit import DiT
+from model.weights.checkpoint import Checkpoint
 
 
 def randomise(model: DiT, seed: int = 0) -> DiT:
-    """Give every trainable parameter weights under which every part of the model matters."""
+    """Give every trainable parameter random values, so that every part of the model has an effect."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -35,7 +39,7 @@ def tiny(*, seed: int = 0, class_dropout_prob: float = 0.1, learn_sigma: bool = 
 
 
 def inputs_for(model: DiT, rows: int = 3, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents, timesteps (whole ones and one fractional) and labels, the null class among them."""
+    """Latents, timesteps (one of them fractional) and labels, including the null class."""
     generator = torch.Generator().manual_seed(seed)
     size = model.input_size
     x = torch.randn(rows, model.in_channels, size, size, generator=generator)
@@ -46,7 +50,7 @@ def inputs_for(model: DiT, rows: int = 3, seed: int = 1) -> tuple[Tensor, Tensor
 
 
 def pairs_for(model: DiT, images: int = 3) -> tuple[Tensor, Tensor, Tensor]:
-    """The rows of forward_with_cfg; the second half's latents, which it must not read, are NaN."""
+    """Rows for forward_with_cfg; the second half's latents are NaN, as it must not read them."""
     x, t, y = inputs_for(model, rows=images)
     y = torch.cat([torch.arange(images), torch.full((images,), model.num_classes)])
     return torch.cat([x, torch.full_like(x, math.nan)]), torch.cat([t, t]), y
@@ -54,3 +58,25 @@ def pairs_for(model: DiT, images: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def network_of(checkpoint: Checkpoint, *, max_rows: int = 32) -> Network:
+    """The network that `build_runner` gives a runner of this checkpoint."""
+    timesteps = checkpoint.schedule.num_train_timesteps
+    return network_for(checkpoint.dit, timesteps=timesteps, rows=max_rows)
+
+
+class FunctionNetwork:
+    """A function as a network, with rows that may depend on each other."""
+
+    rows_are_independent = False
+    foreseen_steps = 0
+
+    def __init__(self, forward: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        self._forward = forward
+
+    def foresee(self, pairs: Iterable[Pair]) -> None:
+        """Nothing is kept between calls."""
+
+    def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return self._forward(x, t, y)

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import torch
 
+from model.runner.build import build_runner
 from model.runner.runner import Flight, ModelRunner
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from service.engine.engine import Engine
@@ -21,6 +22,7 @@ from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
+from tests.support.networks import network_of
 
 PATIENCE_S = 30.0
 """How long a test waits for what another thread brings about."""
@@ -63,21 +65,22 @@ def load_small_runner(
     folder: Path, *, max_rows: int = 32, reproducible: bool = False
 ) -> ModelRunner:
     checkpoint = load_small_checkpoint(folder)
-    return ModelRunner(checkpoint, max_rows=max_rows, reproducible=reproducible)
+    return build_runner(checkpoint, max_rows=max_rows, reproducible=reproducible)
 
 
 def load_bundled_runner(*, max_rows: int = 32, reproducible: bool = False) -> ModelRunner:
     checkpoint = load_checkpoint("bundled", device=torch.device("cpu"), dtype=torch.float32)
-    return ModelRunner(checkpoint, max_rows=max_rows, reproducible=reproducible)
+    return build_runner(checkpoint, max_rows=max_rows, reproducible=reproducible)
 
 
 class GatedRunner(ModelRunner):
-    """A runner whose ticks wait for the test: `let` lets some through, `open` all of them."""
+    """A runner whose ticks wait for the test: `let` lets some through, `open` lets all."""
 
     def __init__(self, checkpoint: Checkpoint, *, max_rows: int = 32) -> None:
-        super().__init__(checkpoint, max_rows=max_rows)
+        network = network_of(checkpoint, max_rows=max_rows)
+        super().__init__(checkpoint, network, max_rows=max_rows)
         self._tickets = threading.Semaphore(0)
-        self._open = True  # for the warm-up; `close` it then
+        self._open = True  # during warm-up; call `close` afterwards
         self.seen: list[list[int]] = []  # the seeds of each tick's images
 
     def close(self) -> None:

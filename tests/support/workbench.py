@@ -1,4 +1,4 @@
-"""Workbench: a worker that the test steps by hand, and a runner that fails as it is told."""
+"""Workbench: a worker that the test steps by hand, and a runner with injected faults."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from model.backends.network import Network
 from model.runner.decoding import Decoding
 from model.runner.runner import Flight, ModelRunner, OutOfMemory, TickTimes
-from model.runner.tick import Network
 from model.sampling.parameters import WHOLE_RANGE, Sampling
 from model.sampling.trajectory import plan_trajectory
 from service.engine.worker import Worker
@@ -20,13 +20,14 @@ from service.scheduling.fair import FairScheduler
 from service.scheduling.jobs import Job, Progress
 from service.scheduling.pace import Pace
 from service.scheduling.scheduler import Scheduler
+from tests.support.networks import network_of
 from tests.support.services import load_small_checkpoint
 
 BAD_SEED = 666
 
 
 class BrittleRunner(ModelRunner):
-    """Fails any tick or decode that a bad image has part in, as it is told to."""
+    """Raises ``fault`` in ticks, or in decodes, that include an image with `BAD_SEED`."""
 
     fault: Exception | None = None
     at_step = 0
@@ -63,7 +64,9 @@ class Bench:
         network: Network | None = None,
         policy: Scheduler | None = None,
     ) -> None:
-        self.runner = kind(load_small_checkpoint(folder), max_rows=max_rows, network=network)
+        checkpoint = load_small_checkpoint(folder)
+        network = network or network_of(checkpoint, max_rows=max_rows)
+        self.runner = kind(checkpoint, network, max_rows=max_rows)
         self.queue = AdmissionQueue(100_000)
         self.metrics = Metrics()
         self.pace = Pace(TickTimes(1e-4, 1e-3), max_rows)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.runner.build import build_runner
 from model.runner.runner import Flight, ModelRunner
 from model.sampling.trajectory import Trajectory, plan_trajectory
 from model.train.evaluation.setting import EvaluationSetting
@@ -24,8 +25,8 @@ def evaluation_runner(checkpoint: Checkpoint) -> ModelRunner:
     It is reproducible, so a picture does not depend on those sampled with it: a service with
     DIT_REPRODUCIBLE gives the same pixels. On two CPU cores this costs 3 % of the time.
     """
-    max_rows = MAX_ROWS[checkpoint.dit.pos_embed.device.type]
-    return ModelRunner(checkpoint, max_rows=max_rows, reproducible=True)
+    max_rows = MAX_ROWS[checkpoint.device.type]
+    return build_runner(checkpoint, max_rows=max_rows, reproducible=True)
 
 
 def generate(

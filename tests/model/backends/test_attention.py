@@ -1,4 +1,4 @@
-"""The attention that is chosen is one that the device has."""
+"""The attention backend chosen is one that the device supports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.attention import sdpa_kernel
 from model.backends.attention import BACKENDS, fastest_backend
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # torch says why a kernel is not there
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch says why a kernel is unavailable
 @pytest.mark.parametrize("shape", [(2, 4, 16, 64), (1, 16, 64, 72)])
 def test_the_chosen_backend_computes_attention(shape: tuple[int, int, int, int]) -> None:
     backend = fastest_backend(shape, dtype=torch.float32, device=torch.device("cpu"))

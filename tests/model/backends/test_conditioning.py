@@ -1,4 +1,4 @@
-"""The conditioning is computed once for a pair, ahead where it is foreseen, and forgotten in time."""
+"""Conditioning is computed once per pair, ahead of time if foreseen, and dropped eventually."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from model.backends.conditioning import Conditioning
-from model.backends.cpu import FORESEEN_STEPS, PackedDiT
+from model.backends.cpu import FORESEEN_STEPS, CpuNetwork
+from model.runner.runner import ModelRunner
 from model.sampling.parameters import WHOLE_RANGE, Sampling
 from model.sampling.schedule import NoiseSchedule
 from model.sampling.trajectory import plan_trajectory
-from tests.support.services import load_small_runner
+from tests.support.networks import network_of
+from tests.support.services import load_small_checkpoint
 
 WIDTH = 4
 
 
 class Counted:
-    """A conditioning whose vectors say what they were made of, and which keeps every product."""
+    """A conditioning whose vectors tell their pair, and which lists the pairs of every product."""
 
     def __init__(self, kept: int) -> None:
         self.products: list[list[tuple[float, float]]] = []
@@ -47,7 +49,7 @@ def test_every_row_gets_the_vectors_of_its_own_pair() -> None:
     assert scales[:, 0, 0].tolist() == [11.0, 12.0, 11.0]
 
 
-def test_a_pair_is_computed_once_and_together_with_the_others_that_are_missing() -> None:
+def test_missing_pairs_are_computed_once_and_together() -> None:
     counted = Counted(kept=8)
     counted.conditioning.foresee([(5.0, 1), (4.0, 1), (5.0, 1)])
     counted.ask((4.0, 1), (4.0, 2), (4.0, 2), (3.0, 2))
@@ -55,7 +57,7 @@ def test_a_pair_is_computed_once_and_together_with_the_others_that_are_missing()
     assert counted.products == [[(5.0, 1), (4.0, 1)], [(4.0, 2), (3.0, 2)]]
 
 
-def test_those_asked_for_longest_ago_are_forgotten() -> None:
+def test_the_least_recently_used_are_dropped() -> None:
     counted = Counted(kept=2)
     counted.ask((1.0, 0))
     counted.ask((2.0, 0))
@@ -69,7 +71,7 @@ def test_those_asked_for_longest_ago_are_forgotten() -> None:
     assert counted.products == [[(2.0, 0)]]
 
 
-def test_a_tick_of_more_pairs_than_are_kept_has_all_of_them() -> None:
+def test_a_tick_of_more_pairs_than_are_kept_gets_all_of_them() -> None:
     counted = Counted(kept=1)
     (shifts, _) = counted.ask((1.0, 0), (2.0, 0), (3.0, 0))
     assert shifts[:, 0, 0].tolist() == [1.0, 2.0, 3.0]
@@ -77,10 +79,11 @@ def test_a_tick_of_more_pairs_than_are_kept_has_all_of_them() -> None:
 
 
 def test_the_runner_foresees_the_steps_of_every_image(pipeline_folder: Path) -> None:
-    runner = load_small_runner(pipeline_folder, max_rows=8)
-    packed = runner.checkpoint.dit.stand_in
-    if not isinstance(packed, PackedDiT):
-        pytest.skip("this CPU has no packed products")
+    checkpoint = load_small_checkpoint(pipeline_folder)
+    network = network_of(checkpoint, max_rows=8)
+    if not isinstance(network, CpuNetwork):
+        pytest.skip("oneDNN does not have the products")
+    runner = ModelRunner(checkpoint, network, max_rows=8)
     steps = FORESEEN_STEPS + 3
     sampling = Sampling(
         class_label=1,
@@ -95,5 +98,5 @@ def test_the_runner_foresees_the_steps_of_every_image(pipeline_folder: Path) -> 
     kept = []
     while not flight.done:
         runner.tick([flight])
-        kept.append(len(packed.conditioning))
+        kept.append(len(network.conditioning))
     assert kept == [2 * FORESEEN_STEPS] * FORESEEN_STEPS + [2 * steps] * 3

@@ -1,4 +1,4 @@
-"""The packed DiT answers as the plain one, and every row as if it were alone."""
+"""CpuNetwork answers like the DiT, and every row as if it were alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.backends.choose import prepare_for_sampling
-from model.backends.cpu import PackedDiT
+from model.backends.cpu import FORESEEN_STEPS, CpuNetwork, has_onednn_products
 from model.networks.dit import DiT
 from tests.support.networks import randomise, relative_error, tiny
 
@@ -27,22 +26,22 @@ def rows_for(model: DiT, rows: int) -> tuple[Tensor, Tensor, Tensor]:
     return x, t, y
 
 
-def packed(model: DiT, rows: int = 8) -> DiT:
-    prepared = copy.deepcopy(model).eval()
-    prepare_for_sampling(prepared, 1000, rows=rows)
-    return prepared
+def packed(model: DiT, *, kept: int = 16 * FORESEEN_STEPS) -> CpuNetwork:
+    if not has_onednn_products(model):
+        pytest.skip("oneDNN does not have the products")
+    return CpuNetwork(model, timesteps=1000, kept=kept)
 
 
 @pytest.mark.parametrize("learn_sigma", [True, False])
 @torch.no_grad()
-def test_packed_answers_as_the_plain_network(learn_sigma: bool) -> None:
+def test_it_answers_like_the_dit(learn_sigma: bool) -> None:
     model = tiny(learn_sigma=learn_sigma).eval()
     rows = rows_for(model, 7)
     assert relative_error(packed(model)(*rows), model(*rows)) < 1e-5
 
 
 @torch.no_grad()
-def test_packed_bfloat16_is_as_near_the_truth_as_plain_bfloat16() -> None:
+def test_bfloat16_is_as_accurate_as_the_dits() -> None:
     model = tiny().eval()
     rows = rows_for(model, 7)
     truth = model(*rows)
@@ -53,14 +52,15 @@ def test_packed_bfloat16_is_as_near_the_truth_as_plain_bfloat16() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @torch.no_grad()
-def test_a_row_comes_out_the_same_whatever_the_rows_beside_it(dtype: torch.dtype) -> None:
-    model = packed(tiny().to(dtype))
+def test_a_rows_bits_do_not_depend_on_the_other_rows(dtype: torch.dtype) -> None:
+    model = tiny().to(dtype)
+    network = packed(model)
     x, t, y = rows_for(model, 33)
-    together = model(x, t, y)
+    together = network(x, t, y)
     for count in (1, 2, 5, 16, 32):
         for start in (0, 33 - count):
             part = slice(start, start + count)
-            assert torch.equal(model(x[part], t[part], y[part]), together[part])
+            assert torch.equal(network(x[part], t[part], y[part]), together[part])
 
 
 @pytest.fixture
@@ -75,44 +75,46 @@ def three_threads() -> Iterator[None]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @torch.no_grad()
 def test_conditioning_of_many_pairs_at_once_is_that_of_each_alone(dtype: torch.dtype) -> None:
-    """At 257 pairs of 256, torch cuts an elementwise operation inside a row, between threads."""
+    """At 257 pairs of width 256, torch splits elementwise work between threads inside a row."""
     wide = DiT(input_size=8, hidden_size=256, depth=2, num_heads=4, num_classes=10)
-    model = packed(randomise(wide).to(dtype), rows=1)
-    assert isinstance(model.stand_in, PackedDiT)
-    pairs = [(float(i), i % model.num_classes) for i in range(257)]
+    network = packed(randomise(wide).to(dtype), kept=16)
+    pairs = [(float(i), i % wide.num_classes) for i in range(257)]
     t, y = torch.tensor([t for t, _ in pairs]), torch.tensor([y for _, y in pairs])
-    together = torch.stack(tuple(model.stand_in.conditioning(t, y)))
-    for i in range(241):  # the last 16 are kept, so these are computed anew
-        alone = torch.stack(tuple(model.stand_in.conditioning(t[i : i + 1], y[i : i + 1])))
+    together = torch.stack(tuple(network.conditioning(t, y)))
+    for i in range(241):  # the last 16 are kept, so these are computed again
+        alone = torch.stack(tuple(network.conditioning(t[i : i + 1], y[i : i + 1])))
         assert torch.equal(alone[:, 0], together[:, i])
 
 
 @torch.no_grad()
-def test_packing_leaves_no_second_copy_of_the_weights() -> None:
-    model = packed(tiny())
-    kept = {name for name, tensor in model.named_parameters() if not tensor.is_meta}
-    assert kept == {"pos_embed", "y_embedder.embedding_table.weight"}
-
-
-@torch.no_grad()
-def test_guidance_and_gradients_switched_on_change_nothing() -> None:
+def test_gradients_switched_on_change_nothing() -> None:
     model = tiny().eval()
-    ready = packed(model)
-    x, t, _ = rows_for(model, 6)
-    y = torch.tensor([1, 2, 3, 10, 10, 10])
-    expected = model.forward_with_cfg(x, t, y, 3.0)
-    assert relative_error(ready.forward_with_cfg(x, t, y, 3.0), expected) < 1e-5
+    network = packed(model)
+    x, t, y = rows_for(model, 6)
+    expected = network(x, t, y)
     with torch.enable_grad():
-        assert torch.equal(ready(x, t, y), ready.eval()(x, t, y))
+        answer = network(x, t, y)
+    assert torch.equal(answer, expected)
+    assert not answer.requires_grad
 
 
 @torch.no_grad()
-def test_preparing_twice_changes_nothing() -> None:
-    ready = packed(tiny())
-    rows = rows_for(ready, 3)
-    before = ready(*rows)
-    prepare_for_sampling(ready, 1000, rows=8)
-    assert torch.equal(ready(*rows), before)
+def test_guided_rows_are_those_of_the_dit() -> None:
+    model = tiny().eval()
+    network = packed(model)
+    x, t, _ = rows_for(model, 6)
+    x, t = torch.cat([x[:3], x[:3]]), torch.cat([t[:3], t[:3]])
+    y = torch.tensor([1, 2, 3, 10, 10, 10])
+    conditional, unconditional = network(x, t, y)[:, :4].chunk(2)
+    guided = unconditional + 3.0 * (conditional - unconditional)
+    assert relative_error(guided, model.forward_with_cfg(x, t, y, 3.0)[:3, :4]) < 1e-5
+
+
+@torch.no_grad()
+def test_building_it_twice_gives_the_same_answer() -> None:
+    model = tiny()
+    rows = rows_for(model, 3)
+    assert torch.equal(packed(model)(*rows), packed(model)(*rows))
 
 
 @torch.no_grad()

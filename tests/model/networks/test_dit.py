@@ -1,4 +1,4 @@
-"""DiT against diffusers' transformer; its embedders, its first weights, its training."""
+"""DiT against diffusers' transformer; its embedders, initial weights and training."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import torch
 from diffusers import DiTTransformer2DModel
 from torch import Tensor
 
-from model.networks.dit import DiT, DiT_models, LabelEmbedder, TimestepEmbedder
+from model.networks.dit import DiT, DiT_models
+from model.networks.embedders import LabelEmbedder, TimestepEmbedder
 from model.weights.diffusers_names import to_diffusers
 from tests.support.networks import inputs_for, randomise, relative_error, tiny
 
 TOLERANCE = 1e-4  # largest error over largest value, fp32
-TIGHT_TOLERANCE = 1e-5  # where nothing but rounding may differ
+TIGHT_TOLERANCE = 1e-5  # where only rounding may differ
 
 
 def cosines_and_sines(t: Tensor, dim: int, steps: int) -> Tensor:
-    """The timestep embedding in float64, frequencies from 1 down by 10000 ** (1 / steps) each."""
+    """The timestep embedding in float64; each frequency is 10000 ** (1 / steps) below the last."""
     frequencies = 10000.0 ** (-np.arange(dim // 2) / steps)
     angles = np.outer(t.double().numpy(), frequencies)
     return torch.from_numpy(np.concatenate([np.cos(angles), np.sin(angles)], axis=1))
 
 
 def peer_of(model: DiT) -> DiTTransformer2DModel:
-    """The peer under the same weights, as the hub's DiT folders configure it."""
+    """diffusers' transformer with the same weights, configured as in the hub's DiT folders."""
     hidden_size = model.pos_embed.shape[-1]
     peer = DiTTransformer2DModel(
         num_attention_heads=model.num_heads,
@@ -43,7 +44,7 @@ def peer_of(model: DiT) -> DiTTransformer2DModel:
 
 
 def make_official(peer: DiTTransformer2DModel) -> DiTTransformer2DModel:
-    """Undo where diffusers departs from the official code: the frequencies and one epsilon."""
+    """Undo diffusers' two departures from the official code: the frequencies and one epsilon."""
     for block in peer.transformer_blocks:
         block.norm1.emb.time_proj.downscale_freq_shift = 0
         block.norm3.eps = 1e-6
@@ -184,7 +185,7 @@ def test_fresh_weights_are_the_papers() -> None:
             assert torch.count_nonzero(weight) == 0, name
         elif name.startswith(("y_embedder", "t_embedder")):
             assert abs(weight.std().item() - 0.02) < 0.02 * 0.03, name
-            assert weight.abs().max() > 0.06, name  # a normal's tails, no uniform's
+            assert weight.abs().max() > 0.06, name  # a normal's tails, not a uniform's
         elif name != "pos_embed":
             rows, columns = weight.flatten(1).shape
             bound = math.sqrt(6 / (rows + columns))  # Glorot & Bengio 2010
@@ -193,7 +194,7 @@ def test_fresh_weights_are_the_papers() -> None:
 
 
 def test_gradients_reach_every_trainable_parameter() -> None:
-    """From the fresh weights on: zero gates let the gradient through after a few steps."""
+    """Starting from fresh weights: zero gates let the gradient through after a few steps."""
     torch.manual_seed(0)
     model = tiny()
     model.initialize_weights()

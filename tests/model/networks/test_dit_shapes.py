@@ -1,4 +1,4 @@
-"""DiT's names, shapes and cost against the official code's and the paper's."""
+"""DiT's parameter names, shapes and cost against the official code and the paper."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def test_the_twelve_configurations_are_the_papers() -> None:
 def test_size_and_cost_are_the_papers(
     name: str, input_size: int, parameters: float, billions: float
 ) -> None:
-    """The paper's tables; its Gflops count a multiplication with its addition as one.
+    """The paper's tables, whose Gflops count a multiply-add as one.
 
-    (The parameters are those with the position embedding, which is larger at 512 px.)
+    The parameters include the position embedding, which is larger at 512 px.
     """
     with torch.device("meta"):
         model = DiT_models[name](input_size=input_size).eval()

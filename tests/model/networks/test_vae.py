@@ -1,4 +1,4 @@
-"""Latents become the images that diffusers' autoencoders decode."""
+"""Vae decodes latents to the images that diffusers' autoencoders give."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def random_latents(count: int = 3, channels: int = 4, seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def expected_levels(z: Tensor, vae: AutoencoderKL) -> Tensor:
-    """Grey levels before rounding, as diffusers' pipelines compute them: (N, H, W, 3)."""
+    """Levels before rounding, as diffusers' pipelines compute them: (N, H, W, 3)."""
     x = vae.decode(z).sample
     levels: Tensor = ((x / 2 + 0.5).clamp(0, 1) * 255).permute(0, 2, 3, 1)
     return levels
 
 
 class Fixed(nn.Module):
-    """An autoencoder that decodes to the same values, whatever it is given."""
+    """An autoencoder that decodes everything to the same values."""
 
     dtype = torch.float32
 

@@ -1,4 +1,4 @@
-"""Reproducible mode: the same request gives the same bytes: alone, in company, after a restart."""
+"""Reproducible mode: a request gives the same bytes alone, among others and after a restart."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from model.networks.vae import Vae
+from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.support.processes import PROCESS_S, answers, free_port, process
@@ -37,7 +38,7 @@ Digests = list[str]
 
 
 def drawn(draw: random.Random, *, num_classes: int, most_steps: int) -> dict[str, object]:
-    """A request of any class, step count, sampler, guidance, interval and number of images."""
+    """A request with random class, steps, sampler, guidance, interval and number of images."""
     return {
         "class_label": draw.randrange(num_classes),
         "cfg_scale": draw.choice([1.0, 1.5, 4.0, 7.5]),
@@ -73,18 +74,18 @@ def in_company(
     company: list[dict[str, object]],
     draw: random.Random,
 ) -> Digests:
-    """The same while others are at it, sent in any order."""
-    everybody = [request, *company]
-    draw.shuffle(everybody)
-    with ThreadPoolExecutor(len(everybody)) as pool:
-        answered = [(each, pool.submit(digests, client, each)) for each in everybody]
+    """The same with other requests at the same time, sent in random order."""
+    all_requests = [request, *company]
+    draw.shuffle(all_requests)
+    with ThreadPoolExecutor(len(all_requests)) as pool:
+        answered = [(each, pool.submit(digests, client, each)) for each in all_requests]
         return next(future.result() for each, future in answered if each is request)
 
 
 def check_company_changes_no_byte(
     running: Running, asked: list[dict[str, object]], *, most_steps: int
 ) -> list[Digests]:
-    """Give what every request came to alone, which is what it comes to in company."""
+    """Assert that each request gives the same bytes among others as alone; returns those."""
     draw = random.Random(1)
     classes = len(running.engine.model_info.classes)
     alone = [digests(running.client, request) for request in asked]
@@ -114,7 +115,7 @@ def check_a_restart_changes_no_byte(
 def check(
     load: Callable[[], ModelRunner], *, num_classes: int, most_steps: int, **settings: str
 ) -> None:
-    """Twenty requests: alone, in company, and in a new process with these settings."""
+    """Twenty requests: alone, among others, and in a new process with these settings."""
     asked = requests(20, 0, num_classes=num_classes, most_steps=most_steps)
     with running_service(load, limits=POLICY_HERE) as running:
         expected = check_company_changes_no_byte(running, asked, most_steps=most_steps)
@@ -122,11 +123,11 @@ def check(
 
 
 class BitsVae(Vae):
-    """Shows a latent's very bits, of which an autoencoder's eight bits hide most."""
+    """Decodes a latent to its own bits, most of which would be lost in an autoencoder's 8 bits."""
 
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         side = latents.shape[-1] * self.downscale_factor
-        bits = latents.float().contiguous().view(torch.uint8).flatten(1)  # four bytes a number
+        bits = latents.float().contiguous().view(torch.uint8).flatten(1)  # four bytes per number
         images = bits[:, : 3 * side * side].reshape(-1, side, side, 3)
         return images.clone(), latents.isfinite().flatten(1).all(1)
 
@@ -148,7 +149,7 @@ def test_company_changes_no_bit_of_a_latent(pipeline_folder: Path, dtype: torch.
     def load() -> ModelRunner:
         cpu = torch.device("cpu")
         checkpoint = load_checkpoint(str(pipeline_folder), device=cpu, dtype=dtype)
-        return ModelRunner(with_bits_shown(checkpoint), max_rows=32, reproducible=True)
+        return build_runner(with_bits_shown(checkpoint), max_rows=32, reproducible=True)
 
     asked = requests(20, 0, num_classes=5, most_steps=8)
     with running_service(load, limits=POLICY_HERE) as running:
@@ -187,7 +188,7 @@ def load_on_gpu(dtype: str) -> Checkpoint:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_company_changes_no_bit_of_a_latent_on_a_gpu(dtype: str) -> None:
     def load() -> ModelRunner:
-        return ModelRunner(with_bits_shown(load_on_gpu(dtype)), max_rows=32, reproducible=True)
+        return build_runner(with_bits_shown(load_on_gpu(dtype)), max_rows=32, reproducible=True)
 
     with running_service(load, limits=POLICY_HERE) as running:
         asked = requests(20, 0, num_classes=10, most_steps=20)
@@ -198,7 +199,7 @@ def test_company_changes_no_bit_of_a_latent_on_a_gpu(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_same_bytes_on_a_gpu(dtype: str) -> None:
     def load() -> ModelRunner:
-        return ModelRunner(load_on_gpu(dtype), max_rows=32, reproducible=True)
+        return build_runner(load_on_gpu(dtype), max_rows=32, reproducible=True)
 
     settings = {"DIT_DEVICE": "cuda", "DIT_DTYPE": dtype, "DIT_MAX_ROWS": "32"}
     check(load, num_classes=10, most_steps=40, **settings)

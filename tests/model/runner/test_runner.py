@@ -1,4 +1,4 @@
-"""The runner: one tick for many images gives what each image alone would get."""
+"""The runner: a tick for many images gives each what it would get alone."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.backends.cpu import PackedDiT
 from model.networks.vae import Vae
+from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
-from model.sampling.noise import ImageNoise, seed_of_image
+from model.sampling.noise import ImageNoise
 from model.sampling.parameters import SamplerName, Sampling
 from model.sampling.samplers import advance
 from model.sampling.schedule import NoiseSchedule
 from model.sampling.trajectory import Trajectory, plan_trajectory
 from model.weights.checkpoint import Checkpoint, load_checkpoint
+from tests.support.networks import FunctionNetwork, network_of
 from tests.support.services import load_small_checkpoint, load_small_runner
 
 SCHEDULE = NoiseSchedule()
@@ -54,7 +55,7 @@ MIXED = [
 
 
 def fly(runner: ModelRunner, trajectories: list[Trajectory]) -> list[np.ndarray]:
-    """Run images together from the first tick on, each to its own end."""
+    """Start images together and run each to its own end."""
     flights = [runner.join(trajectory) for trajectory in trajectories]
     while running := [flight for flight in flights if not flight.done]:
         runner.tick(running)
@@ -66,7 +67,7 @@ def fly(runner: ModelRunner, trajectories: list[Trajectory]) -> list[np.ndarray]
 
 @torch.no_grad()
 def sample_alone(checkpoint: Checkpoint, trajectory: Trajectory) -> Tensor:
-    """One image by the plainest loop there is, over the model's public functions."""
+    """One image by the simplest possible loop over the model's public functions."""
     dit, table = checkpoint.dit, trajectory.table
     noise = ImageNoise(trajectory.seed, (dit.in_channels, dit.input_size, dit.input_size))
     x = noise.draw().unsqueeze(0)
@@ -74,7 +75,7 @@ def sample_alone(checkpoint: Checkpoint, trajectory: Trajectory) -> Tensor:
     y = torch.tensor([trajectory.class_label])
     for step in range(len(table)):
         t = table.timesteps[step : step + 1]
-        if trajectory.rows[step] == 2:
+        if trajectory.rows_at(step) == 2:
             both = torch.cat([y, torch.tensor([dit.num_classes])])
             answers = dit.forward_with_cfg(
                 torch.cat([x, x]), torch.cat([t, t]), both, trajectory.cfg_scale
@@ -93,7 +94,9 @@ def runner(pipeline_folder: Path) -> ModelRunner:
 
 
 @pytest.mark.parametrize("trajectory", MIXED)
-def test_runner_gives_what_a_plain_loop_gives(runner: ModelRunner, trajectory: Trajectory) -> None:
+def test_the_runner_gives_what_a_plain_loop_gives(
+    runner: ModelRunner, trajectory: Trajectory
+) -> None:
     flight = runner.join(trajectory)
     while not flight.done:
         runner.tick([flight])
@@ -138,14 +141,16 @@ def test_reproducible_bytes_do_not_depend_on_company(pipeline_folder: Path) -> N
 def test_reproducible_ticks_are_padded_where_rows_depend_on_each_other(
     pipeline_folder: Path,
 ) -> None:
-    runner = load_small_runner(pipeline_folder, max_rows=16, reproducible=True)
-    flight = runner.join(plan())
-    independent = isinstance(runner.checkpoint.dit.stand_in, PackedDiT)
-    assert runner.tick([flight]) == (2 if independent else 16)
+    checkpoint = load_small_checkpoint(pipeline_folder)
+    independent = FunctionNetwork(network_of(checkpoint))
+    independent.rows_are_independent = True
+    for network, rows in ((independent, 2), (FunctionNetwork(checkpoint.dit), 16)):
+        runner = ModelRunner(checkpoint, network, max_rows=16, reproducible=True)
+        assert runner.tick([runner.join(plan())]) == rows
 
 
 class CountedVae:
-    """Decodes as the autoencoder it holds, and keeps the number of images of each pass."""
+    """Counts the images of each pass of an autoencoder."""
 
     def __init__(self, vae: Vae) -> None:
         self._vae = vae
@@ -163,52 +168,44 @@ def test_reproducible_decodes_take_one_image_at_a_time(
     checkpoint = load_small_checkpoint(pipeline_folder)
     vae = CountedVae(checkpoint.vae)
     counted = replace(checkpoint, vae=vae)  # type: ignore[arg-type]
-    fly(ModelRunner(counted, max_rows=16, reproducible=reproducible), MIXED)
+    fly(build_runner(counted, max_rows=16, reproducible=reproducible), MIXED)
     assert vae.passes == passes
 
 
-def test_guidance_costs_a_row_only_where_it_applies() -> None:
-    assert plan(cfg_scale=1.0).row_steps == 5
-    assert plan(cfg_scale=1.1).row_steps == 10
-    timesteps = plan(steps=11).table.timesteps / 999
-    partial = plan(steps=11, interval=(0.3, 0.7))
-    assert [rows == 2 for rows in partial.rows] == [0.3 <= t <= 0.7 for t in timesteps.tolist()]
-    assert 0 < partial.row_steps - 11 < 11
-    assert (partial.rows[0], partial.peak_rows) == (1, 2)
-    assert plan(cfg_scale=1.0).peak_rows == 1
-
-
-@pytest.mark.parametrize(
-    ("interval", "guided"),
-    [
-        ((0.0, 1.0), [True, True, True, True, True]),
-        ((0.25, 0.75), [False, True, True, True, False]),
-        ((0.2504, 0.7496), [False, False, True, False, False]),
-        ((0.2496, 0.7504), [False, True, True, True, False]),
-        ((0.5, 0.5), [False, False, True, False, False]),
-        ((1.0, 1.0), [True, False, False, False, False]),
-        ((0.0, 0.0), [False, False, False, False, True]),
-    ],
-)
-def test_a_guidance_interval_has_both_its_ends(
-    interval: tuple[float, float], guided: list[bool]
-) -> None:
-    schedule = NoiseSchedule(num_train_timesteps=1025)  # shares that are whole in binary
-    steps = plan(steps=5, interval=interval, schedule=schedule)
-    assert steps.table.timesteps.tolist() == [1024, 768, 512, 256, 0]
-    assert [rows == 2 for rows in steps.rows] == guided
-
-
-def test_guidance_at_pure_noise_alone_is_the_first_steps() -> None:
-    assert plan(steps=4, interval=(1.0, 1.0)).rows == (2, 1, 1, 1)
-
-
-def test_a_flight_tells_the_rows_that_are_coming(runner: ModelRunner) -> None:
+def test_a_flight_knows_the_rows_of_its_next_steps(runner: ModelRunner) -> None:
     flight = runner.join(plan(1, steps=11, interval=(0.0, 0.15)))
-    assert flight.coming(2, null_class=9) == [(999.0, 1), (899.0, 1)]
+    assert flight.rows == 1
+    assert flight.next_pairs(2, null_class=9) == [(999.0, 1), (899.0, 1)]
     flight.step = 9
-    assert flight.coming(8, null_class=9) == [(100.0, 1), (100.0, 9), (0.0, 1), (0.0, 9)]
+    assert flight.rows == 2
+    assert flight.next_pairs(8, null_class=9) == [(100.0, 1), (100.0, 9), (0.0, 1), (0.0, 9)]
+    flight.step = 11
+    assert flight.done
+    assert flight.rows == 0
     runner.leave(flight)
+
+
+def test_the_runner_leaves_the_checkpoint_unchanged(pipeline_folder: Path) -> None:
+    checkpoint = load_small_checkpoint(pipeline_folder)
+    before = {name: each.clone() for name, each in checkpoint.dit.state_dict().items()}
+    runner = build_runner(checkpoint, max_rows=8)
+    runner.warm_up(lambda line: None)
+    fly(runner, MIXED)
+    after = checkpoint.dit.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    torch.testing.assert_close(
+        fly(runner, MIXED[:1]), fly(build_runner(checkpoint, max_rows=8), MIXED[:1])
+    )
+
+
+def test_a_runner_that_consumes_the_weights_gives_the_same_images(pipeline_folder: Path) -> None:
+    expected = fly(load_small_runner(pipeline_folder, max_rows=8), MIXED)
+    checkpoint = load_small_checkpoint(pipeline_folder)
+    images = fly(build_runner(checkpoint, max_rows=8, consume=True), MIXED)
+    assert all(each.linear.weight.is_meta for each in checkpoint.dit.modulations)
+    assert not checkpoint.dit.pos_embed.is_meta  # ModelInfo reads its dtype and device
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(images, expected))
 
 
 def test_a_tick_counts_the_rows_it_ran(runner: ModelRunner) -> None:
@@ -228,7 +225,7 @@ def test_a_slot_keeps_nothing_of_the_image_before(runner: ModelRunner) -> None:
     runner._tick.x0.zero_()
 
 
-def test_a_latent_that_is_not_finite_is_told_and_harms_no_neighbour(runner: ModelRunner) -> None:
+def test_a_latent_that_is_not_finite_is_reported_and_harms_no_other(runner: ModelRunner) -> None:
     flights = [runner.join(plan(seed=seed)) for seed in (1, 2, 3)]
     runner._tick.latents[flights[1].slot, 0, 0, 0] = torch.nan
     while not flights[0].done:
@@ -243,15 +240,15 @@ def test_a_latent_that_is_not_finite_is_told_and_harms_no_neighbour(runner: Mode
 
 def test_a_tick_repeated_after_a_fault_draws_no_second_noise(pipeline_folder: Path) -> None:
     checkpoint, faults = load_small_checkpoint(pipeline_folder), [RuntimeError("injected")]
+    network = network_of(checkpoint)
 
-    def network(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    def failing_once(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         if faults:
             raise faults.pop()
-        answer: Tensor = checkpoint.dit(x, t, y)
-        return answer
+        return network(x, t, y)
 
     trajectory = plan(sampler="ddpm", seed=3)
-    faulty = ModelRunner(checkpoint, max_rows=4, network=network)
+    faulty = ModelRunner(checkpoint, FunctionNetwork(failing_once), max_rows=4)
     flight = faulty.join(trajectory)
     with pytest.raises(RuntimeError, match="injected"):
         faulty.tick([flight])
@@ -262,38 +259,6 @@ def test_a_tick_repeated_after_a_fault_draws_no_second_noise(pipeline_folder: Pa
     shown = faulty.decode([flight])[0]
     assert shown is not None
     assert np.array_equal(shown, expected)
-
-
-@pytest.mark.parametrize("seed", [0, 5, 2**31 - 1, 2**31, 2**32 - 1])
-def test_noise_is_torchs_own_up_to_32_bits_of_seed(seed: int) -> None:
-    shape = (4, 4, 4)
-    generator = torch.Generator().manual_seed(seed)
-    noise = ImageNoise(seed, shape)
-    for _ in range(2):
-        assert torch.equal(noise.draw(), torch.randn(shape, generator=generator))
-
-
-def test_noise_of_large_seeds_is_their_own() -> None:
-    shape = (4, 4, 4)
-    large = ImageNoise(5 + 2**32, shape).draw()
-    assert not torch.equal(large, ImageNoise(5, shape).draw())
-    many = torch.stack([ImageNoise(2**40 + i, shape).draw() for i in range(500)])
-    assert abs(float(many.mean())) < 0.03
-    assert abs(float(many.std()) - 1) < 0.03
-
-
-def test_seeds_of_a_requests_images_are_distinct_and_valid() -> None:
-    seeds = {seed_of_image(seed, i) for seed in range(50) for i in range(16)}
-    assert len(seeds) == 50 * 16
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    assert seed_of_image(7, 0) == 7
-
-
-def test_plan_refuses_what_no_table_exists_for() -> None:
-    with pytest.raises(ValueError, match="sampler"):
-        plan(sampler="euler")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"1 \.\. 1000"):
-        plan(steps=1001)
 
 
 def test_warm_up_leaves_every_slot_free(runner: ModelRunner) -> None:
@@ -307,7 +272,7 @@ def test_warm_up_leaves_every_slot_free(runner: ModelRunner) -> None:
         runner.leave(flight)
 
 
-def test_an_image_set_aside_goes_on_where_it_was(runner: ModelRunner) -> None:
+def test_a_paused_image_continues_where_it_was(runner: ModelRunner) -> None:
     first, *others = [runner.join(trajectory) for trajectory in MIXED[1:4]]
     runner.tick([first])
     while not all(flight.done for flight in others):
@@ -339,7 +304,7 @@ def cuda_runner(pipeline_folder: Path) -> ModelRunner:
     checkpoint = load_checkpoint(
         str(pipeline_folder), device=torch.device("cuda:0"), dtype=torch.float32
     )
-    return ModelRunner(checkpoint, max_rows=32)
+    return build_runner(checkpoint, max_rows=32)
 
 
 @pytest.mark.gpu
@@ -357,7 +322,7 @@ def test_recorded_ticks_give_the_pictures_of_launched_ones(cuda_runner: ModelRun
 
 
 @pytest.mark.gpu
-def test_ticks_go_on_beside_a_decode_and_harm_it_not(cuda_runner: ModelRunner) -> None:
+def test_ticks_during_a_decode_do_not_harm_it(cuda_runner: ModelRunner) -> None:
     cuda_runner.warm_up(lambda line: None)
     (expected,) = fly(cuda_runner, [MIXED[0]])
     flight = cuda_runner.join(MIXED[0])

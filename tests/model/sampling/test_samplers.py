@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
+from model.sampling.parameters import SamplerName
 from model.sampling.samplers import (
     COLUMNS,
     SAMPLERS,
@@ -29,10 +31,10 @@ TOLERANCE = 1e-4  # largest error over largest value
 SHAPE = (2, 4, 6, 6)
 
 UNDER_NUMPY_2 = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-"""diffusers' DPM-Solver hands torch tensors to numpy the old way."""
+"""diffusers' DPM-Solver converts torch tensors to numpy in the old way."""
 
 Step = Callable[[int, Tensor, Tensor, int], Tensor]
-"""A peer's step: (step, latents, model output, seed of the noise) -> the next latents."""
+"""A reference step: (step, latents, model output, seed of the noise) -> the next latents."""
 
 
 def normal(seed: int, channels: int = SHAPE[1]) -> Tensor:
@@ -45,10 +47,10 @@ def column(table: SamplerTable, name: str) -> Tensor:
 
 
 def largest_error(table: SamplerTable, peer: Step, *, variance_channels: bool = False) -> float:
-    """Over all steps, each side going on from its own latents, with the same outputs and noise.
+    """Over all steps; each side continues from its own latents, with the same outputs and noise.
 
-    The last step's variance channels say "least variance": diffusers' DDPM adds noise there unless
-    the last timestep is 0, the official code never does.
+    The last step's variance channels are -1 (least variance): diffusers' DDPM adds noise there
+    unless the last timestep is 0, the official code never does.
     """
     x = x_peer = normal(0)
     x0 = torch.zeros_like(x)
@@ -88,7 +90,7 @@ def test_ddpm_equals_diffusers(steps: int, variance_type: str) -> None:
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", STEPS)
 def test_ddim_equals_diffusers(steps: int, eta: float, timestep_spacing: str) -> None:
-    """On diffusers' own spacings: it finds the timestep before by its stride, not in its list."""
+    """At diffusers' own spacings: it computes the next timestep from the stride, not from its list."""
     scheduler = DDIMScheduler(clip_sample=False, timestep_spacing=timestep_spacing)
     scheduler.set_timesteps(steps)
 
@@ -105,7 +107,7 @@ def test_ddim_equals_diffusers(steps: int, eta: float, timestep_spacing: str) ->
 @UNDER_NUMPY_2
 @pytest.mark.parametrize("steps", STEPS)
 def test_dpmpp_2m_equals_diffusers(steps: int) -> None:
-    """At 1000 steps on timesteps of ours: diffusers' own repeat one there and end in NaN."""
+    """At 1000 steps with our timesteps: diffusers' own repeat one there and end in NaN."""
     scheduler = DPMSolverMultistepScheduler(final_sigmas_type="zero")
     if steps == 1000:
         scheduler.set_timesteps(timesteps=list(range(999, -1, -1)))
@@ -131,7 +133,7 @@ def test_dpmpp_2m_takes_diffusers_timesteps_at_every_step_count() -> None:
 
 
 def bars(table: SamplerTable, index: int) -> tuple[float, float]:
-    """alpha_bar at this step's timestep and at the next one's."""
+    """alpha_bar at the timesteps of this step and the next."""
     places = [int(timestep) for timestep in table.timesteps[index : index + 2]]
     here = float(ALPHA_BAR[places[0]])
     return here, float(ALPHA_BAR[places[1]]) if len(places) > 1 else 1.0
@@ -227,9 +229,13 @@ def test_respacing_is_the_official_one(sampler: str) -> None:
 
 
 def test_a_single_step_starts_from_pure_noise() -> None:
-    """The official code would take timestep 0, which leaves the noise as it is."""
+    """The official code would start at timestep 0, which leaves the noise unchanged."""
     for sampler in SAMPLERS:
         assert sampler_table(SCHEDULE, sampler, 1).timesteps.tolist() == [999]
+
+
+def test_every_sampler_name_has_a_table_builder() -> None:
+    assert set(get_args(SamplerName)) == set(SAMPLERS)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -266,7 +272,7 @@ def test_tables_are_built_once() -> None:
         ("dpmpp_2m", -1, "1 .. 1000"),
     ],
 )
-def test_what_is_out_of_range_is_refused(sampler: str, steps: int, message: str) -> None:
+def test_out_of_range_is_refused(sampler: str, steps: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sampler_table(SCHEDULE, sampler, steps)
 
@@ -282,7 +288,7 @@ TABLES: dict[str, Callable[[int], SamplerTable]] = {
 @pytest.mark.parametrize("variance_channels", [True, False])
 @pytest.mark.parametrize("side", [8, 5])
 def test_a_mixed_batch_equals_its_images_alone(side: int, variance_channels: bool) -> None:
-    """Bitwise, whatever the neighbours' sampler, step count and step."""
+    """Bit for bit, whatever the sampler, step count and step of the other images."""
     rows = torch.stack(
         [
             build(steps).coefficients[int(share * (steps - 1))]
@@ -306,7 +312,7 @@ def test_a_mixed_batch_equals_its_images_alone(side: int, variance_channels: boo
 
 
 def sample_with_oracle(table: SamplerTable, x0: Tensor, first: Tensor) -> list[Tensor]:
-    """The latents of every step under a model that knows ``x0``."""
+    """The latents of every step with a model that knows ``x0``."""
     xs, estimate = [first], torch.zeros_like(x0)
     for step, timestep in enumerate(table.timesteps.long().tolist()):
         bar, x = ALPHA_BAR[timestep], xs[-1]
@@ -328,7 +334,7 @@ def test_a_perfect_model_gives_its_picture(sampler: str, steps: int) -> None:
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])
 def test_deterministic_samplers_walk_the_straight_path(sampler: str) -> None:
-    """Between the picture and one noise, at every timestep of theirs."""
+    """Between the picture and one noise, at each of their timesteps."""
     table, x0, eps = TABLES[sampler](50), normal(5), normal(6)
     path = [
         (math.sqrt(ALPHA_BAR[t]) * x0 + math.sqrt(1 - ALPHA_BAR[t]) * eps)
@@ -340,7 +346,7 @@ def test_deterministic_samplers_walk_the_straight_path(sampler: str) -> None:
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim, eta 1"])
 def test_drawn_noise_keeps_the_datas_distribution(sampler: str) -> None:
-    """Data N(2, 0.5 ** 2), the model its exact denoiser: 250 steps end in that distribution."""
+    """For data N(2, 0.5 ** 2) and its exact denoiser, 250 steps end in that distribution."""
     table = TABLES[sampler](250)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 1, 100, 100, generator=generator)

@@ -123,17 +123,10 @@ def test_every_format_gives_the_same_model(write: Callable[[Path], Path], tmp_pa
     assert len(found.class_names) == 5
 
 
-def test_the_model_is_frozen_and_shares_its_modulation(tmp_path: Path) -> None:
+def test_the_model_is_frozen(tmp_path: Path) -> None:
     dit = load(write_pipeline(tmp_path)).dit
     assert not dit.training
     assert not any(parameter.requires_grad for parameter in dit.parameters())
-    state = dit.state_dict()
-    adaln = [tensor for name, tensor in state.items() if name.endswith("adaLN_modulation.1.weight")]
-    assert len(adaln) == 3
-    assert len({weight.untyped_storage().data_ptr() for weight in adaln}) == 1
-    shared = predict(dit)
-    with torch.enable_grad():  # takes the blocks' own projections one by one
-        torch.testing.assert_close(dit(*inputs(dit)), shared, rtol=1e-5, atol=1e-5)
 
 
 def test_the_model_comes_in_the_dtype_asked_for(tmp_path: Path) -> None:

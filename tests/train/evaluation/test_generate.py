@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.sampling.trajectory import plan_trajectory
 from model.train.evaluation.generate import evaluation_runner, generate
@@ -45,7 +46,7 @@ def test_pictures_are_those_of_a_runner_asked_for_one_of_them_alone(
     labels = torch.arange(5).repeat(9)
     assert len(labels) > runner.max_rows, "the images do not all fit in one tick"
     pictures = generate(runner, labels, setting, SEED)
-    alone = ModelRunner(small_checkpoint(pipeline_folder), max_rows=2)
+    alone = build_runner(small_checkpoint(pipeline_folder), max_rows=2)
     assert pictures.shape == (45, 3, 8, 8)
     assert len(torch.unique(pictures, dim=0)) == 45
     for i in (0, 13, 31, 44):

@@ -1,0 +1,35 @@
+"""Building a runner from a checkpoint, with the fastest network for its device."""
+
+from __future__ import annotations
+
+from model.backends.choose import network_for
+from model.runner.runner import ModelRunner
+from model.weights.checkpoint import Checkpoint
+
+
+def build_runner(
+    checkpoint: Checkpoint,
+    *,
+    max_rows: int,
+    reproducible: bool = False,
+    compile: bool = False,
+    consume: bool = False,
+) -> ModelRunner:
+    """Build the network that is fastest on the checkpoint's device, and a runner for it.
+
+    Args:
+        checkpoint: the model, already on the device.
+        max_rows: rows of the largest forward pass.
+        reproducible: as for `ModelRunner`.
+        compile: on CUDA, use torch.compile for the forward pass.
+        consume: take the weights away from the checkpoint's DiT, so that they are never in memory
+            twice; the DiT can no longer be used.
+    """
+    network = network_for(
+        checkpoint.dit,
+        timesteps=checkpoint.schedule.num_train_timesteps,
+        rows=max_rows,
+        compile=compile,
+        consume=consume,
+    )
+    return ModelRunner(checkpoint, network, max_rows=max_rows, reproducible=reproducible)

@@ -1,0 +1,95 @@
+"""network_for: which network it builds, and what it leaves of the DiT."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.backends.choose import network_for
+from model.backends.cpu import CpuNetwork, has_onednn_products
+from model.backends.eager import EagerNetwork
+from model.backends.network import Network
+from model.networks.dit import DiT
+from tests.support.networks import inputs_for, relative_error, tiny
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float64]  # oneDNN has no float64 products
+
+
+def network_of(dit: DiT, *, consume: bool = False) -> Network:
+    return network_for(dit, timesteps=1000, rows=8, consume=consume)
+
+
+def whole_inputs_for(dit: DiT) -> tuple[Tensor, Tensor, Tensor]:
+    x, t, y = inputs_for(dit)
+    return x, t.round(), y
+
+
+def emptied(dit: DiT) -> set[str]:
+    return {name for name, parameter in dit.named_parameters() if parameter.is_meta}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_network_is_for_the_cpu_where_onednn_has_the_products(dtype: torch.dtype) -> None:
+    dit = tiny().to(dtype).eval()
+    expected = CpuNetwork if has_onednn_products(dit) else EagerNetwork
+    assert type(network_of(dit)) is expected
+    assert dtype != torch.float64 or expected is EagerNetwork
+
+
+def test_nothing_is_compiled_on_a_cpu() -> None:
+    dit = tiny().double().eval()
+    assert type(network_for(dit, timesteps=1000, rows=8, compile=True)) is EagerNetwork
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@torch.no_grad()
+def test_the_dit_is_left_unchanged(dtype: torch.dtype) -> None:
+    dit = tiny().to(dtype).eval()
+    rows = whole_inputs_for(dit)
+    before, answer = {name: each.clone() for name, each in dit.state_dict().items()}, dit(*rows)
+    network = network_of(dit)
+    assert relative_error(network(*rows), answer) < (0.05 if dtype == torch.bfloat16 else 1e-5)
+    after = dit.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert torch.equal(dit(*rows), answer)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@torch.no_grad()
+def test_consuming_changes_no_answer(dtype: torch.dtype) -> None:
+    dit = tiny().to(dtype).eval()
+    rows = whole_inputs_for(dit)
+    expected = network_of(dit)(*rows)
+    assert torch.equal(network_of(dit, consume=True)(*rows), expected)
+
+
+def test_consuming_for_the_cpu_leaves_only_the_position_embedding() -> None:
+    dit = tiny().eval()
+    if not has_onednn_products(dit):
+        pytest.skip("oneDNN does not have the products")
+    network_of(dit, consume=True)
+    assert emptied(dit) == set(dict(dit.named_parameters())) - {"pos_embed"}
+    assert dit.null_class == 10
+
+
+def test_consuming_for_an_eager_network_empties_the_adaln_layers() -> None:
+    dit = tiny().double().eval()
+    network_of(dit, consume=True)
+    adaln = {name for name, _ in dit.named_parameters() if "adaLN_modulation" in name}
+    assert emptied(dit) == adaln
+
+
+def test_a_network_for_the_cpu_does_not_keep_the_dit_alive() -> None:
+    dit = tiny().eval()
+    if not has_onednn_products(dit):
+        pytest.skip("oneDNN does not have the products")
+    rows, network, alive = whole_inputs_for(dit), network_of(dit), weakref.ref(dit)
+    del dit
+    gc.collect()
+    assert alive() is None
+    assert network(*rows).isfinite().all()
