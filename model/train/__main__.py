@@ -19,7 +19,7 @@ from model.train import transformer
 from model.train.autoencoder import decoder, training
 from model.train.autoencoder.options import add_latent_options, latent_shape
 from model.train.data.latents import training_latents
-from model.train.data.photographs import Photographs
+from model.train.data.photographs import Photographs, photographs_from
 from model.train.export import averaged_dit, export, trained_autoencoder
 from model.train.options import (
     accelerator_from,
@@ -27,7 +27,6 @@ from model.train.options import (
     add_licence_option,
     add_training_options,
     command_parser,
-    photographs_from,
 )
 from model.train.pretrained import load_pretrained
 from model.train.trainer import Schedule, local_batch_size

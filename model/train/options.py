@@ -9,8 +9,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
-from model.train.data.photographs import Photographs, load_photographs
-
 LONGEST_WAIT = timedelta(hours=6)
 """How long the other processes wait while the first one encodes all photographs."""
 
@@ -143,12 +141,3 @@ def accelerator_from(options: argparse.Namespace) -> Accelerator:
     set_threads(options)
     process_group = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
     return Accelerator(cpu=options.cpu, kwargs_handlers=[process_group])
-
-
-def photographs_from(options: argparse.Namespace) -> Photographs:
-    """Read the photographs that the options name.
-
-    Raises:
-        ValueError: see `load_photographs`.
-    """
-    return load_photographs(options.data, options.image_size, options.leave_out)

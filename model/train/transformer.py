@@ -22,14 +22,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from model.networks.dit import DiT
 from model.sampling.schedule import NoiseSchedule
 from model.train.data.latents import sample_batch, training_latents
+from model.train.data.photographs import photographs_from
 from model.train.loss import min_snr_weights, sample_timesteps, training_loss
 from model.train.network import NETWORKS, SMALL, NetworkSpec
-from model.train.options import (
-    accelerator_from,
-    add_vae_option,
-    photographs_from,
-    training_parser,
-)
+from model.train.options import accelerator_from, add_vae_option, training_parser
 from model.train.pretrained import copy_matching_weights
 from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from model.train.autoencoder import training
 from model.train.autoencoder.network import reconstruct
 from model.train.autoencoder.options import add_latent_options, latent_shape
+from model.train.data.photographs import photographs_from
 from model.train.data.similarity import psnr
-from model.train.options import accelerator_from, photographs_from, training_parser
+from model.train.options import accelerator_from, training_parser
 from model.train.trainer import Schedule
 
 

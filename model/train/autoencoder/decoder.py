@@ -27,6 +27,7 @@ from model.train.autoencoder.network import decoder_layers, reconstruct
 from model.train.autoencoder.objectives import AdversarialObjective, PixelObjective
 from model.train.autoencoder.widen import widen
 from model.train.data.latents import sample_batch, training_latents
+from model.train.data.photographs import photographs_from
 from model.train.data.pixels import to_unit_range
 from model.train.data.similarity import psnr, ssim
 from model.train.options import (
@@ -37,7 +38,6 @@ from model.train.options import (
     add_training_options,
     add_vae_option,
     command_parser,
-    photographs_from,
 )
 from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 

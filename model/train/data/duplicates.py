@@ -15,13 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.train.data.photographs import Photographs
+from model.train.data.photographs import Photographs, photographs_from
 from model.train.data.similarity import distances
 from model.train.options import (
     add_photograph_options,
     add_threads_option,
     command_parser,
-    photographs_from,
     set_threads,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -79,6 +80,15 @@ def load_photographs(folder: Path, image_size: int, leave_out: Sequence[str] = (
         class_names=names,
         files=tuple(files),
     )
+
+
+def photographs_from(options: argparse.Namespace) -> Photographs:
+    """Read the photographs that the command line names.
+
+    Raises:
+        ValueError: see `load_photographs`.
+    """
+    return load_photographs(options.data, options.image_size, options.leave_out)
 
 
 def _matching_files(folder: Path, patterns: Sequence[str]) -> set[Path]:

@@ -17,9 +17,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.train.data.photographs import Photographs
+from model.train.data.photographs import Photographs, photographs_from
 from model.train.data.pixels import mirror_half, to_unit_range
-from model.train.options import accelerator_from, photographs_from, training_parser
+from model.train.options import accelerator_from, training_parser
 from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 
 MAX_SHIFT = 4  # pixels
