@@ -27,7 +27,9 @@ def drawn(arrow: str) -> Edges:
 
 def imported(*, types: bool) -> Edges:
     """The pairs of rooms of which the first imports the second."""
-    graph = grimp.build_graph("model", "service", exclude_type_checking_imports=not types)
+    graph = grimp.build_graph(
+        "model", "service", exclude_type_checking_imports=not types, cache_dir=None
+    )
     room = re.compile(r"^(?:model|service)\.(\w+)")
     edges: Edges = set()
     for module in graph.modules:
