@@ -14,7 +14,7 @@ from service.threads import configure_openmp
 
 
 def main(arguments: list[str]) -> int:
-    """Run the service; returns the process's exit code, 2 for a wrong setting."""
+    """Run the service; returns the process's exit code: 2 if a setting is wrong."""
     try:
         settings = read_settings(arguments)
     except SettingsError as error:
@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
     configure_logs(settings.log_format)
     for line in unknown_variables(os.environ):
         structlog.get_logger().warning(line)
-    for early in (signal.SIGINT, signal.SIGTERM):  # until the server handles them
-        signal.signal(early, lambda *_: os._exit(0))
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the server handles them
+        signal.signal(number, lambda *_: os._exit(0))
     configure_openmp()
     from service.launch import serve  # loads torch
 

@@ -1,4 +1,4 @@
-"""Errors: one tree of what a request can be answered with instead of pictures.
+"""Errors: every answer that a request can get instead of pictures, in one tree.
 
 ServiceError              500
   InvalidRequest          422  names every wrong field
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """A field of a request that is wrong, and what it may be."""
+    """A wrong field of a request, and what it may be."""
 
     field: str
     message: str

@@ -1,4 +1,4 @@
-"""Launch: start engine and HTTP server from the settings, and run until something ends them."""
+"""Launch: start the engine and the HTTP server from the settings, and run until they end."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def serve(
     patience: Patience = PATIENCE,
     make_scheduler: Callable[[int, int], Scheduler] = FairScheduler,
 ) -> int:
-    """Run until a signal or the engine ends it; returns the process's exit code.
+    """Run until a signal arrives or the engine ends; returns the process's exit code.
 
     Args:
         load: builds the runner.
-        patience: how long the engine may show no sign of life.
+        patience: how long the engine may show no sign of life, as for `Engine`.
         make_scheduler: builds the scheduler, as for `Engine`.
     """
     metrics = Metrics()
@@ -49,12 +49,12 @@ def serve(
     engine.start()
     try:
         server.run()
-    except SystemExit:  # it cannot listen; uvicorn has logged why
+    except SystemExit:  # uvicorn cannot listen, and has logged why
         code = 1
     else:
         code = exit_code(engine)
     if engine.alive or (engine.was_ready and code):
-        # Its thread is inside the device's libraries, or the device is gone: skip their clean-up.
+        # The thread hangs in the device's libraries, or the device is gone: skip their clean-up.
         sys.stderr.flush()
         os._exit(code)
     return code
@@ -72,12 +72,12 @@ def limits_of(settings: Settings) -> RequestLimits:
 
 
 def exit_code(engine: Engine) -> int:
-    """0 after a stop; 1 after a failure, reported in one line if it is the user's to mend."""
+    """0 after a stop; 1 after a failure, reported in one line if the user can fix it."""
     failure = engine.failure
     if failure is None:
         return 0
     if isinstance(failure, EngineHung):
-        return 1  # logged when it was given up
+        return 1  # the engine has logged it
     if isinstance(failure, ValueError) and not engine.was_ready:
         print(f"cannot start: {failure}", file=sys.stderr)
     else:

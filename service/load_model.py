@@ -18,7 +18,7 @@ def load_runner(settings: Settings) -> ModelRunner:
     """Build the runner that the settings describe.
 
     Raises:
-        ValueError: the device does not exist, or a file is not what it should be.
+        ValueError: the device does not exist, or a file is invalid.
     """
     device = choose_device(settings.device)
     if settings.reproducible:
@@ -41,9 +41,9 @@ def load_runner(settings: Settings) -> ModelRunner:
 
 
 def round_threads() -> None:
-    """Use a power of two of threads.
+    """Round torch's number of threads down to a power of two.
 
-    torch cuts an elementwise operation into one piece per thread, and a number's last bit can
-    depend on its place in its piece: so the cuts have to fall between images.
+    torch splits an elementwise operation into one chunk per thread, and the last bit of a result
+    can depend on its place in the chunk, so chunks have to begin and end between images.
     """
     torch.set_num_threads(1 << (torch.get_num_threads().bit_length() - 1))

@@ -1,4 +1,4 @@
-"""Settings: read once at the start from the environment (DIT_*) and the command line."""
+"""Settings: read once at startup from the environment (DIT_*) and the command line."""
 
 from __future__ import annotations
 
@@ -106,12 +106,12 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """A line for each DIT_ variable that is not a setting, with the setting it resembles."""
+    """A warning for each DIT_ variable that is not a setting, with the most similar one."""
     known = [_variable(name) for name in Settings.model_fields]
-    strangers = [
+    unknown = [
         name for name in environment if name.startswith(PREFIX) and name.upper() not in known
     ]
-    return [f"{name} is not a setting{_nearest(name.upper(), known)}" for name in strangers]
+    return [f"{name} is not a setting{_nearest(name.upper(), known)}" for name in unknown]
 
 
 def _explain(error: object) -> str:

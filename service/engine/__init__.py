@@ -1,1 +1,1 @@
-"""The thread that owns the model, and what watches over it."""
+"""The thread that owns the model, and the watchdog that watches it."""

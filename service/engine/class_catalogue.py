@@ -1,4 +1,4 @@
-"""ClassCatalogue: class ids, and the names people know them by."""
+"""ClassCatalogue: class ids, and their names and synonyms."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ClassCatalogue:
         """The class meant by an id, a name, a synonym, or an id written as text.
 
         Raises:
-            InvalidRequest: the id is out of range, or several classes have the name.
+            InvalidRequest: the id is out of range, or several classes share the name.
             UnknownClass: no class has the name.
         """
         if isinstance(label, str):
@@ -55,7 +55,7 @@ class ClassCatalogue:
         return self.entries[label]
 
     def search(self, query: str) -> list[ClassEntry]:
-        """The classes with ``query`` in one of their names; all classes for an empty query."""
+        """The classes with ``query`` in a name or synonym; all classes if it is empty."""
         key = _key(query)
         return [
             entry
@@ -66,7 +66,7 @@ class ClassCatalogue:
     def _id_of(self, name: str) -> int:
         ids = self._ids.get(_key(name), [])
         own = [i for i in ids if _key(self.entries[i].name) == _key(name)]
-        ids = own or ids  # a class's own name goes before another's synonym
+        ids = own or ids  # a class's own name takes precedence over another's synonym
         if len(ids) > 1:
             allowed = " or ".join(str(i) for i in ids)
             message = f"names several classes; send the id, {allowed}"

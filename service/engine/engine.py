@@ -1,4 +1,4 @@
-"""Engine: the thread that owns the model and works off the admission queue, tick by tick."""
+"""Engine: the thread that owns the model and runs the admitted jobs, tick by tick."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class State(enum.Enum):
     FAILED = "failed"
 
 
-FOLLOWERS = {
+TRANSITIONS = {
     State.STARTING: {State.READY, State.STOPPED, State.FAILED},
     State.READY: {State.DRAINING, State.FAILED},
     State.DRAINING: {State.STOPPED, State.FAILED},
     State.STOPPED: {State.FAILED},
     State.FAILED: set[State](),
 }
-"""The states that may follow each state. A failure may still come to light after a stop."""
+"""The states that may follow each state. A failure may still surface after a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,10 @@ class Engine:
     has stopped, failed or been given up.
 
     Args:
-        load: builds the runner; called in the engine's thread, so that HTTP answers meanwhile.
+        load: builds the runner; called in the engine's thread, so that HTTP is available meanwhile.
         queue: where the jobs come from.
-        metrics: where the stages are observed.
-        drain_timeout_s: how long `drain` lets admitted jobs go on.
+        metrics: where the engine reports its state and stages.
+        drain_timeout_s: how long `drain` lets admitted jobs run.
         make_scheduler: builds the scheduler, from the rows of the largest tick and the number of
             images that may be in flight.
         patience: how long the thread may show no sign of life.
@@ -110,9 +110,9 @@ class Engine:
         self._thread.start()
 
     def drain(self) -> None:
-        """Admit nothing more, finish what is in within the drain timeout, then end.
+        """Admit no more jobs, finish the admitted ones within the drain timeout, then end.
 
-        A start that is still under way is given up at once.
+        During startup, end at once.
         """
         self._queue.close(Unavailable(STOPPING, retry_after_s=RETRY_AFTER_S))
         state = self._move_to(State.DRAINING, State.STOPPED)
@@ -137,14 +137,14 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Whether a request would be admitted and worked on: loaded, warm, heartbeat fresh."""
+        """Whether a request would be admitted and run: loaded, warm, heartbeat fresh."""
         if self.state is not State.READY or not self.alive:
             return False
         return self._watchdog.silence_s < self._patience.stale_after(self._longest_tick_s)
 
     @property
     def status(self) -> str:
-        """The state in one word, for people."""
+        """The state in one word, for humans."""
         return "stuck" if self.state is State.READY and not self.ready else self.state.value
 
     @property
@@ -189,7 +189,7 @@ class Engine:
     ) -> State | None:
         """Change to the first of these states that may follow the present one, if any."""
         with self._changing:
-            state = next((each for each in states if each in FOLLOWERS[self.state]), None)
+            state = next((each for each in states if each in TRANSITIONS[self.state]), None)
             if state is None:
                 return None
             if state is State.DRAINING:
@@ -211,7 +211,7 @@ class Engine:
             self._end(STOPPING)
 
     def _start_up(self) -> Worker | None:
-        """Load and warm up; None if the start was given up meanwhile."""
+        """Load and warm up; None if the engine was stopped meanwhile."""
         runner = self._load()
         pace = Pace(runner.warm_up(log.info), runner.max_rows)
         scheduler = self._make_scheduler(runner.max_rows, runner.slots)
@@ -226,7 +226,7 @@ class Engine:
         return worker
 
     def _work(self, worker: Worker) -> None:
-        """Step until drained. Every job still in then is answered, whatever ended the work."""
+        """Step until drained or failed. Jobs that remain are answered with 503 in either case."""
         why = FAILED
         try:
             while not self._finished(worker):
@@ -242,11 +242,11 @@ class Engine:
 
     def _finished(self, worker: Worker) -> bool:
         if self.state is not State.DRAINING:
-            return self.state is State.FAILED  # given up while it hung
+            return self.state is State.FAILED  # the watchdog gave up on it
         return not worker.busy or time.monotonic() > self._drain_ends
 
     def _give_up(self) -> None:
-        """Called by the watchdog: the thread is inside the device's libraries, and stays there."""
+        """Called by the watchdog: the thread hangs in the device's libraries."""
         if time.monotonic() < self._drain_ends:
             silence = f"the engine has shown no sign of life for {self._watchdog.silence_s:.0f} s"
             log.error("given up", reason=silence)
@@ -254,13 +254,14 @@ class Engine:
         self._end(NO_RESPONSE)
 
     def _end(self, why: str) -> None:
+        """Refuse new jobs, answer those that still wait, and resolve ``ended``."""
         reason = Unavailable(why, retry_after_s=RETRY_AFTER_S)
         self._queue.close(reason)
         self._watchdog.end(reason)
         self._resolve_ended()
 
     def _resolve_ended(self) -> None:
-        with suppress(InvalidStateError):  # it resolves once
+        with suppress(InvalidStateError):  # resolved before
             self.ended.set_result(None)
 
     def _beat(self) -> None:

@@ -1,4 +1,4 @@
-"""Isolation: work for several images at once fails only the image that caused the failure."""
+"""Isolation: a failure in joint work for several images fails only the image at fault."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ class NotFinite(ArithmeticError):
 class Isolation:
     """Repeats failed work in halves until the image at fault is alone.
 
-    After an out-of-memory the halves run one after the other, and an image that runs out of memory
-    alone gets one more attempt, because another program may have held the memory for a moment. So
-    size alone fails no image.
+    This also splits work that is too large for the memory. An image that runs out of memory alone
+    gets one more attempt, because another program may have held the memory for a moment.
     """
 
     def __init__(self, runner: ModelRunner, metrics: Metrics) -> None:
@@ -40,12 +39,12 @@ class Isolation:
         """Do the work for all images, in as few parts as succeed.
 
         Args:
-            work: may fail because of one of the images.
-            done: takes each part that succeeded, with the result of its work.
-            on_out_of_memory: takes each part that did not fit into memory.
+            work: the joint work; it may fail because of one image.
+            done: called with each part that succeeded, and its result.
+            on_out_of_memory: called with each part that did not fit into memory.
 
         Returns:
-            The images that failed, each with its fault.
+            The images that failed, each with its error.
 
         Raises:
             DeviceLost: the device is gone, and every image with it.
@@ -58,7 +57,7 @@ class Isolation:
                 raise
             except OutOfMemory as error:
                 on_out_of_memory(part)
-                return self._freed(error)
+                return self._reclaim_memory(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, one image caused it
                 return error
             done(part, result)
@@ -66,8 +65,8 @@ class Isolation:
 
         return _culprits(tasks, attempt)
 
-    def _freed(self, error: OutOfMemory) -> OutOfMemory:
-        """Give the memory of a failed attempt back to the device."""
+    def _reclaim_memory(self, error: OutOfMemory) -> OutOfMemory:
+        """Free what the failed attempt held; returns the error without its frames."""
         self._metrics.out_of_memory.inc()
         bare = _without_frames(error)
         self._runner.release_cached_memory()
@@ -77,6 +76,7 @@ class Isolation:
 def _culprits(
     tasks: Sequence[ImageTask], attempt: Callable[[Sequence[ImageTask]], Exception | None]
 ) -> dict[ImageTask, Exception]:
+    """The images that fail alone, found by bisection."""
     fault = attempt(tasks)
     if fault is not None and len(tasks) > 1:
         half = len(tasks) // 2
@@ -87,10 +87,10 @@ def _culprits(
 
 
 def _without_frames(error: OutOfMemory) -> OutOfMemory:
-    """The same error without the stack frames, whose tensors would take the halves' room."""
+    """The same error without its stack frames, whose tensors take the memory that the halves need."""
     bare = OutOfMemory(str(error))
-    at: BaseException | None = error
-    while at is not None:
-        traceback.clear_frames(at.__traceback__)
-        at = at.__cause__ or at.__context__
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__
     return bare

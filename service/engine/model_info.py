@@ -1,4 +1,4 @@
-"""ModelInfo: what HTTP needs to know of the model that the engine runs."""
+"""ModelInfo: what HTTP needs to know about the model that the engine runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OFFICIAL_CFG_SCALE = 4.0
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Facts about a loaded checkpoint, without its tensors. ``guidable``: it has a null class."""
+    """Facts about a loaded checkpoint, without its tensors. ``guidable``: has a null class."""
 
     name: str
     architecture: str
@@ -47,7 +47,7 @@ class ModelInfo:
         )
 
     def labels(self) -> dict[str, str]:
-        """For the model_info metric."""
+        """The labels of the dit_model_info metric."""
         return {
             "name": self.name,
             "architecture": self.architecture,

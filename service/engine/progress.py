@@ -1,4 +1,4 @@
-"""ProgressReporter: tells jobs how far they have come, with previews where they asked for some."""
+"""ProgressReporter: reports progress to jobs, with previews for those that asked."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class ProgressReporter:
         self._isolation = isolation
 
     def report(self, advanced: Sequence[ImageTask]) -> None:
-        """These images took a step."""
+        """Report to the jobs of these images, which took a step."""
         for job in dict.fromkeys(task.job for task in advanced):
             if job.on_progress is not None and not job.future.done():
                 previews = self._previews(job, [task for task in advanced if task.job is job])
                 job.on_progress(Progress(job.steps_done, job.steps, 0, previews))
 
     def report_waiting(self, job: Job, ahead: int) -> None:
-        """This job waits behind ``ahead`` others."""
+        """Report to a job that it waits behind ``ahead`` others."""
         if job.on_progress is not None:
             job.on_progress(Progress(0, job.steps, ahead))
 
@@ -44,6 +44,6 @@ class ProgressReporter:
             shown.extend((task.index, image) for task, image in images if image is not None)
 
         if due:
-            # An image whose preview fails shows nothing; whether it is broken is seen at its end.
+            # A failed preview is left out; if the image itself is broken, its last decode shows it.
             self._isolation.run(due, work, done)
         return tuple(shown)

@@ -1,4 +1,4 @@
-"""Watchdog: sees that every admitted job is answered, even if the engine's thread hangs."""
+"""Watchdog: makes sure that every admitted job is answered, even if the engine's thread hangs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ HUNG_TICKS = 20
 class Patience:
     """How long, in seconds, the engine may show no sign of life.
 
-    After ``stale_s`` the service is not ready; after ``hung_s`` the engine is given up. If ticks
-    are long, both wait for a number of the longest ticks instead. A request waits ``late_s`` past
+    After ``stale_s`` the service is not ready; after ``hung_s`` the watchdog gives up on the
+    engine. If ticks are long, both are a number of the longest ticks instead. A request waits ``late_s`` past
     its deadline for the engine to end it, and a stop waits as long for the engine to end.
     """
 
@@ -47,11 +47,11 @@ class Watchdog:
     """A thread next to the engine's that sleeps until something could be overdue.
 
     Callers wait on a separate future. It resolves with the job, or with 503 or 504 from the
-    watchdog when the engine is stuck. So an engine that wakes up late may still end a job that was
-    answered long ago.
+    watchdog when the engine is stuck. So an engine that wakes up late can still end a job whose
+    caller was answered long ago.
 
     Args:
-        hung_after_s: how long the engine may be silent, as of now.
+        hung_after_s: how long the engine may be silent; evaluated anew each time.
         late_s: how long past its deadline a job may end.
         on_stuck: called once, in the watchdog's thread, when the engine has been silent for too
             long or has not ended by the time given to `expect_end`.
@@ -83,7 +83,7 @@ class Watchdog:
         self._thread.start()
 
     def beat(self) -> None:
-        """The engine is alive."""
+        """Record a sign of life."""
         self._last_beat = self._clock()
 
     @property
@@ -92,7 +92,7 @@ class Watchdog:
         return self._clock() - self._last_beat
 
     def guard(self, job: Job) -> Future[JobResult]:
-        """The future on which an admitted job's client waits."""
+        """The future on which the caller of an admitted job waits."""
         answer: Future[JobResult] = Future()
         answer.set_running_or_notify_cancel()  # only the watchdog resolves it
         with self._changed:
@@ -106,13 +106,13 @@ class Watchdog:
         return answer
 
     def expect_end(self, when: float) -> None:
-        """The engine is to have ended by this time."""
+        """Count the engine as stuck if it has not ended by this time."""
         with self._changed:
             self._end_expected = when
             self._changed.notify()
 
     def end(self, reason: ServiceError) -> None:
-        """Answer all who wait, and all who come later, with ``reason``, and stop watching."""
+        """Answer all open and all later jobs with ``reason``, and stop watching."""
         with self._changed:
             self._ended = self._ended or reason
             unanswered, self._answers = self._answers, {}
@@ -158,4 +158,4 @@ class Watchdog:
         self._wakes_at = min(hung, self._end_expected, *deadlines)
         self._changed.wait(max(self._wakes_at - self._clock(), 0.0))
         if self._clock() > self._wakes_at + self._late_s:
-            self.beat()  # the whole process was stopped, not the engine alone
+            self.beat()  # the whole process was paused, not the engine alone

@@ -1,4 +1,4 @@
-"""Worker: what the engine's thread does at every tick: schedule, run, settle."""
+"""Worker: one step of the engine's thread: schedule, run, settle."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from service.scheduling.pace import Pace
 from service.scheduling.scheduler import Scheduler
 
 REVIEWED_PER_STEP = 32
-"""Jobs that are reviewed at every step besides those that are picked: a fixed number, so that a
-step costs the same however many jobs wait."""
+"""Jobs reviewed at every step in addition to the picked ones: a fixed number, so that the cost of a
+step does not depend on how many jobs wait."""
 
 log = structlog.get_logger()
 
@@ -48,7 +48,7 @@ class Decode:
 
 
 class Worker:
-    """Takes images from the admission queue to their jobs' futures. Belongs to one thread."""
+    """Runs admitted jobs and resolves their futures. Used by one thread only."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Worker:
         self._isolation = Isolation(runner, metrics)
         self._progress = ProgressReporter(runner, self._isolation)
         self._decodes: deque[Decode] = deque()
-        self._reviews: deque[Job] = deque()  # in the order in which jobs are reviewed
+        self._reviews: deque[Job] = deque()  # the next to be reviewed comes first
         self._row_limit = scheduler.row_limit
         metrics.row_limit.set(self._row_limit)
 
@@ -77,7 +77,7 @@ class Worker:
         return self._queue.pending or bool(self._scheduler.jobs())
 
     def step(self, wait_s: float) -> None:
-        """Schedule, run, settle. With nothing to do, wait up to ``wait_s`` for a job first.
+        """Schedule, run, settle. Wait up to ``wait_s`` for a new job first.
 
         Raises:
             DeviceLost: the device is gone, and every image with it.
@@ -88,7 +88,7 @@ class Worker:
         self._settle(advanced, wait=not picked)
 
     def abandon(self, error: ServiceError) -> None:
-        """Answer every job that is still in with ``error``."""
+        """End every unfinished job with ``error``."""
         self._admit(0.0)
         for job in tuple(self._scheduler.jobs()):
             self._drop(job, error, "cancelled")
@@ -108,7 +108,7 @@ class Worker:
                 return picked
 
     def _run(self, picked: Sequence[ImageTask]) -> list[ImageTask]:
-        """Advance these images by one step; returns those that did. The others have failed."""
+        """Advance these images by one step; returns those that succeeded. The others have failed."""
         if not picked:
             return []
         self._join(picked)
@@ -117,7 +117,7 @@ class Worker:
         return [task for task in picked if task.flight is not None]
 
     def _settle(self, advanced: Sequence[ImageTask], *, wait: bool) -> None:
-        """Decode what is finished, deliver what is decoded, report on everything else."""
+        """Decode what is finished, deliver what is decoded, report the progress of the rest."""
         self._start_decode([task for task in advanced if flight_of(task).done])
         self._deliver_decoded(wait=wait)
         self._progress.report(advanced)
@@ -179,7 +179,7 @@ class Worker:
             for task, image in zip(decode.tasks, pixels):
                 if image is None:
                     self._fail(task, NotFinite())
-                elif task.flight is not None:  # otherwise another image has failed its job
+                elif task.flight is not None:  # else another image has failed the job
                     self._deliver(task, image, now)
 
     def _deliver(self, task: ImageTask, pixels: np.ndarray, now: float) -> None:
@@ -198,7 +198,7 @@ class Worker:
     def _fail(self, task: ImageTask, error: Exception) -> None:
         """Fail one image, and its job with it."""
         if task.flight is None:
-            return  # another image has failed its job
+            return  # another image has failed the job
         job = task.job
         if isinstance(error, NotFinite):
             self._metrics.nonfinite_images.inc()
@@ -226,7 +226,7 @@ class Worker:
         task.flight = None
 
     def _review_some(self) -> None:
-        """Check a few jobs that may not be picked for long, and tell those that wait their place."""
+        """Review the next few jobs: drop the unwanted, tell the waiting ones how many are ahead."""
         for _ in range(min(REVIEWED_PER_STEP, len(self._reviews))):
             job = self._reviews.popleft()
             if job.future.done() or self._drop_if_unwanted(job):

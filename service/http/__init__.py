@@ -1,1 +1,1 @@
-"""What the network sees: routes, middleware, and the forms of requests and answers."""
+"""What the network sees: routes, middleware and the forms of answers."""

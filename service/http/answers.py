@@ -1,4 +1,4 @@
-"""Answers: the forms in which finished images leave: a picture, JSON or a zip."""
+"""Answers: finished images as a picture, as JSON or as a zip."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def answer(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
 
 
 def headers_of(form: AnswerForm, order: Order) -> dict[str, str]:
-    """The headers that are known before the images are."""
+    """The headers that are known before the images are finished."""
     headers = {"ETag": order.etag(form.kind, form.output_format)}
     if len(order.images) == 1:
         headers["X-Seed"] = str(order.images[0].seed)
@@ -69,7 +69,7 @@ def _body(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
 
 
 def _zipped(order: Order, encoded: Encoded, output_format: OutputFormat) -> bytes:
-    """One file per image, without the time of day, so that bytes repeat."""
+    """One file per image, without timestamps, so that the bytes repeat."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for i, (parameters, file) in enumerate(zip(order.images, encoded.files)):

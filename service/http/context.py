@@ -1,4 +1,4 @@
-"""Context: what the routes work with, carried by the application."""
+"""Context: the objects that the routes share, stored in the application."""
 
 from __future__ import annotations
 

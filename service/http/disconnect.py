@@ -33,7 +33,7 @@ async def result_of(request: Request, job: Job, answer: Future[JobResult]) -> Jo
 
 
 def retrieve_exception(future: asyncio.Future[JobResult]) -> None:
-    """Nobody waits for this future any more: keep asyncio from complaining about its exception."""
+    """Keep asyncio from warning that the exception of this future was never retrieved."""
     if not future.cancelled():
         future.exception()
 

@@ -22,7 +22,7 @@ from service.images.order import Order
 from service.scheduling.jobs import Job, JobResult, Progress
 
 PING_S = 15.0
-"""Proxies close connections on which nothing comes; their shortest usual limit is 30 s."""
+"""Proxies close silent connections; their shortest usual limit is 30 s."""
 
 PING = ": ping\n\n"  # a comment, which clients skip
 
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class ProgressBox:
-    """Carries progress from the engine's thread to the event loop. A slow reader gets the latest.
+    """Carries progress from the engine's thread to the event loop. Slow readers get the latest.
 
     Args:
         loop: the loop that reads.
@@ -45,11 +45,11 @@ class ProgressBox:
 
     def put(self, progress: Progress) -> None:
         """Called in the engine's thread."""
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and its reader with it
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the reader with it
             self._loop.call_soon_threadsafe(self._store, progress)
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """No more progress will come."""
         self._ended = True
         self._changed.set()
 
@@ -76,7 +76,7 @@ class EventStream:
     Args:
         answer: the future that `Engine.submit` returned for the job.
         box: where the job reports its progress.
-        on_error: takes the status that a plain answer would have had.
+        on_error: called with the status that a plain answer would have had.
         ping_s: send a comment after this many seconds without an event.
     """
 
@@ -102,7 +102,7 @@ class EventStream:
         self._ping_s = ping_s
 
     async def events(self) -> AsyncIterator[str]:
-        """Every event as it comes. A reader that leaves cancels the job."""
+        """Every event as it occurs. A reader that leaves cancels the job."""
         done = asyncio.wrap_future(self._answer)
         done.add_done_callback(self._end)
         try:
@@ -127,7 +127,7 @@ class EventStream:
                 continue
             if progress is None:
                 return
-            yield _event("progress", _shown(progress))
+            yield _event("progress", _progress_data(progress))
             for index, pixels in progress.previews:
                 parameters = self._order.images[index]
                 file = await self._encoder.encode(pixels, self._output_format, parameters)
@@ -149,7 +149,7 @@ class EventStream:
         retrieve_exception(done)  # the reader may have left
 
 
-def _shown(progress: Progress) -> dict[str, object]:
+def _progress_data(progress: Progress) -> dict[str, object]:
     return {
         "step": progress.steps_done,
         "steps": progress.steps,

@@ -65,7 +65,7 @@ def _content_types(output_format: OutputFormat | None) -> list[str]:
 
 
 def _by_preference(accept: str) -> list[str]:
-    """Media ranges, best first: by quality, then by precision, then in the order given."""
+    """Media ranges, best first: by quality, then by specificity, then in the order given."""
     ranked = []
     for place, part in enumerate(accept.split(",")):
         media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))

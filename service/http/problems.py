@@ -41,7 +41,7 @@ def problem(error: ServiceError, request_id: str) -> Response:
 
 
 def problem_body(error: ServiceError, request_id: str) -> dict[str, object]:
-    """The members of the answer; ``type`` lets programs tell errors apart."""
+    """The members of the answer; ``type`` identifies the kind of error to programs."""
     body: dict[str, object] = {
         "type": TYPES + error.title.lower().replace(" ", "-"),
         "title": error.title,

@@ -1,4 +1,4 @@
-"""Schemas: what is answered in JSON."""
+"""Schemas: the JSON answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StageTimings(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedParameters(Sampling):
-    """What a request's images were made with; `seed` is the first one's."""
+    """The parameters of a request's images; `seed` is that of the first."""
 
     class_name: str
     num_images: int

@@ -1,4 +1,4 @@
-"""Server: uvicorn, with a stop that lets the engine finish its work first."""
+"""Server: uvicorn, with a shutdown that lets the engine finish first."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
         elif not self._stopping:
             self._stopping = True
-            # In a thread, as the interrupted one may hold the lock that drain needs.
+            # In a thread of its own: the interrupted one may hold the lock that drain needs.
             threading.Thread(target=self._engine.drain, name="drain").start()
 
     def leave(self) -> None:

@@ -1,1 +1,1 @@
-"""What may be asked for, and the file that comes out."""
+"""From a request's body to a valid order, and from pixels to a file."""

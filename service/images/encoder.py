@@ -1,4 +1,4 @@
-"""Encoder: encodes finished images in a pool of threads, beside the event loop."""
+"""Encoder: encodes finished images in a thread pool, off the event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fields: check JSON members against a record's types, and name every one that is wrong.
+"""Fields: check JSON members against a record's types, and report every wrong one.
 
 Request bodies, picture metadata and query parameters all report their errors through here.
 """
@@ -17,7 +17,6 @@ from pydantic_core import ErrorDetails
 from service.errors import FieldError, InvalidRequest
 
 _SHOULD = re.compile("^(Value error, )?(Input|String|Value) should")
-
 
 R = TypeVar("R")
 
@@ -39,7 +38,7 @@ def read_fields(record: type[R], content: Mapping[str, object], place: str) -> R
         for name, value in content.items()
         if name not in owners
     }
-    # JSON has no tuples: an array becomes one, so that strict types accept it.
+    # JSON has no tuples: turn arrays into tuples, so that strict types accept them.
     members = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in content.items()
@@ -105,7 +104,7 @@ def _field_error(
 
 
 def _facts(annotation: object) -> Iterator[object]:
-    """The metadata of an annotation and of its alternatives: of the CfgScale in CfgScale | None."""
+    """The metadata of an annotation, or of its members, such as CfgScale in CfgScale | None."""
     if hasattr(annotation, "__metadata__"):
         yield from annotation.__metadata__
         return

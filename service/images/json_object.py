@@ -1,4 +1,4 @@
-"""JSON objects that anyone may have sent: parsed, or refused with the reason."""
+"""JSON objects from untrusted sources: parsed, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from service.errors import FieldError, InvalidRequest
 
 LONGEST_NUMBER = 300
-"""Digits. A double ends at 309, and parsing an integer takes time quadratic in its length."""
+"""In digits. Parsing an integer takes quadratic time; a double overflows at 309 digits."""
 
 
 def read_json_object(body: bytes, place: str = "body") -> dict[str, object]:
@@ -17,7 +17,7 @@ def read_json_object(body: bytes, place: str = "body") -> dict[str, object]:
     become infinite: the field checks that follow can then name the field.
 
     Raises:
-        InvalidRequest: it is something else, or a member is given more than once.
+        InvalidRequest: it is not a JSON object, or a member is given more than once.
     """
     try:
         text = body.decode("utf-8-sig")

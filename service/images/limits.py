@@ -10,7 +10,7 @@ from service.engine.model_info import ModelInfo
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """``cfg_scale`` is None where the model's own recommendation is the default."""
+    """If ``cfg_scale`` is None, the model's recommendation is the default."""
 
     max_images: int
     timeout_s: float

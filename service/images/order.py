@@ -1,4 +1,4 @@
-"""Order: a valid request with every default filled in, and the job that makes its images."""
+"""Order: a valid request with all defaults filled in, and the job that makes its images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Order:
     timeout_s: float
 
     def etag(self, *form: str) -> str:
-        """Equal for all requests that mean the same pictures of the same model in this form."""
+        """Equal for all requests for the same pictures of the same model in this form."""
         text = "\n".join((*form, *(image.as_json() for image in self.images)))
         return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
@@ -37,7 +37,7 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
     """Fill in the defaults, and check what depends on the server and its model.
 
     Raises:
-        InvalidRequest: a field is beyond the server's limit or the model's range.
+        InvalidRequest: a field exceeds the server's limit or the model's range.
         UnknownClass: no class has this name.
     """
     first = Sampling(
@@ -58,10 +58,10 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
 def parameters_here(
     sampling: Sampling, model_info: ModelInfo, *, reproducible: bool
 ) -> ImageParameters:
-    """The record of an image that this service would sample so.
+    """The full parameters of an image that this service samples with ``sampling``.
 
     Raises:
-        InvalidRequest: the model has no such class, or cannot sample so.
+        InvalidRequest: the model has no such class, or does not support these values.
     """
     entry = model_info.classes.resolve(sampling.class_label)
     _check_range(sampling, model_info)
@@ -86,7 +86,7 @@ def make_job(
     preview_every: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Job:
-    """The work that an order means. Its deadline counts from now."""
+    """The job that makes an order's images. Its deadline counts from now."""
     now = time.monotonic()
     schedule = model_info.schedule
     return Job(
@@ -101,7 +101,7 @@ def make_job(
 
 
 def _check_limits(request: GenerateRequest, limits: RequestLimits) -> None:
-    """What this server allows."""
+    """Refuse what this server does not allow."""
     wrong = []
     if request.num_images > limits.max_images:
         allowed = f"1 .. {limits.max_images}"
@@ -114,7 +114,7 @@ def _check_limits(request: GenerateRequest, limits: RequestLimits) -> None:
 
 
 def _check_range(sampling: Sampling, model_info: ModelInfo) -> None:
-    """What this model can do, whether asked for or a default."""
+    """Refuse what this model does not support, whether requested or a default."""
     wrong = []
     if sampling.cfg_scale != 1.0 and not model_info.guidable:
         message = "must be 1: this model has no null class to guide away from"

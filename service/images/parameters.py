@@ -34,7 +34,7 @@ Text = Annotated[str, AfterValidator(_writable)]
     config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
 )
 class ImageParameters(Sampling):
-    """Everything that determined a picture. No time stamp, so that the bytes of a file repeat."""
+    """Everything that determines a picture. No timestamp, so that the bytes of a file repeat."""
 
     class_name: Text
     image_size: Annotated[int, Field(ge=1, le=LARGEST_IMAGE)]

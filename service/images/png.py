@@ -1,4 +1,4 @@
-"""Png: the size, texts and pixels of a PNG file that anyone may have sent."""
+"""Png: the size, texts and pixels of a PNG file from an untrusted source."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CHUNK_FRAME = 12  # bytes of a chunk around its content: length, kind, checksum
 
 
 class NotPng(ValueError):
-    """The bytes are not a whole PNG; the message says where they stop being one."""
+    """The bytes are not a complete PNG; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Png:
-    """A file whose chunks are whole. Its pixels have not been decoded yet.
+    """A file whose chunks are intact. Its pixels have not been decoded yet.
 
     ``texts`` are the tEXt chunks, keyword and text; ``bare`` is the file reduced to its pixels, so
     that no other chunk is ever decompressed.
@@ -68,7 +68,7 @@ def read_png(file: bytes) -> Png:
 def _chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The kind and content of each chunk, up to the end chunk."""
     if not file.startswith(SIGNATURE):
-        raise NotPng("it does not begin like one" if file else "it is empty")
+        raise NotPng("it does not begin with the signature of one" if file else "it is empty")
     place, kind = len(SIGNATURE), b""
     while kind != b"IEND":
         head = file[place : place + 8]

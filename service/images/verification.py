@@ -1,4 +1,4 @@
-"""Verification: is a PNG what its metadata says? Read it, make it again, compare."""
+"""Verification: whether a PNG is what its metadata says, by making it again and comparing."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class VerifyResponse(BaseModel):
     verified: bool = Field(
         description="The picture is what its metadata says: pixels and parameters agree."
     )
-    bytes_equal: bool = Field(description="The file came out again byte for byte.")
+    bytes_equal: bool = Field(description="Making it again gives the same file, byte for byte.")
     max_pixel_difference: int | None = Field(
         default=None,
-        description="The largest difference of a pixel's channel, of 255; null if the picture was"
+        description="The largest difference in any colour channel, of 255; null if the picture was"
         " not made again.",
     )
     reproducible: bool = Field(
@@ -61,7 +61,7 @@ class Claim:
 def longest_file(image_size: int) -> int:
     """A bound on a picture's bytes: uncompressed, with a channel to spare, and its texts.
 
-    At least a megabyte, so that a larger model's picture gets an answer that says so.
+    At least 1 MiB, so that a larger model's picture is reported as such rather than refused.
     """
     return max(4 * image_size**2 + ROOM_FOR_TEXTS, LEAST_LIMIT)
 
@@ -70,7 +70,7 @@ def read_claim(file: bytes) -> Claim:
     """Read a file, whatever its bytes. Its pixels stay compressed.
 
     Raises:
-        InvalidRequest: it is not a PNG, lacks our metadata, or a field of that is wrong.
+        InvalidRequest: it is not a PNG, or our metadata is missing or wrong.
     """
     try:
         png = read_png(file)
@@ -147,7 +147,7 @@ def _reason(difference: int, exact: bool, changes: list[str]) -> str:
 
 
 def _changes(theirs: ImageParameters, ours: ImageParameters) -> dict[str, str]:
-    """The fields in which a file's metadata is not what this service would write, in words."""
+    """By field, how a file's metadata differs from what this service would write, in words."""
     expected = asdict(ours)
     return {
         name: f"its {name} is {json.dumps(value)}, here it would be {json.dumps(expected[name])}"

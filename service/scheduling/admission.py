@@ -1,4 +1,4 @@
-"""AdmissionQueue: requests on their way to the engine, bounded by the work they hold."""
+"""AdmissionQueue: admitted jobs on their way to the engine, bounded by their work."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from service.scheduling.pace import Pace
 
 
 class AdmissionQueue:
-    """Where HTTP and the engine's thread meet.
+    """Hands jobs from HTTP to the engine's thread.
 
-    It keeps account of every admitted job's work until that is worked off or dropped, so the bound
-    covers what waits and what runs.
+    A job's work counts until it is done or dropped, so the bound covers both waiting and running
+    jobs.
     """
 
     def __init__(self, max_row_steps: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -31,7 +31,7 @@ class AdmissionQueue:
 
     @property
     def pending(self) -> bool:
-        """Whether a job waits to be taken."""
+        """Whether a job is waiting to be taken."""
         return bool(self._jobs)
 
     @property
@@ -43,7 +43,7 @@ class AdmissionQueue:
         """Admit a job, or refuse it at once.
 
         Raises:
-            QueueFull: the waiting work leaves no room for it.
+            QueueFull: the work in the queue leaves no room for it.
             DeadlinePassed: it could not finish in time even on an idle device.
             ClientGone: it was cancelled already.
             ServiceError: the error given to `close`.

@@ -31,9 +31,9 @@ class FairScheduler:
 
     Fair sharing means weighted processor sharing over the jobs, in which the work of a client's
     n-th concurrent request counts n times. The sharing is only computed (`VirtualTime`): all rows
-    of a tick go to the job that it would finish first (the fair sojourn protocol, Friedman and
+    of a tick go to the job that sharing would finish first (the fair sojourn protocol, Friedman and
     Henderson 2003). So every job finishes about when it would under sharing, or sooner; equal jobs
-    finish one after the other and not all at the end; a small job overtakes a large one; and no job
+    finish one after the other rather than all at the end; a small job overtakes a large one; and no job
     starves, because the clock reaches every finish.
 
     Finishes within the same ``band`` of row-steps are equal. Among equals the earliest deadline

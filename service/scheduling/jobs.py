@@ -1,4 +1,4 @@
-"""Job and ImageTask: one HTTP request, and one image of it, on their way through the engine."""
+"""Job and ImageTask: an HTTP request and one of its images, as the engine works on them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """Pixels, uint8 (H, W, 3), of a request's images in order, and the time that they took."""
+    """The pixels of a request's images in order, uint8 (H, W, 3), and the time that they took."""
 
     pixels: list[np.ndarray]
     timings: Timings
@@ -81,7 +81,7 @@ class Job:
         return max(mean_left, longest - self.steps_done)
 
     def cancel(self) -> None:
-        """The client left: stop working on this at the next tick."""
+        """Stop working on this job at the next tick."""
         self.cancelled = True
 
     def fail(self, error: ServiceError) -> None:
@@ -91,7 +91,9 @@ class Job:
         """Take a finished image. The last one resolves the future."""
         self.pixels[index] = pixels
         if len(self.pixels) == len(self.trajectories):
-            assert self.joined is not None, "this is a bug: an image came out before it went in"
+            assert self.joined is not None, (
+                "this is a bug: an image finished before its job started"
+            )
             denoise = now - self.joined - self.decode_s
             timings = Timings(self.joined - self.admitted, denoise, self.decode_s)
             self.future.set_result(

@@ -9,8 +9,8 @@ if TYPE_CHECKING:  # scheduling needs no torch
 
 SMOOTHING = 0.05
 JUMP = 4.0
-"""The most by which one tick may seem slower than the ones before: a pause of the machine does not
-change the pace."""
+"""Upper bound on how much slower a single tick may count, so that a pause of the machine hardly
+changes the pace."""
 
 
 class Pace:

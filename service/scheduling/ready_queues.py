@@ -59,7 +59,7 @@ class ReadyQueues:
     def pick(self, rows: int, slots: int) -> list[ImageTask]:
         """The first images in order that fit into ``rows``, at most ``slots`` of them new.
 
-        Rows and slots only shrink on the way, so a queue whose head does not fit is done with.
+        Rows and slots only shrink on the way, so a queue whose head does not fit is not looked at again.
         """
         heads = [(*queue.images[0], 0, queue) for queue in self._queues.values() if queue.images]
         heapq.heapify(heads)

@@ -22,7 +22,7 @@ class RowLimit:
         self._successes = 0
 
     def succeeded(self, rows: int) -> None:
-        """A tick of ``rows`` rows fit. One row below the limit is full, if images are guided."""
+        """A tick of ``rows`` rows fit. One below the limit counts as full: guided images take two."""
         if self.rows == self._max_rows or rows < self.rows - 1:
             return
         self._successes += 1

@@ -9,7 +9,7 @@ from service.scheduling.jobs import ImageTask, Job
 
 
 class Scheduler(Protocol):
-    """What the worker asks of a scheduler. It knows nothing of tensors."""
+    """What the worker needs from a scheduler. Schedulers know nothing of tensors."""
 
     @property
     def row_limit(self) -> int:
@@ -30,7 +30,7 @@ class Scheduler(Protocol):
         """How many of the waiting jobs go before this waiting job."""
 
     def add(self, job: Job) -> None:
-        """Take a job in."""
+        """Add a job."""
 
     def pick(self) -> list[ImageTask]:
         """The images of the next tick. Calling it changes nothing."""
@@ -42,7 +42,7 @@ class Scheduler(Protocol):
         """A tick of ``rows`` rows did not fit into memory."""
 
     def finish(self, task: ImageTask) -> None:
-        """An image is done and out of the runner."""
+        """Forget a finished image; its slot becomes free."""
 
     def drop(self, job: Job) -> list[ImageTask]:
         """Forget a job; returns its unfinished images."""

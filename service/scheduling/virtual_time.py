@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Share(NamedTuple):
-    """A request's part in the sharing, until the clock reaches ``finish``."""
+    """A request's share, until the clock reaches ``finish``."""
 
     finish: float
     weight: float
@@ -18,9 +18,8 @@ class Share(NamedTuple):
 class VirtualTime:
     """The clock of weighted processor sharing (Demers, Keshav, Shenker 1989).
 
-    Under sharing, all work done is split between the requests that are in, in proportion to their
-    weights. The clock moves by the work done over the sum of the weights, so a request that comes
-    at time v with work w and weight g finishes at v + w / g, whatever comes later. A client's n-th
+    Sharing splits all work done between the open requests in proportion to their weights. The
+    clock moves by the work done over the sum of the weights, so a request that arrives at time v with work w and weight g finishes at v + w / g, whatever comes later. A client's n-th
     concurrent request has weight 1 / n. Requests count as concurrent for as long as sharing would
     still be serving them, so a client gains nothing by sending small ones one after the other.
     """
@@ -32,7 +31,7 @@ class VirtualTime:
         self._requests: Counter[str] = Counter()  # by client
 
     def admit(self, work: float, client: str) -> Share:
-        """Let a request of ``work`` take part from now on."""
+        """Give a request of ``work`` a share from now on."""
         self._requests[client] += 1
         count = self._requests[client]
         share = Share(self.now + work * count, 1.0 / count, client)
@@ -41,13 +40,13 @@ class VirtualTime:
         return share
 
     def forget(self, share: Share) -> None:
-        """Withdraw a share whose work is no longer wanted; it may have finished already."""
+        """Withdraw the share of a dropped request; it may have finished already."""
         at = bisect_left(self._sharing, share)
         if at < len(self._sharing) and self._sharing[at] == share:
             self._remove(at)
 
     def advance(self, work: float) -> None:
-        """Account for work done. Past the last finish the clock stands still."""
+        """Account for work done. After the last finish the clock stops."""
         while self._sharing:
             first = self._sharing[0]
             needed = (first.finish - self.now) * self._weight
@@ -59,7 +58,7 @@ class VirtualTime:
             self._remove(0)
 
     def reset(self) -> None:
-        """Start anew: no request is in."""
+        """Start over, with no open request."""
         self.now = self._weight = 0.0
         self._sharing.clear()
         self._requests.clear()

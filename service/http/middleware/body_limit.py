@@ -1,4 +1,4 @@
-"""BodyLimit: refuses a body that is larger than the route allows."""
+"""BodyLimit: refuses bodies that are larger than the route allows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.errors import BodyTooLarge
 
 
 class BodyLimit:
-    """A route that takes larger bodies sets ``request.state.max_body_bytes`` before it reads."""
+    """A route that accepts larger bodies sets ``request.state.max_body_bytes`` before it reads."""
 
     def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
         self._app = app

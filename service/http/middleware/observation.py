@@ -57,7 +57,7 @@ class Observation:
 
 
 class _Answer:
-    """Passes an answer on and takes note of its status, time and end."""
+    """Passes an answer on, and records its status, its duration and whether it is complete."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

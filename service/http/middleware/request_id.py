@@ -1,4 +1,4 @@
-"""RequestId: gives every request an id, in its answer's header and in its log lines."""
+"""RequestId: gives every request an id, for the answer's header and the log lines."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-SOUND_ID = re.compile(r"[\x21-\x7e]{1,128}")
+VALID_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class RequestId:
-    """Takes the client's X-Request-Id if it is sound, else makes an id: ``request.state.request_id``."""
+    """Sets ``request.state.request_id``: the client's X-Request-Id if it is valid, else a new id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -23,7 +23,7 @@ class RequestId:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if SOUND_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if VALID_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""UnexpectedErrors: answers 500 to an error that no handler foresaw, and logs its traceback."""
+"""UnexpectedErrors: answers 500 to errors without a handler, and logs their tracebacks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class UnexpectedErrors:
             return
         begun = False
 
-        async def noting_send(message: Message) -> None:
+        async def noted_send(message: Message) -> None:
             nonlocal begun
             begun = True
             await send(message)
 
         state = scope["state"]
         try:
-            await self._app(scope, receive, noting_send)
+            await self._app(scope, receive, noted_send)
         except ClientDisconnect:
             state["status"] = ClientGone.status
         except Exception:

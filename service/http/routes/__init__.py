@@ -1,1 +1,1 @@
-"""Routes: one module per surface."""
+"""Routes: one module per group of endpoints."""

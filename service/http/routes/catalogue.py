@@ -1,4 +1,4 @@
-"""GET /classes and /models: what can be asked for."""
+"""GET /classes and /models: what the service offers."""
 
 from __future__ import annotations
 

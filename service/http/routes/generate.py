@@ -32,7 +32,7 @@ EXAMPLES = {
     },
     "four images, as JSON": {"class_label": 0, "num_images": 4, "output_format": "webp"},
 }
-"""They run unchanged on any model."""
+"""They work with any model."""
 
 NO_BUFFERING = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
 

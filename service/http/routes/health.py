@@ -1,4 +1,4 @@
-"""GET /livez, /readyz and /metrics: for operators."""
+"""GET /livez, /readyz and /metrics: the state of the service, for operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /verify: whether a PNG that this service made is what its metadata says."""
+"""POST /verify: whether a PNG made by this service is what its metadata says."""
 
 from __future__ import annotations
 
