@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share."""
+"""Fixtures shared by several test modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.services import Running, load_small_runner, running_service
 
 
 def pytest_configure() -> None:
-    torch.set_num_threads(1)  # the small models gain nothing from more
+    torch.set_num_threads(1)  # more threads do not speed up the small models
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,6 +32,6 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service(pipeline_folder: Path) -> Iterator[Running]:
-    """A running service on that model, for tests that leave it as they found it."""
+    """A running service with that model, for tests that do not change its state."""
     with running_service(lambda: load_small_runner(pipeline_folder)) as running:
         yield running

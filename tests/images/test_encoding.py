@@ -1,4 +1,4 @@
-"""The files: what they say of how they were made, and that their bytes repeat."""
+"""Encoding: the files carry their parameters, and their bytes repeat."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pixels() -> np.ndarray:
 
 
 def png_chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Every chunk's name and content, its checksum checked."""
+    """The name and content of every chunk, after checking its checksum."""
     place = 8
     while place < len(file):
         (size,) = struct.unpack(">I", file[place : place + 4])
@@ -54,7 +54,7 @@ def png_chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def in_exif(file: bytes) -> dict[str, object]:
-    """The JSON in a WebP's or JPEG's EXIF."""
+    """The JSON in the EXIF of a WebP or JPEG."""
     comment = Image.open(io.BytesIO(file)).getexif().get_ifd(EXIF_IFD)[EXIF_USER_COMMENT]
     assert comment.startswith(b"ASCII\0\0\0")
     content = json.loads(comment[8:])
@@ -68,7 +68,7 @@ def test_a_png_keeps_the_pixels() -> None:
 
 
 @pytest.mark.parametrize("output_format", LOSSY)
-def test_a_lossy_file_is_near_the_pixels(output_format: OutputFormat) -> None:
+def test_a_lossy_file_is_close_to_the_pixels(output_format: OutputFormat) -> None:
     smooth = np.full((16, 16, 3), (200, 120, 40), dtype=np.uint8)
     decoded = np.asarray(Image.open(io.BytesIO(encode(smooth, output_format, PARAMETERS))))
     assert np.abs(decoded.astype(int) - smooth).max() <= 4
@@ -85,7 +85,7 @@ def test_a_lossy_file_loses_little_of_a_textured_picture(output_format: OutputFo
     assert 10 * np.log10(255**2 / error) > 39  # dB; quality 90 is 36 to 38.7, 75 is 32
 
 
-def test_a_png_says_how_it_was_made() -> None:
+def test_a_png_carries_its_parameters() -> None:
     text = Image.open(io.BytesIO(encode(pixels(), "png", PARAMETERS))).info
     assert text["parameters"] == (
         "golden retriever\n"
@@ -109,7 +109,7 @@ def test_a_png_says_how_it_was_made() -> None:
     }
 
 
-def test_a_png_has_two_text_chunks_and_no_time() -> None:
+def test_a_png_has_two_text_chunks_and_no_timestamp() -> None:
     names = [name for name, _ in png_chunks(encode(pixels(), "png", PARAMETERS))]
     assert names == [b"IHDR", b"tEXt", b"tEXt", b"IDAT", b"IEND"]
 
@@ -129,7 +129,7 @@ def test_bytes_repeat_and_depend_on_the_parameters(output_format: OutputFormat) 
 
 @pytest.mark.parametrize("name", ["Käse", "りんご", "яблоко, красное", "🍌", "a\nb", "x" * 5000])
 @pytest.mark.parametrize("output_format", ["png", *LOSSY])
-def test_any_class_name_goes_in_and_comes_out(name: str, output_format: OutputFormat) -> None:
+def test_any_class_name_survives_encoding(name: str, output_format: OutputFormat) -> None:
     file = encode(pixels(), output_format, replace(PARAMETERS, class_name=name))
     if output_format == "png":
         info = Image.open(io.BytesIO(file)).info
@@ -139,7 +139,7 @@ def test_any_class_name_goes_in_and_comes_out(name: str, output_format: OutputFo
         assert in_exif(file)["class_name"] == name
 
 
-def test_a_served_picture_says_what_made_it(service: Running) -> None:
+def test_a_generated_picture_carries_its_parameters(service: Running) -> None:
     body = PICTURE | {"cfg_scale": 2, "class_label": "damson plum", "sampler": "dpmpp_2m"}
     made = json.loads(picture(generate(service, body)).info["dit"])
     model = service.client.get("/models").json()["data"][0]
@@ -163,7 +163,7 @@ def test_a_served_picture_says_what_made_it(service: Running) -> None:
         assert in_exif(answer.content) == made
 
 
-def test_each_of_several_images_says_its_own_seed(service: Running) -> None:
+def test_each_of_several_images_carries_its_own_seed(service: Running) -> None:
     content = generate(service, PICTURE | {"num_images": 2, "output_format": "webp"}).json()
     seeds = [each["seed"] for each in content["images"]]
     answers = [
@@ -172,7 +172,7 @@ def test_each_of_several_images_says_its_own_seed(service: Running) -> None:
     assert [in_exif(answer.content)["seed"] for answer in answers] == seeds
 
 
-def test_the_metadata_is_enough_to_make_the_picture_again(service: Running) -> None:
+def test_the_metadata_suffices_to_make_the_picture_again(service: Running) -> None:
     first = generate(service, {"class_label": "fig", "num_sampling_steps": 3})
     made = json.loads(picture(first).info["dit"])
     wanted = ("class_label", "cfg_scale", "num_sampling_steps", "sampler", "seed")

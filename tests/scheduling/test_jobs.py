@@ -1,4 +1,4 @@
-"""Jobs: one request's images, put together."""
+"""Job: collecting the images and timings of one request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def picture(level: int) -> np.ndarray:
     return np.full((1, 1, 3), level, dtype=np.uint8)
 
 
-def test_images_are_in_their_order_whichever_came_out_first() -> None:
+def test_images_are_delivered_in_order_whichever_finishes_first() -> None:
     both = job("both", [1], [1])
     both.joined = 1.0
     both.deliver(1, picture(1), 2.0)
@@ -21,7 +21,7 @@ def test_images_are_in_their_order_whichever_came_out_first() -> None:
     assert [int(pixels.max()) for pixels in result.pixels] == [0, 1]
 
 
-def test_timings_are_the_queue_the_decoding_and_the_rest() -> None:
+def test_denoise_time_excludes_queue_and_decode() -> None:
     one = job("one", [1], admitted=1.0)
     one.joined = 3.0
     one.decode_s = 0.5

@@ -1,16 +1,16 @@
-"""The row limit: lower after an out-of-memory, and higher again once enough went well."""
+"""RowLimit: lower after an out-of-memory, higher again after enough successful ticks."""
 
 from __future__ import annotations
 
 from service.scheduling.row_limit import RECOVERY_TICKS, RowLimit
 
 
-def serve(limit: RowLimit, ticks: int, rows: int) -> None:
+def succeed(limit: RowLimit, ticks: int, rows: int) -> None:
     for _ in range(ticks):
         limit.succeeded(rows)
 
 
-def test_a_larger_failure_after_a_smaller_one_raises_no_limit() -> None:
+def test_a_larger_failure_after_a_smaller_one_does_not_raise_the_limit() -> None:
     limit = RowLimit(32)
     limit.shrink(8)
     assert limit.rows == 4
@@ -18,35 +18,35 @@ def test_a_larger_failure_after_a_smaller_one_raises_no_limit() -> None:
     assert limit.rows == 4
 
 
-def test_an_out_of_memory_begins_the_count_of_good_ticks_anew() -> None:
+def test_an_out_of_memory_restarts_the_count_of_successful_ticks() -> None:
     limit = RowLimit(16)
     limit.shrink(16)
-    serve(limit, RECOVERY_TICKS - 1, rows=8)
+    succeed(limit, RECOVERY_TICKS - 1, rows=8)
     limit.shrink(8)
-    serve(limit, RECOVERY_TICKS - 1, rows=4)
+    succeed(limit, RECOVERY_TICKS - 1, rows=4)
     assert limit.rows == 4
-    serve(limit, 1, rows=4)
+    succeed(limit, 1, rows=4)
     assert limit.rows == 8
 
 
-def test_under_an_odd_limit_guided_images_alone_make_full_ticks() -> None:
+def test_under_an_odd_limit_ticks_of_guided_images_count_as_full() -> None:
     limit = RowLimit(16)
     limit.shrink(10)
     assert limit.rows == 5
-    serve(limit, 2 * RECOVERY_TICKS, rows=3)
+    succeed(limit, 2 * RECOVERY_TICKS, rows=3)
     assert limit.rows == 5
-    serve(limit, RECOVERY_TICKS, rows=4)
+    succeed(limit, RECOVERY_TICKS, rows=4)
     assert limit.rows == 10
 
 
-def test_the_limit_grows_to_the_most_rows_and_no_further() -> None:
+def test_the_limit_does_not_grow_beyond_max_rows() -> None:
     limit = RowLimit(12)
     limit.shrink(16)
-    serve(limit, RECOVERY_TICKS, rows=8)
+    succeed(limit, RECOVERY_TICKS, rows=8)
     assert limit.rows == 12
 
 
-def test_where_a_tick_has_one_row_at_most_it_keeps_that_one() -> None:
+def test_a_limit_of_one_row_stays_at_one() -> None:
     limit = RowLimit(1)
     limit.shrink(1)
     assert limit.rows == 1

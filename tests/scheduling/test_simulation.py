@@ -1,4 +1,4 @@
-"""Thousands of synthetic requests through the scheduler: nobody starves, nobody is lost."""
+"""Thousands of synthetic requests through the scheduler: none starves, none is lost."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def new_simulation() -> Simulation:
 
 
 def latest_end(simulation: Simulation, of: Job) -> int:
-    """The tick by which the policy promises a job's end.
+    """The tick by which the scheduler guarantees a job's end.
 
-    It is the tick by which weighted processor sharing, given the same work of every tick, would
-    have ended it with a band more to do; then the steps of its longest image, which no number of
-    rows makes shorter; and what was spent in vain on others that were dropped meanwhile.
+    The sum of: the tick by which weighted processor sharing, given the same work in every tick,
+    would have ended it with a band of extra work; the steps of its longest image, which more rows
+    do not shorten; and the work wasted on jobs that were dropped.
     """
     serial = max(trajectory.steps for trajectory in of.trajectories)
-    return simulation.shared[of] + serial + simulation.burnt // (MAX_ROWS - 1)
+    return simulation.shared[of] + serial + simulation.wasted // (MAX_ROWS - 1)
 
 
 def check_all_ended_in_time(simulation: Simulation, jobs: list[Job]) -> None:
@@ -44,7 +44,7 @@ def test_every_request_ends_about_when_sharing_would_end_it() -> None:
     check_all_ended_in_time(simulation, [arrival.job for arrival in arrivals])
 
 
-def test_also_among_clients_that_leave_deadlines_that_pass_and_memory_that_runs_out() -> None:
+def test_hang_ups_missed_deadlines_and_out_of_memory_do_not_delay_the_others() -> None:
     arrivals = traffic(1, 1000, max_rows=MAX_ROWS, load=1.0, impatience=0.3)
     simulation = new_simulation()
     simulation.run(arrivals, shrink_every=300)
@@ -52,7 +52,7 @@ def test_also_among_clients_that_leave_deadlines_that_pass_and_memory_that_runs_
     check_all_ended_in_time(simulation, [arrival.job for arrival in arrivals])
 
 
-def test_few_slots_are_never_exceeded_and_come_free() -> None:
+def test_few_slots_are_never_exceeded_and_become_free_again() -> None:
     arrivals = traffic(2, 300, max_rows=MAX_ROWS, load=3.0, impatience=0.1)
     simulation = Simulation(FairScheduler(MAX_ROWS, 20), 20, BAND)
     simulation.run(arrivals)
@@ -63,7 +63,7 @@ def test_few_slots_are_never_exceeded_and_come_free() -> None:
 @pytest.mark.parametrize("load", [0.5, 0.8, 1.0, 2.0])
 @pytest.mark.parametrize("impatience", [0.0, 0.2])
 @pytest.mark.parametrize("seed", range(2, 5))
-def test_nobody_starves_under_any_traffic(seed: int, impatience: float, load: float) -> None:
+def test_no_request_starves_under_any_traffic(seed: int, impatience: float, load: float) -> None:
     arrivals = traffic(seed, 2000, max_rows=MAX_ROWS, load=load, impatience=impatience)
     simulation = new_simulation()
     simulation.run(arrivals, shrink_every=700 if impatience else 10**9)
@@ -78,7 +78,7 @@ def ticks_until_gone(scheduler: FairScheduler, awaited: Job) -> int:
     return ticks
 
 
-def test_one_image_amid_a_huge_request_takes_its_own_steps_and_no_tick_more() -> None:
+def test_a_small_request_among_huge_ones_takes_only_its_own_steps() -> None:
     scheduler = FairScheduler(MAX_ROWS, SLOTS)
     huge = [job(f"huge {i}", *[[2] * 1000] * 16, client="greedy") for i in range(8)]
     for each in huge:
@@ -90,7 +90,7 @@ def test_one_image_amid_a_huge_request_takes_its_own_steps_and_no_tick_more() ->
     assert ticks_until_gone(scheduler, small) == 50
 
 
-def test_one_request_beside_a_hundred_of_another_client_is_among_the_first() -> None:
+def test_one_request_among_a_hundred_of_another_client_finishes_early() -> None:
     scheduler = FairScheduler(MAX_ROWS, SLOTS)
     flood = [job(f"{i}", *[[2] * 100] * 4, admitted=i, client="greedy") for i in range(100)]
     for each in flood:
@@ -102,7 +102,7 @@ def test_one_request_beside_a_hundred_of_another_client_is_among_the_first() -> 
     assert ticks_until_gone(scheduler, flood[-1]) > 20 * alone
 
 
-def test_a_client_that_always_has_a_hundred_in_leaves_another_its_part() -> None:
+def test_a_client_that_always_has_a_hundred_requests_leaves_another_its_share() -> None:
     scheduler = FairScheduler(MAX_ROWS, SLOTS)
     alone = 50
     sent = 0

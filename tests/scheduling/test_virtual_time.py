@@ -1,4 +1,4 @@
-"""Virtual time: the clock by which requests would end if all of them shared the device."""
+"""VirtualTime: the clock of weighted processor sharing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from service.scheduling.virtual_time import VirtualTime
 
 
-def test_a_request_dropped_after_its_share_has_ended_takes_no_others_share_along() -> None:
+def test_forgetting_a_finished_share_leaves_the_others_unchanged() -> None:
     clock = VirtualTime()
     ended = clock.admit(2, "a")
     stays = clock.admit(10, "b")
@@ -18,7 +18,7 @@ def test_a_request_dropped_after_its_share_has_ended_takes_no_others_share_along
     assert clock.now == stays.finish == 10
 
 
-def test_a_client_whose_share_has_just_ended_counts_as_new() -> None:
+def test_a_client_whose_share_has_just_ended_starts_with_full_weight() -> None:
     clock = VirtualTime()
     first = clock.admit(10, "a")
     clock.advance(10)
@@ -26,9 +26,9 @@ def test_a_client_whose_share_has_just_ended_counts_as_new() -> None:
     assert clock.admit(10, "a").finish == 20
 
 
-def test_the_nth_request_that_a_client_has_in_weighs_1_over_n() -> None:
+def test_a_clients_nth_concurrent_request_weighs_1_over_n() -> None:
     clock = VirtualTime()
     assert [clock.admit(6, "a").finish for _ in range(3)] == [6, 12, 18]
     assert clock.admit(6, "b").finish == 6
-    clock.advance(17)  # 17 / 6 a weight: 6 of both first ones, 3 and 2 of the others
+    clock.advance(17)  # the work up to time 6: 6 for each first request, 3 and 2 for the others
     assert clock.now == pytest.approx(6)

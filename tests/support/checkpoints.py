@@ -1,4 +1,4 @@
-"""Writing small checkpoints in every layout that `load_checkpoint` reads."""
+"""Small checkpoints, written in every layout that `load_checkpoint` reads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def small_dit(
     downscale_freq_shift: int = 0,
     seed: int = 0,
 ) -> DiT:
-    """A DiT in eval mode with all weights random, so that its output is not zero."""
+    """A DiT in eval mode. All weights are random, so that its output is not zero."""
     dit = DiT(
         input_size=input_size,
         patch_size=patch_size,
@@ -147,7 +147,7 @@ def write_weights(
     shards: int = 1,
     variant: str = "",
 ) -> None:
-    """Write the weights of a diffusers model folder: one file, or several and an index."""
+    """Write the weights of a diffusers model folder: one file, or shards and an index."""
     infix = f".{variant}" if variant else ""
     if variant:
         state = {name: tensor.half() for name, tensor in state.items()}
@@ -164,7 +164,7 @@ def write_weights(
 
 
 def write_tensors(path: Path, state: Mapping[str, Tensor]) -> Path:
-    """Write one file of tensors: by its suffix safetensors, or else a pickle by torch.save."""
+    """Write tensors to one file: safetensors if the suffix says so, else a torch.save pickle."""
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
     if path.suffix == ".safetensors":

@@ -1,4 +1,4 @@
-"""python -m tests.support.dying_service FOLDER WAY: the service itself, whose engine dies at `BAD_LABEL`."""
+"""python -m tests.support.dying_service FOLDER WAY: a service whose engine dies at `BAD_LABEL`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Jobs without a model: what the scheduler's and the queue's tests are made of."""
+"""Jobs without a model, for the tests of scheduling."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import torch
@@ -14,12 +15,12 @@ from service.scheduling.jobs import ImageTask, Job
 from service.scheduling.pace import Pace
 from service.scheduling.scheduler import Scheduler
 
-NOWHERE = SamplerTable(torch.zeros(0), torch.zeros(0, 8))
-SILENT = ImageNoise(0, (0,))
+NO_STEPS = SamplerTable(torch.zeros(0), torch.zeros(0, 8))
+NO_NOISE = ImageNoise(0, (0,))
 
 
 def trajectory(rows: Sequence[int], seed: int = 0) -> Trajectory:
-    return Trajectory(0, 1.5, seed, NOWHERE, tuple(rows))
+    return Trajectory(0, 1.5, seed, NO_STEPS, tuple(rows))
 
 
 def job(
@@ -29,7 +30,7 @@ def job(
     admitted: float = 0.0,
     client: str | None = None,
 ) -> Job:
-    """A job of images, each given as its rows at each step, by default of a client of its own."""
+    """A job of images, each given by its rows at each step. By default it has its own client."""
     planned = tuple(trajectory(rows) for rows in images)
     return Job(
         id=name,
@@ -40,20 +41,25 @@ def job(
     )
 
 
+def due_in(seconds: float, *images: Sequence[int]) -> Job:
+    """A job whose deadline is this far away on the real clock; of one short image by default."""
+    return job("a job", *(images or ([1],)), deadline=time.monotonic() + seconds)
+
+
 def step(scheduler: Scheduler) -> list[ImageTask]:
-    """One tick without a model; gives its images. Those that are done leave."""
+    """Run one tick without a model; returns its images. Finished ones leave the scheduler."""
     picked = scheduler.pick()
-    for sample in picked:
-        if sample.flight is None:
-            sample.flight = Flight(sample.trajectory, 0, SILENT)
-        sample.flight.step += 1
+    for task in picked:
+        if task.flight is None:
+            task.flight = Flight(task.trajectory, 0, NO_NOISE)
+        task.flight.step += 1
     scheduler.advanced(picked)
-    for sample in picked:
-        if not sample.next_rows:
-            scheduler.finish(sample)
+    for task in picked:
+        if not task.next_rows:
+            scheduler.finish(task)
     return picked
 
 
-def steady_pace(seconds_a_tick: float = 0.1, max_rows: int = 10) -> Pace:
-    """Every tick takes the same time, whatever its rows."""
-    return Pace(TickTimes(seconds_a_tick, seconds_a_tick), max_rows)
+def steady_pace(seconds_per_tick: float = 0.1, max_rows: int = 10) -> Pace:
+    """A pace at which every tick takes the same time, whatever its rows."""
+    return Pace(TickTimes(seconds_per_tick, seconds_per_tick), max_rows)

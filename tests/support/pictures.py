@@ -1,4 +1,4 @@
-"""Pictures for trainings and evaluations to learn from."""
+"""Pictures for the tests of training and evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def paint(path: Path, level: int, size: tuple[int, int] = (32, 32)) -> None:
-    """Write a picture of a grey disc on white, with a little texture."""
+    """Write a picture of a slightly textured grey disc on white."""
     width, height = size
     rows, columns = np.mgrid[:height, :width]
     disc = np.hypot(rows - height / 2, columns - width / 2) < min(size) / 3
@@ -22,7 +22,7 @@ def paint(path: Path, level: int, size: tuple[int, int] = (32, 32)) -> None:
 
 
 def random_images(count: int, size: int = 32) -> Tensor:
-    """Smooth random pictures, uint8 (count, 3, size, size); always the same ones."""
+    """Smooth random pictures, uint8 (count, 3, size, size); the same at every call."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, 4, 4, generator=generator)
     smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")

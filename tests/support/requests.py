@@ -1,4 +1,4 @@
-"""Sending requests to a running service, as text or byte for byte."""
+"""Requests to a running service, as JSON or as raw bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PICTURE = {"class_label": 1, "seed": 1, "num_sampling_steps": 2}
 def generate(
     service: Running, body: Mapping[str, object], accept: str | None = None
 ) -> httpx.Response:
-    """POST /generate; without ``accept`` the header is left out."""
+    """POST /generate; without ``accept`` no Accept header is sent."""
     request = service.client.build_request("POST", "/generate", json=body)
     del request.headers["accept"]
     if accept is not None:
@@ -37,7 +37,7 @@ def generate(
 
 
 def picture(answer: httpx.Response) -> Image.Image:
-    """The one image that was asked for."""
+    """The image of a successful answer."""
     assert answer.status_code == 200, answer.text
     image = Image.open(io.BytesIO(answer.content))
     image.load()
@@ -54,7 +54,7 @@ def images_of(answer: httpx.Response) -> list[bytes]:
 def gated_service(
     folder: Path, *, max_rows: int = 32, max_queue_row_steps: int = 100_000
 ) -> Iterator[tuple[Running, GatedRunner]]:
-    """A service whose ticks wait for the test; all of them may pass once the block ends."""
+    """A service whose ticks wait for the test, until the block ends."""
     runner = GatedRunner(load_small_checkpoint(folder), max_rows=max_rows)
     with running_service(lambda: runner, max_queue_row_steps=max_queue_row_steps) as running:
         runner.close()
@@ -79,7 +79,7 @@ class RawAnswer:
 def send_bytes(
     service: Running, body: bytes | Iterator[bytes], headers: Mapping[str, str] | None = None
 ) -> RawAnswer:
-    """POST these very bytes to /generate; an iterator's go as chunks."""
+    """POST exactly these bytes to /generate; an iterator is sent in chunks."""
     url = httpx.URL(service.url)
     assert url.port is not None
     connection = http.client.HTTPConnection(url.host, url.port, timeout=PATIENCE_S)
@@ -101,7 +101,7 @@ class Event:
 
 
 def read_events(lines: Iterator[str]) -> Iterator[Event]:
-    """Events as they come, from a streamed answer's lines."""
+    """Parse events from the lines of a streamed answer, as they arrive."""
     name = ""
     for line in lines:
         if line.startswith("event: "):

@@ -1,4 +1,4 @@
-"""Turns: whom a tick advances, what those who wait are told, and who is let go."""
+"""Worker: which images a tick advances, what jobs are told, and which jobs are dropped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bench(pipeline_folder: Path) -> Bench:
     return Bench(pipeline_folder)
 
 
-def test_after_an_out_of_memory_ticks_fit_and_grow_again(pipeline_folder: Path) -> None:
+def test_the_row_limit_drops_after_an_out_of_memory_and_recovers(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, max_rows=8)
     assert bench.metric("dit_row_limit") == 8
     bench.runner.most_rows = 5
@@ -36,40 +36,40 @@ def test_after_an_out_of_memory_ticks_fit_and_grow_again(pipeline_folder: Path) 
     assert bench.metric("dit_row_limit") == 8
 
 
-def test_progress_tells_steps_queue_and_previews(bench: Bench) -> None:
-    told: list[Progress] = []
-    bench.submit(1, 2, steps=6, preview_every=4, on_progress=told.append)
+def test_progress_reports_steps_and_previews(bench: Bench) -> None:
+    reports: list[Progress] = []
+    bench.submit(1, 2, steps=6, preview_every=4, on_progress=reports.append)
     bench.finish()
-    assert [each.steps_done for each in told] == [2, 4, 6, 8, 10]
-    assert {each.steps for each in told} == {12}
-    (shown,) = [each.previews for each in told if each.previews]
-    assert [index for index, _ in shown] == [0, 1]
-    assert shown[0][1].shape == (8, 8, 3)
+    assert [each.steps_done for each in reports] == [2, 4, 6, 8, 10]
+    assert {each.steps for each in reports} == {12}
+    (previews,) = [each.previews for each in reports if each.previews]
+    assert [index for index, _ in previews] == [0, 1]
+    assert previews[0][1].shape == (8, 8, 3)
 
 
-def test_an_image_that_is_set_aside_shows_no_preview_again(pipeline_folder: Path) -> None:
+def test_an_image_that_is_set_aside_sends_no_preview_twice(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, max_rows=2)
-    told: list[Progress] = []
-    bench.submit(1, steps=9, preview_every=2, on_progress=told.append)
+    reports: list[Progress] = []
+    bench.submit(1, steps=9, preview_every=2, on_progress=reports.append)
     for _ in range(2):
         bench.worker.step(0.0)
     small = bench.submit(2, steps=4)
     while not small.future.done():
         bench.worker.step(0.0)
-    assert [(each.steps_done, len(each.previews)) for each in told] == [(1, 0), (2, 1)]
+    assert [(each.steps_done, len(each.previews)) for each in reports] == [(1, 0), (2, 1)]
     bench.finish()
-    assert [each.steps_done for each in told] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert sum(len(each.previews) for each in told) == 4
+    assert [each.steps_done for each in reports] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert sum(len(each.previews) for each in reports) == 4
 
 
-def test_who_waits_is_told_how_many_are_ahead_until_it_begins(pipeline_folder: Path) -> None:
+def test_a_waiting_job_is_told_how_many_are_ahead_until_it_starts(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, max_rows=2)
-    told: list[Progress] = []
+    reports: list[Progress] = []
     bench.submit(1, steps=2)
     bench.submit(2, steps=2)
-    bench.submit(3, steps=2, on_progress=told.append)
+    bench.submit(3, steps=2, on_progress=reports.append)
     bench.finish()
-    assert [(each.steps_done, each.ahead_in_queue) for each in told] == [
+    assert [(each.steps_done, each.ahead_in_queue) for each in reports] == [
         (0, 1),
         (0, 1),
         (0, 0),
@@ -78,7 +78,7 @@ def test_who_waits_is_told_how_many_are_ahead_until_it_begins(pipeline_folder: P
     ]
 
 
-def test_those_who_left_while_waiting_are_gone_before_long(pipeline_folder: Path) -> None:
+def test_jobs_cancelled_while_waiting_are_dropped_within_a_few_steps(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, max_rows=2)
     runs = bench.submit(0, steps=40)
     waiting = [bench.submit(seed, steps=60) for seed in range(1, 3 * REVIEWED_PER_STEP)]
@@ -94,13 +94,13 @@ def test_those_who_left_while_waiting_are_gone_before_long(pipeline_folder: Path
     assert pixels(runs)
 
 
-def test_a_deadline_that_cannot_be_met_any_more_burns_no_rows(pipeline_folder: Path) -> None:
+def test_a_job_that_can_no_longer_meet_its_deadline_is_dropped(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, max_rows=2)
     late = bench.submit(1, steps=1000, timeout_s=30.0)
     bench.worker.step(0.0)
     assert not late.future.done()
     for _ in range(200):
-        bench.pace.observe(2, 1.0)  # a second a tick from now on: a thousand seconds
+        bench.pace.observe(2, 1.0)  # one second per tick from now on: a thousand seconds
     bench.worker.step(0.0)
     with pytest.raises(DeadlinePassed, match="needs at least"):
         late.future.result(timeout=0)
@@ -108,19 +108,19 @@ def test_a_deadline_that_cannot_be_met_any_more_burns_no_rows(pipeline_folder: P
     assert bench.queue.row_steps == 0
 
 
-def test_a_tight_deadline_is_kept_once_most_of_the_work_is_done(pipeline_folder: Path) -> None:
+def test_a_job_near_its_end_keeps_a_tight_deadline(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, max_rows=2)
     job = bench.submit(1, steps=20, timeout_s=60.0)
     for _ in range(15):
         bench.worker.step(0.0)
     for _ in range(200):
-        bench.pace.observe(1, 8.0)  # 40 seconds for what is left; for all of it 160
+        bench.pace.observe(1, 8.0)  # 40 s for the remaining steps, 160 s for all
     bench.finish()
     assert pixels(job)
 
 
 class OneAtATime:
-    """Another policy: a job after the other, whatever room there is."""
+    """Another scheduler: one job after the other, however many rows are free."""
 
     def __init__(self, max_rows: int) -> None:
         self.row_limit = max_rows
@@ -145,24 +145,24 @@ class OneAtATime:
 
     def pick(self) -> list[ImageTask]:
         first = next(iter(self._jobs.values()), [])
-        return [sample for sample in first if sample.next_rows]
+        return [task for task in first if task.next_rows]
 
-    def advanced(self, samples: Sequence[ImageTask]) -> None:
+    def advanced(self, tasks: Sequence[ImageTask]) -> None:
         pass
 
     def shrink(self, rows: int) -> None:
         pass
 
-    def finish(self, sample: ImageTask) -> None:
-        self._jobs[sample.job].remove(sample)
-        if not self._jobs[sample.job]:
-            del self._jobs[sample.job]
+    def finish(self, task: ImageTask) -> None:
+        self._jobs[task.job].remove(task)
+        if not self._jobs[task.job]:
+            del self._jobs[task.job]
 
     def drop(self, job: Job) -> list[ImageTask]:
         return self._jobs.pop(job)
 
 
-def test_the_policy_is_the_callers_choice(pipeline_folder: Path) -> None:
+def test_the_worker_runs_any_scheduler(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, policy=OneAtATime(32))
     jobs = [bench.submit(1, 2, steps=6), bench.submit(3)]
     bench.finish()

@@ -1,0 +1,122 @@
+"""ClassCatalogue: finding classes by id, name and synonym."""
+
+from __future__ import annotations
+
+import pytest
+
+from model.weights.class_names import default_class_names
+from service.engine.class_catalogue import ClassCatalogue
+from service.errors import InvalidRequest, UnknownClass
+
+NAMES = (
+    ("apple", "Malus"),
+    ("golden retriever",),
+    ("crane", "crane bird"),
+    ("crane",),
+    ("Ångström Öl",),
+    ("7",),
+    ("plum", "apple plum"),
+    ("jackfruit", "plum", "jak"),
+    ("breadfruit", "jak"),
+)
+
+
+def catalogue() -> ClassCatalogue:
+    return ClassCatalogue(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("label", "class_id"),
+    [
+        (0, 0),
+        (6, 6),
+        ("apple", 0),
+        ("malus", 0),
+        ("Golden Retriever", 1),
+        ("golden_retriever", 1),
+        (" GOLDEN   RETRIEVER ", 1),
+        ("crane bird", 2),
+        ("ångström öl", 4),
+        ("ÅNGSTRÖM_ÖL", 4),
+        ("3", 3),
+        (" 03 ", 3),
+        ("7", 5),  # a name takes precedence over an id
+        ("apple plum", 6),
+        ("plum", 6),  # a class's own name takes precedence over another's synonym
+    ],
+)
+def test_a_class_is_found_by_id_name_or_synonym(label: int | str, class_id: int) -> None:
+    assert catalogue().resolve(label).id == class_id
+
+
+@pytest.mark.parametrize("label", ["Süßkartoffel", "süsskartoffel", "SÜSSKARTOFFEL"])
+def test_names_are_compared_after_case_folding(label: str) -> None:
+    names = ClassCatalogue([("Apfel",), ("Süßkartoffel",)])
+    assert names.resolve(label).id == 1
+    assert [entry.id for entry in names.search("SS")] == [1]
+
+
+@pytest.mark.parametrize("label", [-1, 9, 10**30, "9", "999999999"])
+def test_an_id_out_of_range_is_refused(label: int | str) -> None:
+    with pytest.raises(InvalidRequest, match=r"class_label: must be 0 \.\. 8, or a class name"):
+        catalogue().resolve(label)
+
+
+@pytest.mark.parametrize(("label", "ids"), [("Crane", "2 or 3"), ("JAK", "7 or 8")])
+def test_a_name_shared_by_several_classes_is_refused(label: str, ids: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"send the id, {ids}"):
+        catalogue().resolve(label)
+
+
+@pytest.mark.parametrize(
+    ("label", "nearest"),
+    [
+        ("aple", "apple"),
+        ("goldn retreiver", "golden retriever"),
+        ("retriever", "golden retriever"),
+        ("angstrom ol", "Ångström Öl"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(label: str, nearest: str) -> None:
+    with pytest.raises(UnknownClass) as caught:
+        catalogue().resolve(label)
+    assert caught.value.nearest[0] == nearest
+    assert nearest in caught.value.detail
+
+
+@pytest.mark.parametrize("label", ["", "²", "٣", "-1", "1.0", "zzzzzz", "\x00"])
+def test_text_that_is_neither_an_id_nor_a_name_is_refused(label: str) -> None:
+    with pytest.raises(UnknownClass):
+        catalogue().resolve(label)
+
+
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ("", [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        ("APPLE", [0, 6]),
+        ("n_r", [1]),
+        ("malus", [0]),
+        ("zz", []),
+    ],
+)
+def test_search_finds_parts_of_names(query: str, ids: list[int]) -> None:
+    assert [entry.id for entry in catalogue().search(query)] == ids
+
+
+def test_imagenet_names_resolve_to_their_classes() -> None:
+    imagenet = ClassCatalogue(default_class_names(1000))
+    assert len(imagenet) == 1000
+    assert imagenet.resolve("golden retriever").id == 207
+    assert imagenet.resolve("Cardigan Welsh corgi").id == 264
+    with pytest.raises(InvalidRequest, match="134 or 517"):
+        imagenet.resolve("crane")
+    unambiguous = sum(_resolves(imagenet, i) for i in range(1000))
+    assert unambiguous == 994  # three pairs share a name: crane, cardigan, maillot
+
+
+def _resolves(names: ClassCatalogue, class_id: int) -> bool:
+    try:
+        return names.resolve(names.entries[class_id].name).id == class_id
+    except InvalidRequest:
+        return False
