@@ -1,4 +1,4 @@
-"""/docs and /openapi.json: they describe what there is, and their examples run."""
+"""/docs and /openapi.json: they match what the service does, and their examples work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.images.request import GenerateRequest
 from tests.support.services import Running
 
 Node = dict[str, "Node"]
-"""A JSON object, as far as these tests look into one."""
+"""A JSON object, typed as far as these tests need."""
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 
@@ -51,14 +51,14 @@ def picture_file(service: Running) -> bytes:
     return service.client.post("/generate", json={"class_label": 0}).content
 
 
-def test_the_page_is_there(service: Running) -> None:
+def test_the_docs_page_is_served(service: Running) -> None:
     answer = service.client.get("/docs")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/html")
     assert "/openapi.json" in answer.text
 
 
-def test_the_document_has_what_openapi_asks_for(document: Node) -> None:
+def test_the_document_has_what_openapi_requires(document: Node) -> None:
     assert str(document["openapi"]).startswith("3.1")
     assert {"title", "version"} <= document["info"].keys()
     ids = [str(operation["operationId"]) for _, _, operation in operations(document)]
@@ -68,7 +68,7 @@ def test_the_document_has_what_openapi_asks_for(document: Node) -> None:
         assert all("description" in each for each in operation["responses"].values())
 
 
-def test_every_reference_leads_somewhere(document: Node) -> None:
+def test_every_reference_resolves(document: Node) -> None:
     found = set(references(document))
     assert found
     for reference in found:
@@ -77,14 +77,14 @@ def test_every_reference_leads_somewhere(document: Node) -> None:
             node = node[name]
 
 
-def test_every_schema_is_one(document: Node) -> None:
+def test_every_schema_is_valid(document: Node) -> None:
     found = [*schemas(document["paths"]), *document["components"]["schemas"].values()]
     assert len(found) > 10
     for schema in found:
         Draft202012Validator.check_schema(cast(Node, schema))
 
 
-def test_every_surface_is_described(document: Node) -> None:
+def test_every_route_is_described(document: Node) -> None:
     described = {(method, path) for path, method, _ in operations(document)}
     assert described >= {
         ("post", "/generate"),
@@ -113,14 +113,14 @@ def test_every_field_is_described(document: Node) -> None:
     assert all(each["description"] for each in properties.values())
 
 
-def test_the_examples_of_every_post_succeed_as_they_stand(service: Running, document: Node) -> None:
+def test_the_examples_of_every_post_succeed_unchanged(service: Running, document: Node) -> None:
     sent = 0
     for path, method, operation in operations(document):
         if method != "post":
             continue
         content = operation["requestBody"]["content"].get("application/json")
         if content is None:
-            continue  # a file, of which no document holds an example
+            continue  # a file, which has no example in the document
         validator = Draft202012Validator(content["schema"])
         for example in content["examples"].values():
             validator.validate(example["value"])
@@ -130,7 +130,7 @@ def test_the_examples_of_every_post_succeed_as_they_stand(service: Running, docu
     assert sent >= 3
 
 
-def test_the_examples_of_verdicts_are_verdicts(document: Node) -> None:
+def test_the_examples_of_verdicts_match_their_schema(document: Node) -> None:
     answer = document["paths"]["/verify"]["post"]["responses"]["200"]["content"]["application/json"]
     validator = Draft202012Validator({**answer["schema"], "components": document["components"]})
     for example in answer["examples"].values():
@@ -138,16 +138,18 @@ def test_the_examples_of_verdicts_are_verdicts(document: Node) -> None:
     assert len(answer["examples"]) == 3
 
 
-def test_every_get_succeeds_and_gives_what_it_says(service: Running, document: Node) -> None:
+def test_every_get_succeeds_with_a_documented_content_type(
+    service: Running, document: Node
+) -> None:
     for path, method, operation in operations(document):
         if method == "get":
             answer = service.client.get(path)
             assert answer.status_code == 200
-            given = answer.headers["Content-Type"].partition(";")[0]
-            assert given in operation["responses"]["200"]["content"]
+            content_type = answer.headers["Content-Type"].partition(";")[0]
+            assert content_type in operation["responses"]["200"]["content"]
 
 
-def test_a_json_answer_is_as_its_schema_says(service: Running, document: Node) -> None:
+def test_json_answers_match_their_schemas(service: Running, document: Node) -> None:
     answers = {
         "/generate": service.client.post("/generate", json={"class_label": 0, "num_images": 2}),
         "/classes": service.client.get("/classes"),
@@ -161,7 +163,7 @@ def test_a_json_answer_is_as_its_schema_says(service: Running, document: Node) -
         Draft202012Validator(whole).validate(answer.json())
 
 
-def test_problems_are_as_their_schema_says(service: Running, document: Node) -> None:
+def test_problems_match_their_schema(service: Running, document: Node) -> None:
     responses = document["paths"]["/generate"]["post"]["responses"]
     bodies = {"422": {"class_label": -1}, "404": {"class_label": "aple"}}
     for status, body in bodies.items():
@@ -172,7 +174,7 @@ def test_problems_are_as_their_schema_says(service: Running, document: Node) -> 
         assert set(answer.json()) <= set(schema["properties"])
 
 
-def test_the_models_list_is_one_that_openai_clients_read(service: Running) -> None:
+def test_the_list_of_models_has_the_shape_that_openai_clients_expect(service: Running) -> None:
     content = service.client.get("/v1/models").json()
     assert content == service.client.get("/models").json()
     assert content["object"] == "list"

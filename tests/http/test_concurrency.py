@@ -1,4 +1,4 @@
-"""Sixty-four requests at once, all different, are each answered as if they were alone."""
+"""Concurrency: 64 different requests at once give the same images as one by one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def generate(running: Running, request: dict[str, object]) -> np.ndarray:
     return pixels(httpx.post(f"{running.url}/generate", json=request, timeout=300, trust_env=False))
 
 
-def check_company_changes_nothing(running: Running, requests: list[dict[str, object]]) -> None:
+def check_concurrency_changes_nothing(running: Running, requests: list[dict[str, object]]) -> None:
     alone = [generate(running, request) for request in requests]
     with ThreadPoolExecutor(CLIENTS) as pool:
         together = list(pool.map(lambda request: generate(running, request), requests))
@@ -54,16 +54,16 @@ def check_company_changes_nothing(running: Running, requests: list[dict[str, obj
     assert len({image.tobytes() for image in together}) == CLIENTS
 
 
-def test_64_mixed_requests_each_equal_the_same_alone(pipeline_folder: Path) -> None:
+def test_64_concurrent_requests_give_the_images_they_give_alone(pipeline_folder: Path) -> None:
     def load() -> ModelRunner:
         return load_small_runner(pipeline_folder, max_rows=64)
 
     with running_service(load) as running:
-        check_company_changes_nothing(running, mixed_requests(num_classes=5, most_steps=60))
+        check_concurrency_changes_nothing(running, mixed_requests(num_classes=5, most_steps=60))
 
 
 @pytest.mark.slow
-def test_64_mixed_requests_up_to_250_steps_on_the_bundled_model() -> None:
+def test_64_concurrent_requests_of_up_to_250_steps_on_the_bundled_model() -> None:
     with running_service(lambda: load_bundled_runner(max_rows=64)) as running:
         classes = len(running.engine.model_info.classes)
-        check_company_changes_nothing(running, mixed_requests(classes, most_steps=250))
+        check_concurrency_changes_nothing(running, mixed_requests(classes, most_steps=250))

@@ -1,4 +1,4 @@
-"""text/event-stream: progress, previews and images as they come."""
+"""text/event-stream: progress, previews and images as they occur."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_progress_comes_before_the_image_and_done_after_it(service: Running) -> 
     assert all(event.data["steps"] == 6 for event in events if event.name == "progress")
 
 
-def test_the_image_is_the_one_that_png_would_be(service: Running) -> None:
+def test_streamed_images_equal_those_of_a_plain_answer(service: Running) -> None:
     body = PICTURE | {"num_images": 2, "output_format": "webp"}
     *_, first, second, done = all_events(service, body)
     plain = generate(service, body)
@@ -79,7 +79,7 @@ def test_the_image_is_the_one_that_png_would_be(service: Running) -> None:
     assert set(done.data) == {"parameters", "timings", "model"}
 
 
-def test_every_tick_is_told(pipeline_folder: Path) -> None:
+def test_every_tick_is_reported(pipeline_folder: Path) -> None:
     body = PICTURE | {"num_sampling_steps": 4}
     with (
         gated_service(pipeline_folder) as (running, runner),
@@ -87,26 +87,26 @@ def test_every_tick_is_told(pipeline_folder: Path) -> None:
     ):
         for step in (1, 2, 3):
             runner.let(1)
-            told: dict[str, object] = {"step": step, "steps": 4, "ahead_in_queue": 0}
-            assert next(events) == Event("progress", told)
+            data: dict[str, object] = {"step": step, "steps": 4, "ahead_in_queue": 0}
+            assert next(events) == Event("progress", data)
         runner.open()
         assert [event.name for event in events] == ["image", "done"]
 
 
-def test_previews_come_every_so_many_steps(pipeline_folder: Path) -> None:
+def test_previews_come_at_the_requested_interval(pipeline_folder: Path) -> None:
     with gated_service(pipeline_folder) as (running, runner):
         body = PICTURE | {"num_sampling_steps": 6, "preview_every": 2}
-        told = []
+        received = []
         with streaming(running, body) as events:
             for step in range(1, 6):
                 runner.let(1)
-                told += [next(events) for _ in range(2 if step % 2 == 0 else 1)]
+                received += [next(events) for _ in range(2 if step % 2 == 0 else 1)]
             runner.open()
-            told += list(events)
-    names = [event.name for event in told]
+            received += list(events)
+    names = [event.name for event in received]
     shown = ["progress", "progress", "preview"] * 2 + ["progress"]
     assert names == [*shown, "image", "done"]
-    previews = [file_of(event) for event in told if event.name == "preview"]
+    previews = [file_of(event) for event in received if event.name == "preview"]
     assert [Image.open(io.BytesIO(file)).size for file in previews] == [(8, 8), (8, 8)]
     assert previews[0] != previews[1]
 
@@ -128,25 +128,25 @@ def test_a_slow_reader_gets_the_latest_progress_and_each_images_latest_preview()
     assert end is None
 
 
-def test_progress_that_comes_after_the_loops_end_is_nobodys_fault() -> None:
+def test_progress_after_the_loop_has_ended_is_ignored() -> None:
     async def new_box() -> ProgressBox:
         return ProgressBox(asyncio.get_running_loop())
 
     box = asyncio.run(new_box())
-    box.put(Progress(1, 2, 0))  # in the engine's thread an exception would be the end of all
+    box.put(Progress(1, 2, 0))  # an exception would end the engine's thread
 
 
-def test_every_image_has_its_previews(service: Running) -> None:
+def test_every_image_has_previews(service: Running) -> None:
     body = PICTURE | {"num_sampling_steps": 12, "preview_every": 3, "num_images": 2}
     events = all_events(service, body)
     assert {event.data["index"] for event in events if event.name == "preview"} == {0, 1}
 
 
-def test_without_being_asked_there_is_no_preview(service: Running) -> None:
+def test_previews_are_off_by_default(service: Running) -> None:
     assert "preview" not in {event.name for event in all_events(service, PICTURE)}
 
 
-def test_preview_every_means_nothing_to_other_forms(service: Running) -> None:
+def test_other_forms_ignore_preview_every(service: Running) -> None:
     plain, with_previews = (
         generate(service, PICTURE),
         generate(service, PICTURE | {"preview_every": 1}),
@@ -154,7 +154,7 @@ def test_preview_every_means_nothing_to_other_forms(service: Running) -> None:
     assert plain.content == with_previews.content
 
 
-def test_who_waits_is_told_how_many_are_ahead(pipeline_folder: Path) -> None:
+def test_waiting_requests_are_told_how_many_are_ahead(pipeline_folder: Path) -> None:
     with (
         ThreadPoolExecutor() as pool,
         gated_service(pipeline_folder, max_rows=2) as (running, runner),
@@ -191,7 +191,7 @@ def failing(pipeline_folder: Path) -> Iterator[Running]:
         yield running
 
 
-def test_a_failure_midway_is_an_event(failing: Running) -> None:
+def test_a_failure_during_the_stream_is_an_event(failing: Running) -> None:
     body = PICTURE | {"seed": 666, "num_sampling_steps": 5}
     with failing.client.stream("POST", "/generate", json=body, headers=STREAM) as answer:
         request_id = answer.headers["X-Request-Id"]
@@ -209,7 +209,7 @@ def test_a_failure_midway_is_an_event(failing: Running) -> None:
     assert requests(failing, "ok") == 0
 
 
-def test_a_deadline_that_passes_midway_is_an_event(pipeline_folder: Path) -> None:
+def test_a_deadline_that_passes_during_the_stream_is_an_event(pipeline_folder: Path) -> None:
     with gated_service(pipeline_folder) as (running, runner):
         with streaming(running, PICTURE | {"num_sampling_steps": 4, "timeout_s": 0.5}) as events:
             runner.let(1)
@@ -225,7 +225,7 @@ def test_a_deadline_that_passes_midway_is_an_event(pipeline_folder: Path) -> Non
     ("body", "status"),
     [({"class_label": -1}, 422), ({"class_label": "aple"}, 404), ({}, 422)],
 )
-def test_what_is_wrong_from_the_start_is_no_stream(
+def test_an_invalid_request_is_answered_without_a_stream(
     service: Running, body: dict[str, object], status: int
 ) -> None:
     answer = generate(service, body, "text/event-stream")
@@ -234,7 +234,7 @@ def test_what_is_wrong_from_the_start_is_no_stream(
     assert json.loads(answer.content)["status"] == status
 
 
-def test_hanging_up_stops_the_work(pipeline_folder: Path) -> None:
+def test_a_client_that_hangs_up_stops_the_work(pipeline_folder: Path) -> None:
     with gated_service(pipeline_folder) as (running, runner):
         with streaming(running, PICTURE | {"num_sampling_steps": 1000, "num_images": 2}) as events:
             runner.let(1)

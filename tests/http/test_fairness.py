@@ -1,4 +1,4 @@
-"""Fairness on a running service: a small request passes a huge one, and harms it in nothing."""
+"""Fairness on a running service: a small request overtakes a huge one without altering it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pixels(files: list[bytes]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("steps", [50, pytest.param(1000, marks=pytest.mark.slow)])
-def test_a_small_request_passes_sixteen_images_that_are_running(
+def test_a_small_request_overtakes_sixteen_running_images(
     pipeline_folder: Path, steps: int
 ) -> None:
     huge = PICTURE | {"seed": 7, "num_images": 16, "num_sampling_steps": steps, "sampler": "ddpm"}
@@ -29,19 +29,20 @@ def test_a_small_request_passes_sixteen_images_that_are_running(
         ThreadPoolExecutor() as pool,
         gated_service(pipeline_folder, max_rows=32) as (running, runner),
     ):
-        both = pool.submit(generate, running, huge)
+        large = pool.submit(generate, running, huge)
         runner.let(3)
         left = 2 * 16 * (steps - 3)
         wait_until(lambda: running.queue_row_steps == left)
         small = pool.submit(generate, running, SMALL)
         wait_until(lambda: running.queue_row_steps == left + 2 * 4)
-        runner.let(1 + 4 + 1)  # the tick under way, the small one's, one for its decoding
+        runner.let(1 + 4 + 1)  # the tick under way, the small request's four, one during its decode
         assert picture(small.result()).size == (8, 8)
-        assert not both.done()
+        assert not large.done()
         with_company = [seeds for seeds in runner.seen if 5 in seeds]
-        assert [len(seeds) for seeds in with_company] == [16] * 4  # one of the sixteen set aside
+        # Its ticks hold the small image and fifteen of the sixteen; one is set aside.
+        assert [len(seeds) for seeds in with_company] == [16] * 4
         runner.open()
-        beside = pixels(images_of(both.result()))
+        shared = pixels(images_of(large.result()))
         alone = pixels(images_of(generate(running, huge)))
-    assert all(np.abs(mine - its).max() <= 1 for mine, its in zip(alone, beside, strict=True))
+    assert all(np.abs(mine - theirs).max() <= 1 for mine, theirs in zip(alone, shared, strict=True))
     assert len({image.tobytes() for image in alone}) == 16

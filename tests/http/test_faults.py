@@ -1,4 +1,4 @@
-"""Faults of the network and the autoencoder, through HTTP: one request's error, nobody else's."""
+"""Faults of the network and the autoencoder, through HTTP: only the affected request fails."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ GAUGES = ("dit_requests_running", "dit_requests_waiting", "dit_row_steps_waiting
 
 @dataclass(frozen=True, slots=True)
 class Faulty:
-    """A service with a fault in it; the gate holds the first pass with a bad row."""
+    """A service with an injected fault; the gate blocks the first pass with a bad row."""
 
     running: Running
     network: FaultyNetwork
@@ -57,7 +57,7 @@ def faulty_service(
     fill: float | None = None,
     vae_fault: Fault | None = None,
 ) -> Iterator[Faulty]:
-    """In reproducible mode. The bad image's first step is well: its fault finds it in company."""
+    """In reproducible mode. The bad image fails at its second step, next to good images."""
     checkpoint = load_small_checkpoint(folder)
     if vae_fault is not None:
         checkpoint = with_faulty_vae(checkpoint, vae_fault)
@@ -79,7 +79,7 @@ def files(running: Running, body: dict[str, object]) -> list[bytes]:
 
 
 def together(faulty: Faulty, bad: dict[str, object]) -> tuple[httpx.Response, list[list[bytes]]]:
-    """Answers to a bad request and to all the good ones, which are in when its fault strikes."""
+    """Answers to a bad request and to all good ones, which are admitted before the fault occurs."""
     running, gate = faulty.running, faulty.gate
     with ThreadPoolExecutor(len(GOOD) + 1) as pool:
         culprit = pool.submit(generate, running, bad)
@@ -93,7 +93,7 @@ def together(faulty: Faulty, bad: dict[str, object]) -> tuple[httpx.Response, li
         return culprit.result(), [other.result() for other in others]
 
 
-def check_the_service_is_well(running: Running) -> None:
+def check_the_service_is_healthy(running: Running) -> None:
     wait_until(lambda: running.queue_row_steps == 0)
     for gauge in GAUGES:
         wait_until(lambda gauge=gauge: running.metric(gauge) == 0)  # type: ignore[misc]
@@ -107,7 +107,7 @@ def raising(kind: Callable[[str], BaseException]) -> Fault:
 
 @pytest.mark.parametrize("kind", [RuntimeError, ZeroDivisionError, torch.OutOfMemoryError])
 @pytest.mark.parametrize("images", [1, 3])
-def test_a_step_that_raises_fails_the_request_it_belongs_to(
+def test_a_failing_step_fails_only_its_request(
     pipeline_folder: Path, kind: Callable[[str], BaseException], images: int
 ) -> None:
     with faulty_service(pipeline_folder, fault=raising(kind)) as faulty:
@@ -116,37 +116,39 @@ def test_a_step_that_raises_fails_the_request_it_belongs_to(
         assert failed.status_code == 500
         assert failed.json()["title"] == "Image failed"
         assert others == alone
-        assert faulty.network.faults > 2, "it was never in company"
+        assert faulty.network.faults > 2, "it was never in a tick with others"
         assert faulty.running.metric("dit_images_total", outcome="failed") == images
-        check_the_service_is_well(faulty.running)
+        check_the_service_is_healthy(faulty.running)
 
 
 @pytest.mark.parametrize("fill", [float("nan"), float("inf")])
-def test_an_image_that_is_not_finite_fails_its_request(pipeline_folder: Path, fill: float) -> None:
+def test_an_image_that_is_not_finite_fails_only_its_request(
+    pipeline_folder: Path, fill: float
+) -> None:
     with faulty_service(pipeline_folder, fill=fill) as faulty:
         alone = [files(faulty.running, body) for body in GOOD]
         failed, others = together(faulty, BAD)
         assert failed.status_code == 500
         assert others == alone
         assert faulty.running.metric("dit_nonfinite_images_total") == 1
-        check_the_service_is_well(faulty.running)
+        check_the_service_is_healthy(faulty.running)
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, torch.OutOfMemoryError])
-def test_a_decode_that_raises_fails_the_request_it_belongs_to(
+def test_a_failing_decode_fails_only_its_request(
     pipeline_folder: Path, kind: Callable[[str], BaseException]
 ) -> None:
     with faulty_service(pipeline_folder, fill=1e9, vae_fault=raising(kind)) as faulty:
         alone = [files(faulty.running, body) for body in GOOD]
-        same_end = BAD | {"num_sampling_steps": 8}  # as one of the good ones: decoded together
+        same_end = BAD | {"num_sampling_steps": 8}  # like a good one: decoded together
         failed, others = together(faulty, same_end)
         assert failed.status_code == 500
         assert others == alone
         assert faulty.running.metric("dit_images_total", outcome="failed") == 1
-        check_the_service_is_well(faulty.running)
+        check_the_service_is_healthy(faulty.running)
 
 
-def test_too_many_rows_for_the_memory_fail_nobody(pipeline_folder: Path) -> None:
+def test_too_many_rows_for_the_memory_fail_no_request(pipeline_folder: Path) -> None:
     with faulty_service(pipeline_folder) as faulty:
         alone = [files(faulty.running, body) for body in GOOD]
         faulty.network.most_rows = 5
@@ -156,14 +158,14 @@ def test_too_many_rows_for_the_memory_fail_nobody(pipeline_folder: Path) -> None
         assert faulty.network.faults > 0
         assert faulty.running.metric("dit_out_of_memory_total") > 0
         assert faulty.running.metric("dit_images_total", outcome="failed") == 0
-        check_the_service_is_well(faulty.running)
+        check_the_service_is_healthy(faulty.running)
 
 
-def test_memory_for_nobody_fails_everybody_until_it_is_back(pipeline_folder: Path) -> None:
+def test_requests_fail_only_while_there_is_no_memory(pipeline_folder: Path) -> None:
     with faulty_service(pipeline_folder) as faulty:
         alone = files(faulty.running, GOOD[1])
         faulty.network.most_rows = 0
         assert generate(faulty.running, GOOD[1]).status_code == 500
         faulty.network.most_rows = 32
         assert files(faulty.running, GOOD[1]) == alone
-        check_the_service_is_well(faulty.running)
+        check_the_service_is_healthy(faulty.running)

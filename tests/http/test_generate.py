@@ -1,4 +1,4 @@
-"""POST /generate: what is answered to a good request."""
+"""POST /generate: the answers to valid requests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_one_image_comes_as_a_png_with_its_headers(service: Running) -> None:
     assert list(stages(answer)) == ALL_STAGES
 
 
-def test_the_stages_of_server_timing_make_up_its_total(service: Running) -> None:
+def test_the_stages_of_server_timing_fit_into_its_total(service: Running) -> None:
     timing = stages(generate(service, PICTURE | {"num_sampling_steps": 20}))
     assert timing["denoise"] > 2
     assert sum(timing.values()) - timing["total"] <= timing["total"] + 1
@@ -88,7 +88,7 @@ def test_the_etag_tells_the_forms_of_an_answer_apart(service: Running) -> None:
     assert len(tags) == len(forms)
 
 
-def test_what_is_not_asked_for_is_the_servers_default(service: Running) -> None:
+def test_omitted_fields_take_the_servers_defaults(service: Running) -> None:
     spelled_out = {
         "class_label": 1,
         "seed": 1,
@@ -114,24 +114,26 @@ def test_what_is_not_asked_for_is_the_servers_default(service: Running) -> None:
         ("num_sampling_steps", "num_inference_steps", 3),
     ],
 )
-def test_an_alias_means_the_field(service: Running, name: str, alias: str, value: float) -> None:
+def test_an_alias_means_the_same_field(
+    service: Running, name: str, alias: str, value: float
+) -> None:
     rest = {other: each for other, each in PICTURE.items() if other != name}
     by_name, by_alias = (generate(service, rest | {each: value}) for each in (name, alias))
     assert by_alias.status_code == 200, by_alias.text
     assert by_alias.content == by_name.content
 
 
-def test_a_drawn_seed_is_returned_and_gives_the_picture_again(service: Running) -> None:
+def test_a_random_seed_is_returned_and_reproduces_the_picture(service: Running) -> None:
     body = {"class_label": 1, "num_sampling_steps": 2}
-    drawn = generate(service, body)
-    seed = int(drawn.headers["X-Seed"])
+    first = generate(service, body)
+    seed = int(first.headers["X-Seed"])
     assert 0 <= seed <= MAX_SEED
-    assert generate(service, body | {"seed": seed}).content == drawn.content
+    assert generate(service, body | {"seed": seed}).content == first.content
     assert generate(service, body).headers["X-Seed"] != str(seed)
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, 2**32, MAX_SEED])
-def test_every_seed_of_the_range_is_taken(service: Running, seed: int) -> None:
+def test_every_seed_in_the_range_is_accepted(service: Running, seed: int) -> None:
     answer = generate(service, PICTURE | {"seed": seed})
     assert answer.headers["X-Seed"] == str(seed)
     assert picture(answer).info["dit"]
@@ -161,7 +163,7 @@ def test_several_images_come_as_json(service: Running) -> None:
 
 
 class SlowDecoder(ModelRunner):
-    """Takes a tenth of a second more for each decode."""
+    """Takes 0.1 s longer for each decode."""
 
     def start_decode(self, flights: Sequence[Flight]) -> Decoding:
         time.sleep(0.1)
@@ -179,7 +181,7 @@ def test_images_decoded_together_are_timed_once(pipeline_folder: Path) -> None:
         assert timings["denoise"] > 0
 
 
-def test_each_of_several_images_can_be_had_alone_by_its_seed(service: Running) -> None:
+def test_each_of_several_images_can_be_requested_alone_by_its_seed(service: Running) -> None:
     together = generate(service, PICTURE | {"num_images": 3})
     seeds = [each["seed"] for each in together.json()["images"]]
     assert seeds[0] == PICTURE["seed"]
@@ -187,13 +189,13 @@ def test_each_of_several_images_can_be_had_alone_by_its_seed(service: Running) -
     assert alone == images_of(together)
 
 
-def test_one_image_comes_as_json_where_json_is_asked_for(service: Running) -> None:
+def test_one_image_comes_as_json_if_accept_asks_for_it(service: Running) -> None:
     answer = generate(service, PICTURE, "application/json")
     assert images_of(answer) == [generate(service, PICTURE).content]
     assert answer.headers["X-Seed"] == "1"
 
 
-def test_a_zip_holds_one_file_an_image(service: Running) -> None:
+def test_a_zip_holds_one_file_per_image(service: Running) -> None:
     body = PICTURE | {"num_images": 2, "output_format": "webp", "class_label": "damson plum"}
     answer = generate(service, body, "application/zip")
     assert answer.headers["Content-Type"] == "application/zip"
@@ -225,28 +227,28 @@ def test_every_sampler_and_many_steps(service: Running, sampler: str, steps: int
     assert picture(generate(service, body | {"cfg_scale": 1.0})).size == (8, 8)
 
 
-def test_guidance_of_one_is_the_same_whatever_the_interval(service: Running) -> None:
+def test_a_guidance_scale_of_1_gives_the_same_picture_in_any_interval(service: Running) -> None:
     unguided = PICTURE | {"cfg_scale": 1}
     everywhere = generate(service, unguided)
     nowhere = generate(service, unguided | {"guidance_interval": [0.3, 0.3]})
     assert picture(everywhere).tobytes() == picture(nowhere).tobytes()
 
 
-@pytest.mark.parametrize("sound", ["my-id/7", "!", "~", "x" * 128])
-def test_a_sound_request_id_is_echoed(service: Running, sound: str) -> None:
-    given = service.client.get("/livez", headers={"X-Request-Id": sound})
-    assert given.headers["X-Request-Id"] == sound
+@pytest.mark.parametrize("valid", ["my-id/7", "!", "~", "x" * 128])
+def test_a_valid_request_id_is_echoed(service: Running, valid: str) -> None:
+    given = service.client.get("/livez", headers={"X-Request-Id": valid})
+    assert given.headers["X-Request-Id"] == valid
 
 
-def test_a_request_id_is_made_where_there_is_none(service: Running) -> None:
+def test_a_missing_request_id_is_generated(service: Running) -> None:
     made = {service.client.get("/livez").headers["X-Request-Id"] for _ in range(2)}
     assert len(made) == 2
     assert all(re.fullmatch("[0-9a-f]{32}", each) for each in made)
 
 
-@pytest.mark.parametrize("unsound", ["", "x" * 129, "with space", "caf\xe9"])
-def test_an_unsound_request_id_is_replaced(service: Running, unsound: str) -> None:
-    headers = {b"X-Request-Id": unsound.encode("latin-1")}
+@pytest.mark.parametrize("invalid", ["", "x" * 129, "with space", "caf\xe9"])
+def test_an_invalid_request_id_is_replaced(service: Running, invalid: str) -> None:
+    headers = {b"X-Request-Id": invalid.encode("latin-1")}
     answer = service.client.get("/livez", headers=headers)
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-Id"])
 
@@ -274,7 +276,7 @@ def test_every_answer_has_a_request_id_and_timing(
         assert answer.json()["request_id"] == "abc"
 
 
-def test_a_connection_serves_more_than_one_request(service: Running) -> None:
+def test_a_connection_serves_several_requests(service: Running) -> None:
     with httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client:
         sizes = [Image.open(io.BytesIO(client.post("/generate", json=PICTURE).content)).size]
         assert client.post("/generate", json={}).status_code == 422

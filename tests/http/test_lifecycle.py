@@ -1,10 +1,10 @@
-"""From the start to the stop: loading, draining, dying, clients that leave."""
+"""Lifecycle: starting, draining, stopping and failing, and clients that leave."""
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ from service.engine.engine import State
 from service.engine.watchdog import Patience
 from service.launch import exit_code
 from tests.support.networks import network_of
-from tests.support.processes import PROCESS_S, answers, free_port, process
+from tests.support.processes import PROCESS_S, answers, catches, free_port, process
+from tests.support.requests import gated_service
 from tests.support.services import (
     PATIENCE_S,
     GatedRunner,
@@ -32,7 +33,7 @@ from tests.support.services import (
 ONE = {"class_label": 1, "seed": 1}
 
 
-def test_while_the_model_loads_the_service_says_so(pipeline_folder: Path) -> None:
+def test_requests_get_503_while_the_model_loads(pipeline_folder: Path) -> None:
     may_load = threading.Event()
 
     def load() -> ModelRunner:
@@ -53,7 +54,7 @@ def test_while_the_model_loads_the_service_says_so(pipeline_folder: Path) -> Non
         assert running.client.post("/generate", json=ONE).status_code == 200
 
 
-def test_a_start_that_is_given_up_never_becomes_ready(pipeline_folder: Path) -> None:
+def test_an_engine_stopped_during_startup_never_becomes_ready(pipeline_folder: Path) -> None:
     may_load = threading.Event()
 
     def load() -> ModelRunner:
@@ -72,7 +73,7 @@ def test_a_start_that_is_given_up_never_becomes_ready(pipeline_folder: Path) -> 
         assert exit_code(running.engine) == 0
 
 
-def test_draining_finishes_what_is_in_and_admits_nothing(pipeline_folder: Path) -> None:
+def test_draining_finishes_admitted_requests_and_refuses_new_ones(pipeline_folder: Path) -> None:
     runner = GatedRunner(load_small_checkpoint(pipeline_folder))
     with (
         running_service(lambda: runner, drain_timeout_s=600) as running,
@@ -116,7 +117,7 @@ def test_a_drain_that_takes_too_long_answers_503(pipeline_folder: Path) -> None:
 
 
 class DyingRunner(ModelRunner):
-    """Its device is lost when the first real image arrives."""
+    """Loses its device at the first tick after the warm-up."""
 
     warm = False
 
@@ -130,7 +131,7 @@ class DyingRunner(ModelRunner):
         return list(super().decode(flights))
 
 
-def test_a_lost_device_answers_503_and_ends_the_process_with_an_error(
+def test_a_lost_device_answers_503_and_ends_the_engine_with_an_error(
     pipeline_folder: Path,
 ) -> None:
     checkpoint = load_small_checkpoint(pipeline_folder)
@@ -144,36 +145,29 @@ def test_a_lost_device_answers_503_and_ends_the_process_with_an_error(
         assert running.metric("dit_requests_running") == 0
         assert running.queue_row_steps == 0
         assert exit_code(running.engine) == 1
-        running.engine.drain()  # as its supervisor stops what is left
+        running.engine.drain()  # as a supervisor would, to stop the rest
         assert running.engine.state is State.FAILED
         assert exit_code(running.engine) == 1
 
 
-def test_a_client_that_hangs_up_frees_its_rows(pipeline_folder: Path) -> None:
-    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
-    with running_service(lambda: runner) as running:
-        runner.close()
-        _, _, host_port = running.url.partition("//")
-        host, port = host_port.split(":")
-        body = b'{"class_label": 1, "num_sampling_steps": 1000}'
-        head = f"POST /generate HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
-        with socket.create_connection((host, int(port))) as connection:
+def test_a_client_that_hangs_up_frees_its_rows_and_is_counted(pipeline_folder: Path) -> None:
+    body = json.dumps(ONE | {"num_sampling_steps": 1000}).encode()
+    with gated_service(pipeline_folder) as (running, runner):
+        address = httpx.URL(running.url)
+        head = f"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection((address.host, address.port or 0)) as connection:
             connection.sendall(head.encode() + body)
-            wait_until(lambda: running.queue_row_steps > 0)
-            runner.let(2)
-            wait_until(lambda: len(runner.seen) >= 2)
-        wait_until(
-            lambda: (
-                running.metric("dit_requests_total", route="/generate", outcome="cancelled") == 1
-            )
-        )
+            wait_until(lambda: running.metric("dit_queue_wait_seconds_count") == 1)
+        labels = {"route": "/generate", "outcome": "cancelled"}
+        wait_until(lambda: running.metric("dit_requests_total", **labels) == 1)
         runner.let(1)  # the tick that was under way
         wait_until(lambda: running.metric("dit_images_total", outcome="cancelled") == 1)
+        assert running.metric("dit_denoise_steps_total", kind="cancelled") == 2
         assert running.queue_row_steps == 0
         wait_until(lambda: running.metric("dit_requests_running") == 0)
 
 
-def test_a_full_queue_answers_429_with_the_time_to_come_back(pipeline_folder: Path) -> None:
+def test_a_full_queue_answers_429_with_retry_after(pipeline_folder: Path) -> None:
     runner = GatedRunner(load_small_checkpoint(pipeline_folder))
     with (
         running_service(lambda: runner, max_queue_row_steps=100) as running,
@@ -190,7 +184,7 @@ def test_a_full_queue_answers_429_with_the_time_to_come_back(pipeline_folder: Pa
         assert first.result().status_code == 200
 
 
-def test_deadlines_are_kept(pipeline_folder: Path) -> None:
+def test_a_missed_and_an_impossible_deadline_answer_504(pipeline_folder: Path) -> None:
     runner = GatedRunner(load_small_checkpoint(pipeline_folder))
     with running_service(lambda: runner) as running, ThreadPoolExecutor() as pool:
         runner.close()
@@ -222,7 +216,7 @@ def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder:
             wait_until(lambda: "dit_requests_running 1.0" in client.get("/metrics").text)
             service.send_signal(signal.SIGTERM)
             wait_until(lambda: answers(f"{url}/readyz", 503))
-            service.send_signal(signal.SIGTERM)  # make sends its own on top of the group's
+            service.send_signal(signal.SIGTERM)  # make adds its own to that of the process group
             assert request.result().status_code == 200
         assert service.wait(PROCESS_S) == 0
         assert service.stderr is not None
@@ -231,13 +225,12 @@ def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder:
 
 def test_sigterm_before_anything_listens_exits_with_0(pipeline_folder: Path) -> None:
     with process(DIT_MODEL=str(pipeline_folder), DIT_PORT="0") as service:
-        with pytest.raises(subprocess.TimeoutExpired):
-            service.wait(1.0)  # python is up, and imports torch
+        wait_until(lambda: catches(service, signal.SIGTERM), PROCESS_S)
         service.send_signal(signal.SIGTERM)
         assert service.wait(PROCESS_S) == 0
 
 
-def test_a_tick_that_never_ends_holds_up_neither_its_request_nor_a_stop(
+def test_a_tick_that_never_ends_blocks_neither_its_request_nor_a_stop(
     pipeline_folder: Path,
 ) -> None:
     runner = GatedRunner(load_small_checkpoint(pipeline_folder))
@@ -254,7 +247,7 @@ def test_a_tick_that_never_ends_holds_up_neither_its_request_nor_a_stop(
         runner.open()
 
 
-def test_a_stop_that_is_told_over_and_over_is_not_put_off(pipeline_folder: Path) -> None:
+def test_repeated_drains_do_not_extend_the_drain_timeout(pipeline_folder: Path) -> None:
     runner = GatedRunner(load_small_checkpoint(pipeline_folder))
     patience = Patience(late_s=0.1)
     with (
@@ -277,9 +270,7 @@ def test_a_stop_that_is_told_over_and_over_is_not_put_off(pipeline_folder: Path)
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_sigterm_ends_an_idle_service_and_one_that_still_starts(
-    pipeline_folder: Path, early: bool
-) -> None:
+def test_sigterm_ends_an_idle_or_starting_service(pipeline_folder: Path, early: bool) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with process(DIT_MODEL=str(pipeline_folder), DIT_PORT=str(port)) as service:
@@ -291,25 +282,27 @@ def test_sigterm_ends_an_idle_service_and_one_that_still_starts(
         assert service.wait(PROCESS_S) == 0
 
 
-def test_a_model_that_is_not_there_ends_the_start_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_model_ends_the_start_with_one_line(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere.pt"
     with process(DIT_MODEL=str(missing), DIT_PORT="0", DIT_LOG_FORMAT="json") as service:
         assert service.wait(PROCESS_S) == 1
         assert service.stderr is not None
-        said = service.stderr.read()
-    lines = [line for line in said.splitlines() if "nowhere.pt" in line and "cannot start" in line]
+        output = service.stderr.read()
+    lines = [
+        line for line in output.splitlines() if "nowhere.pt" in line and "cannot start" in line
+    ]
     assert len(lines) == 1
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
-def test_a_wrong_setting_ends_the_start_in_one_line() -> None:
+def test_a_wrong_setting_ends_the_start_with_one_line() -> None:
     with process(DIT_PORT="many") as service:
         assert service.wait(PROCESS_S) == 2
         assert service.stderr is not None
-        said = service.stderr.read().strip()
-    assert "DIT_PORT" in said
-    assert "many" in said
-    assert "\n" not in said
+        output = service.stderr.read().strip()
+    assert "DIT_PORT" in output
+    assert "many" in output
+    assert "\n" not in output
 
 
 def test_a_port_in_use_ends_the_start_with_an_error(pipeline_folder: Path) -> None:
@@ -320,6 +313,6 @@ def test_a_port_in_use_ends_the_start_with_an_error(pipeline_folder: Path) -> No
         with process(DIT_MODEL=str(pipeline_folder), DIT_PORT=port) as service:
             assert service.wait(PROCESS_S) == 1
             assert service.stderr is not None
-            said = service.stderr.read()
-    assert "address already in use" in said
-    assert "Traceback" not in said
+            output = service.stderr.read()
+    assert "address already in use" in output
+    assert "Traceback" not in output

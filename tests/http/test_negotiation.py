@@ -1,4 +1,4 @@
-"""Accept: which form the answer takes."""
+"""Negotiation: the form of the answer, chosen by Accept and output_format."""
 
 from __future__ import annotations
 
@@ -76,19 +76,19 @@ def test_several_images(accept: str | None, kind: str) -> None:
         ("png", None, 1),
     ],
 )
-def test_what_cannot_be_met(
+def test_an_accept_header_that_cannot_be_met_is_refused(
     accept: str, output_format: OutputFormat | None, num_images: int
 ) -> None:
     with pytest.raises(NotAcceptable, match="application/json"):
         negotiate(accept, output_format, num_images)
 
 
-def test_an_accept_of_any_length_is_answered_in_few_words() -> None:
+def test_a_long_accept_header_is_cut_short_in_the_message() -> None:
     with pytest.raises(NotAcceptable, match=r"'x{200}'; one image can be sent as image/png"):
         negotiate("x" * 5000, None, 1)
 
 
-def test_an_asked_for_format_narrows_image_slash_anything() -> None:
+def test_output_format_narrows_the_accepted_pictures() -> None:
     assert negotiate("image/*", "jpeg", 1) == AnswerForm("image", "jpeg")
     assert negotiate("image/png, image/jpeg;q=0.1", "jpeg", 1) == AnswerForm("image", "jpeg")
 
@@ -103,7 +103,7 @@ def test_an_asked_for_format_narrows_image_slash_anything() -> None:
         ("text/event-stream", "text/event-stream; charset=utf-8"),
     ],
 )
-def test_the_service_answers_in_the_form(
+def test_the_service_answers_in_the_negotiated_form(
     service: Running, accept: str | None, content_type: str
 ) -> None:
     answer = generate(service, PICTURE, accept)
@@ -111,13 +111,13 @@ def test_the_service_answers_in_the_form(
     assert answer.headers["Content-Type"] == content_type
 
 
-def test_several_accept_lines_count_as_one(service: Running) -> None:
+def test_several_accept_headers_count_as_one(service: Running) -> None:
     lines = [("Accept", "text/html"), ("Accept", "image/webp;q=0.9"), ("Accept", "image/png;q=0.5")]
     answer = service.client.post("/generate", json=PICTURE, headers=lines)
     assert answer.headers["Content-Type"] == "image/webp"
 
 
-def test_406_says_what_can_be_had(service: Running) -> None:
+def test_406_lists_the_available_forms(service: Running) -> None:
     answer = generate(service, PICTURE, "text/html")
     assert answer.status_code == 406
     problem = answer.json()

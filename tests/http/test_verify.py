@@ -1,4 +1,4 @@
-"""POST /verify: pictures as they came, pictures that somebody touched, and anything else."""
+"""POST /verify: untouched pictures, altered ones, and other files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from model.runner.runner import ModelRunner
-from service.images.verification import longest_file
 from tests.support.checkpoints import small_dit, write_pipeline
 from tests.support.requests import PICTURE, gated_service, generate
 from tests.support.services import LIMITS, Running, load_small_runner, running_service, wait_until
@@ -58,7 +57,7 @@ def verdict(service: Running, file: bytes) -> dict[str, object]:
 
 
 def refusal(service: Running, file: bytes) -> tuple[str, str]:
-    """Field and message of the only thing that is wrong with a file."""
+    """The field and message of the only error of a file."""
     answer = verify(service, file)
     assert answer.status_code == 422, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -92,23 +91,23 @@ def metadata(file: bytes) -> dict[str, object]:
 
 
 def with_text(file: bytes, text: bytes) -> bytes:
-    """The file with these bytes for its `dit` text."""
+    """The file with its `dit` text replaced."""
     new = (b"tEXt", b"dit\0" + text)
     return png_of([new if each[1].startswith(b"dit\0") else each for each in chunks(file)])
 
 
-def saying(file: bytes, **changes: object) -> bytes:
-    """The file with other metadata."""
+def with_metadata(file: bytes, **changes: object) -> bytes:
+    """The file with fields of its metadata replaced."""
     return with_text(file, json.dumps(metadata(file) | changes, sort_keys=True).encode())
 
 
 def repainted(file: bytes, pixels: np.ndarray) -> bytes:
-    """Other pixels under the same texts."""
+    """The file with its pixels replaced."""
     return redrawn(file, Image.fromarray(pixels))
 
 
 def redrawn(file: bytes, image: Image.Image) -> bytes:
-    """Another image, of whatever mode, under the same texts."""
+    """The file with its image replaced, in the mode of the new one."""
     texts = PngInfo()
     for kind, content in chunks(file):
         if kind == b"tEXt":
@@ -122,7 +121,7 @@ def pixels_of(file: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(file)))
 
 
-def test_a_picture_as_it_came_is_verified(exact: Running, file: bytes) -> None:
+def test_an_untouched_picture_is_verified(exact: Running, file: bytes) -> None:
     assert verdict(exact, file) == {
         "verified": True,
         "bytes_equal": True,
@@ -141,25 +140,25 @@ def test_every_image_of_a_request_is_verified(exact: Running, sampler: str) -> N
         assert verdict(exact, alone)["bytes_equal"]
 
 
-def test_one_touched_pixel_is_seen(exact: Running, file: bytes) -> None:
+def test_one_touched_pixel_is_detected(exact: Running, file: bytes) -> None:
     touched = pixels_of(file).copy()
     touched[3, 4, 1] ^= 1
-    said = verdict(exact, repainted(file, touched))
-    assert said["verified"] is said["bytes_equal"] is False
-    assert said["max_pixel_difference"] == 1
-    assert said["reason"] == "the pixels differ by up to 1 of 255"
+    result = verdict(exact, repainted(file, touched))
+    assert result["verified"] is result["bytes_equal"] is False
+    assert result["max_pixel_difference"] == 1
+    assert result["reason"] == "the pixels differ by up to 1 of 255"
 
 
-def test_the_greatest_difference_is_told(exact: Running, file: bytes) -> None:
+def test_the_largest_difference_is_reported(exact: Running, file: bytes) -> None:
     white = np.full((8, 8, 3), 255, dtype=np.uint8)
-    said = verdict(exact, repainted(file, white))
-    assert said["max_pixel_difference"] == 255 - int(pixels_of(file).min())
-    assert said["verified"] is False
+    result = verdict(exact, repainted(file, white))
+    assert result["max_pixel_difference"] == 255 - int(pixels_of(file).min())
+    assert result["verified"] is False
 
 
 @pytest.mark.parametrize(("difference", "verified"), [(1, True), (2, False)])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_without_reproducible_mode_the_last_bit_may_differ_and_no_more(
+def test_outside_reproducible_mode_only_the_last_bit_may_differ(
     service: Running, difference: int, verified: bool, sign: int
 ) -> None:
     file = generate(service, PICTURE).content
@@ -167,32 +166,32 @@ def test_without_reproducible_mode_the_last_bit_may_differ_and_no_more(
     touched = pixels_of(file).copy()
     place = np.unravel_index(np.abs(touched.astype(int) - 128).argmin(), touched.shape)
     touched[place] = int(touched[place]) + sign * difference
-    said = verdict(service, repainted(file, touched))
-    assert (said["verified"], said["bytes_equal"]) == (verified, False)
-    assert said["max_pixel_difference"] == difference
-    assert "reproducible mode is off" in str(said["reason"])
+    result = verdict(service, repainted(file, touched))
+    assert (result["verified"], result["bytes_equal"]) == (verified, False)
+    assert result["max_pixel_difference"] == difference
+    assert "reproducible mode is off" in str(result["reason"])
 
 
 @pytest.mark.parametrize(
     "change", [{"seed": 2}, {"class_label": 1, "class_name": "pear"}, {"cfg_scale": 9.0}]
 )
-def test_parameters_that_made_another_picture_are_seen(
+def test_the_parameters_of_another_picture_are_detected(
     exact: Running, file: bytes, change: dict[str, object]
 ) -> None:
-    said = verdict(exact, saying(file, **change))
-    assert said["verified"] is False
-    assert int(str(said["max_pixel_difference"])) > 0
-    assert said["parameters"] == metadata(file) | change
+    result = verdict(exact, with_metadata(file, **change))
+    assert result["verified"] is False
+    assert int(str(result["max_pixel_difference"])) > 0
+    assert result["parameters"] == metadata(file) | change
 
 
 @pytest.mark.parametrize("change", [{"class_name": "melon"}, {"image_size": 16}])
-def test_a_lie_that_changes_no_pixel_is_seen(
+def test_false_metadata_that_changes_no_pixel_is_detected(
     exact: Running, file: bytes, change: dict[str, object]
 ) -> None:
-    said = verdict(exact, saying(file, **change))
-    assert (said["verified"], said["max_pixel_difference"]) == (False, 0)
+    result = verdict(exact, with_metadata(file, **change))
+    assert (result["verified"], result["max_pixel_difference"]) == (False, 0)
     ((name, value),) = change.items()
-    assert f"its {name} is {json.dumps(value)}, here" in str(said["reason"])
+    assert f"its {name} is {json.dumps(value)}, here" in str(result["reason"])
 
 
 def test_the_line_for_image_tools_is_part_of_the_bytes(exact: Running, file: bytes) -> None:
@@ -200,83 +199,83 @@ def test_the_line_for_image_tools_is_part_of_the_bytes(exact: Running, file: byt
         (b"tEXt", b"parameters\0melon") if content.startswith(b"parameters\0") else (kind, content)
         for kind, content in chunks(file)
     ]
-    said = verdict(exact, png_of(lines))
-    assert (said["verified"], said["bytes_equal"]) == (True, False)
-    assert said["reason"] == "the pixels are the same; only the file's encoding differs"
+    result = verdict(exact, png_of(lines))
+    assert (result["verified"], result["bytes_equal"]) == (True, False)
+    assert result["reason"] == "the pixels are the same; only the file's encoding differs"
 
 
 def test_another_version_may_have_made_the_same_picture(exact: Running, file: bytes) -> None:
-    said = verdict(exact, saying(file, version="0.0.9"))
-    assert (said["verified"], said["bytes_equal"]) == (True, False)
-    assert 'its version is "0.0.9", here it would be' in str(said["reason"])
+    result = verdict(exact, with_metadata(file, version="0.0.9"))
+    assert (result["verified"], result["bytes_equal"]) == (True, False)
+    assert 'its version is "0.0.9", here it would be' in str(result["reason"])
 
 
 @pytest.mark.parametrize(
     ("change", "reproducible"), [({"model": "renamed"}, True), ({"dtype": "bfloat16"}, False)]
 )
-def test_where_a_picture_was_made_is_not_what_it_shows(
+def test_a_picture_made_elsewhere_can_be_verified(
     exact: Running, file: bytes, change: dict[str, object], reproducible: bool
 ) -> None:
-    elsewhere = saying(file, **change)
-    said = verdict(exact, elsewhere)
-    assert (said["verified"], said["bytes_equal"]) == (True, False)
-    assert said["reproducible"] is reproducible
+    elsewhere = with_metadata(file, **change)
+    result = verdict(exact, elsewhere)
+    assert (result["verified"], result["bytes_equal"]) == (True, False)
+    assert result["reproducible"] is reproducible
     touched = pixels_of(file).copy()
     touched[3, 4, 1] ^= 1
     rounded = verdict(exact, repainted(elsewhere, touched))
     assert rounded["verified"] is not reproducible
 
 
-def test_another_models_picture_is_told_so(exact: Running, tmp_path: Path) -> None:
+def test_a_picture_of_another_model_is_reported_as_such(exact: Running, tmp_path: Path) -> None:
     folder = write_pipeline(tmp_path, small_dit(seed=7))
     with running_service(lambda: load_small_runner(folder)) as other:
         theirs = generate(other, PICTURE).content
-    said = verdict(exact, theirs)
-    assert (said["verified"], said["bytes_equal"]) == (False, False)
-    assert said["max_pixel_difference"] is None
-    assert str(said["reason"]).startswith("made by another model")
+    result = verdict(exact, theirs)
+    assert (result["verified"], result["bytes_equal"]) == (False, False)
+    assert result["max_pixel_difference"] is None
+    assert str(result["reason"]).startswith("made by another model")
     for digest in (metadata(theirs)["model_digest"], exact.engine.model_info.digest):
-        assert str(digest) in str(said["reason"])
+        assert str(digest) in str(result["reason"])
 
 
-def test_a_large_picture_of_another_model_is_no_error(exact: Running, file: bytes) -> None:
+def test_a_large_picture_of_another_model_is_not_an_error(exact: Running, file: bytes) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
-    large = saying(repainted(file, noise), model_digest="0" * 64, image_size=512)
+    large = with_metadata(repainted(file, noise), model_digest="0" * 64, image_size=512)
     assert len(large) > 700_000
     assert str(verdict(exact, large)["reason"]).startswith("made by another model")
 
 
 @pytest.mark.parametrize(("width", "height"), [(4, 8), (8, 4), (4, 4), (16, 8), (8, 16)])
-def test_another_size_is_told_and_not_made_again(
+def test_a_picture_of_another_size_is_not_made_again(
     exact: Running, file: bytes, width: int, height: int
 ) -> None:
     other = repainted(file, np.resize(pixels_of(file), (height, width, 3)))
-    said = verdict(exact, other)
-    assert said["reason"] == f"it has {width} x {height} pixels, this model makes 8 x 8"
-    assert said["max_pixel_difference"] is None
+    result = verdict(exact, other)
+    assert result["reason"] == f"it has {width} x {height} pixels, this model makes 8 x 8"
+    assert result["max_pixel_difference"] is None
 
 
-def test_the_same_pixels_in_another_form_are_the_same_picture(exact: Running, file: bytes) -> None:
+def test_the_same_pixels_in_another_mode_are_the_same_picture(exact: Running, file: bytes) -> None:
     opaque = np.dstack([pixels_of(file), np.full((8, 8), 255, dtype=np.uint8)])
-    said = verdict(exact, repainted(file, opaque))
-    assert (said["verified"], said["max_pixel_difference"]) == (True, 0)
+    result = verdict(exact, repainted(file, opaque))
+    assert (result["verified"], result["max_pixel_difference"]) == (True, 0)
     colours, indices = np.unique(pixels_of(file).reshape(-1, 3), axis=0, return_inverse=True)
     indexed = Image.fromarray(indices.reshape(8, 8).astype(np.uint8), "P")
     indexed.putpalette(colours.tobytes())
-    said = verdict(exact, redrawn(file, indexed))
-    assert (said["verified"], said["max_pixel_difference"]) == (True, 0)
+    result = verdict(exact, redrawn(file, indexed))
+    assert (result["verified"], result["max_pixel_difference"]) == (True, 0)
 
 
-def test_what_follows_a_picture_is_no_part_of_it(exact: Running, file: bytes) -> None:
-    said = verdict(exact, file + b"and more")
-    assert (said["verified"], said["bytes_equal"]) == (True, False)
+def test_trailing_bytes_do_not_affect_the_picture(exact: Running, file: bytes) -> None:
+    result = verdict(exact, file + b"and more")
+    assert (result["verified"], result["bytes_equal"]) == (True, False)
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
         (b"", "it is empty"),
-        (b"GIF89a", "does not begin like one"),
+        (b"GIF89a", "does not begin with the signature of one"),
         (SIGNATURE, "cut off after 8 bytes"),
         (SIGNATURE + b"\xff" * 4 + b"IHDR", "cut off"),
         (png_of([(b"IEND", b"")]), "does not begin with a header"),
@@ -286,7 +285,9 @@ def test_what_follows_a_picture_is_no_part_of_it(exact: Running, file: bytes) ->
         (png_of([(b"IHDR", bytes(13)), (b"IEND", b"")]), "no text called `dit`"),
     ],
 )
-def test_what_is_no_picture_of_ours_is_told_why(service: Running, body: bytes, reason: str) -> None:
+def test_a_file_that_is_not_ours_is_refused_with_the_reason(
+    service: Running, body: bytes, reason: str
+) -> None:
     field, message = refusal(service, body)
     assert field == "body"
     assert reason in message
@@ -299,21 +300,21 @@ def test_a_flipped_bit_is_a_wrong_checksum(exact: Running, file: bytes) -> None:
     assert "checksum of the chunk at byte" in refusal(exact, flipped)[1]
 
 
-def test_two_texts_of_the_name_are_one_too_many(exact: Running, file: bytes) -> None:
+def test_two_dit_texts_are_refused(exact: Running, file: bytes) -> None:
     twice = [each for each in chunks(file) for _ in range(1 + each[1].startswith(b"dit\0"))]
     assert "2 texts called `dit`" in refusal(exact, png_of(twice))[1]
 
 
 @pytest.mark.parametrize("keep", [0, 10])
-def test_pixels_that_are_not_all_there_are_an_error(exact: Running, file: bytes, keep: int) -> None:
+def test_incomplete_pixels_are_refused(exact: Running, file: bytes, keep: int) -> None:
     cut = [(kind, each[:keep] if kind == b"IDAT" else each) for kind, each in chunks(file)]
     assert "pixels cannot be read" in refusal(exact, png_of(cut))[1]
     assert exact.queue_row_steps == 0
 
 
-def test_a_bomb_is_not_unpacked(exact: Running, file: bytes) -> None:
-    """A gigabyte of text in a chunk that nobody needs, far more pixels than are used, and a
-    header that claims 2^31 x 2^31 of them."""
+def test_a_decompression_bomb_is_not_unpacked(exact: Running, file: bytes) -> None:
+    """128 MiB of text in an unused chunk, as many pixels too many, and a header that claims
+    2^31 x 2^31 pixels."""
     zeros = zlib.compressobj(9)
     packed = b"".join(zeros.compress(bytes(2**24)) for _ in range(8)) + zeros.flush()
     parts = chunks(file)
@@ -323,8 +324,8 @@ def test_a_bomb_is_not_unpacked(exact: Running, file: bytes) -> None:
     pixel_bomb = [(kind, packed if kind == b"IDAT" else each) for kind, each in parts]
     assert verdict(exact, png_of(pixel_bomb))["verified"] is False
     vast = struct.pack(">II", 2**31 - 1, 2**31 - 1) + parts[0][1][8:]
-    said = verdict(exact, png_of([(b"IHDR", vast), *parts[1:]]))
-    assert "2147483647 x 2147483647 pixels" in str(said["reason"])
+    result = verdict(exact, png_of([(b"IHDR", vast), *parts[1:]]))
+    assert "2147483647 x 2147483647 pixels" in str(result["reason"])
 
 
 @pytest.mark.parametrize(
@@ -338,12 +339,12 @@ def test_a_bomb_is_not_unpacked(exact: Running, file: bytes) -> None:
         (b'{"seed":1,"seed":2}', "seed", "more than once"),
     ],
 )
-def test_metadata_that_is_no_json_object(
+def test_metadata_that_is_not_a_json_object(
     exact: Running, file: bytes, text: bytes, field: str, message: str
 ) -> None:
-    told, why = refusal(exact, with_text(file, text))
-    assert told == field
-    assert message in why
+    name, reason = refusal(exact, with_text(file, text))
+    assert name == field
+    assert message in reason
 
 
 @pytest.mark.parametrize(
@@ -373,15 +374,15 @@ def test_metadata_that_is_no_json_object(
         ("extra", 1, "is not a field of `dit`"),
     ],
 )
-def test_a_wrong_field_of_the_metadata_is_named(
+def test_a_wrong_field_of_the_metadata_is_reported(
     exact: Running, file: bytes, field: str, value: object, message: str
 ) -> None:
-    told, why = refusal(exact, saying(file, **{field: value}))
-    assert told == field
-    assert message in why
+    name, reason = refusal(exact, with_metadata(file, **{field: value}))
+    assert name == field
+    assert message in reason
 
 
-def test_missing_fields_are_named_all_at_once(exact: Running, file: bytes) -> None:
+def test_missing_fields_are_reported_all_at_once(exact: Running, file: bytes) -> None:
     answer = verify(exact, with_text(file, b"{}"))
     assert answer.status_code == 422
     errors = answer.json()["errors"]
@@ -389,7 +390,7 @@ def test_missing_fields_are_named_all_at_once(exact: Running, file: bytes) -> No
     assert {str(error["message"]).partition(":")[0] for error in errors} == {"is required"}
 
 
-def test_the_body_limit_is_this_routes_own(exact: Running) -> None:
+def test_verify_has_its_own_body_limit(exact: Running) -> None:
     for path, most in (("/verify", 2**20), ("/generate", 65_536)):
         assert exact.client.post(path, content=bytes(most)).status_code == 422
         for content in (bytes(most + 1), in_chunks(bytes(most + 1))):
@@ -399,25 +400,24 @@ def test_the_body_limit_is_this_routes_own(exact: Running) -> None:
 
 
 def in_chunks(body: bytes) -> Iterator[bytes]:
-    """The body so that its size is not announced."""
+    """The body in chunks, so that its size is not announced."""
     for start in range(0, len(body), 10_000):
         yield body[start : start + 10_000]
 
 
-def test_a_large_models_pictures_fit_however_they_are_packed() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 4), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).save(buffer, "PNG", compress_level=0)
-    assert 2**20 < len(buffer.getvalue()) <= longest_file(600)
+def test_a_picture_made_outside_reproducible_mode_is_reported_as_such(
+    service: Running, exact: Running
+) -> None:
+    result = verdict(exact, generate(service, PICTURE).content)
+    assert (result["verified"], result["bytes_equal"], result["reproducible"]) == (
+        True,
+        False,
+        False,
+    )
+    assert "its reproducible is false, here it would be true" in str(result["reason"])
 
 
-def test_a_picture_from_without_reproducible_mode_says_so(service: Running, exact: Running) -> None:
-    said = verdict(exact, generate(service, PICTURE).content)
-    assert (said["verified"], said["bytes_equal"], said["reproducible"]) == (True, False, False)
-    assert "its reproducible is false, here it would be true" in str(said["reason"])
-
-
-def test_it_queues_and_is_refused_like_any_request(pipeline_folder: Path) -> None:
+def test_verify_queues_and_is_refused_like_generate(pipeline_folder: Path) -> None:
     with (
         ThreadPoolExecutor() as pool,
         gated_service(pipeline_folder, max_queue_row_steps=4) as (running, runner),
@@ -435,7 +435,7 @@ def test_it_queues_and_is_refused_like_any_request(pipeline_folder: Path) -> Non
         assert verify(running, file).status_code == 503
         for outcome in ("ok", "full", "unavailable"):
             labels = {"route": "/verify", "outcome": outcome}
-            wait_until(lambda told=labels: running.metric("dit_requests_total", **told) == 1)  # type: ignore[misc]
+            wait_until(lambda labels=labels: running.metric("dit_requests_total", **labels) == 1)  # type: ignore[misc]
 
 
 kinds = st.sampled_from(
@@ -462,8 +462,8 @@ fields = st.sampled_from(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
-def test_whatever_is_sent_is_answered(exact: Running, file: bytes, data: st.DataObject) -> None:
-    body = saying(file, **data.draw(st.dictionaries(fields, values, max_size=2)))
+def test_any_file_is_answered(exact: Running, file: bytes, data: st.DataObject) -> None:
+    body = with_metadata(file, **data.draw(st.dictionaries(fields, values, max_size=2)))
     parts = chunks(body)
     for _ in range(data.draw(st.integers(0, 3))):
         place = data.draw(st.integers(0, len(parts) - 1))
@@ -480,7 +480,7 @@ def test_whatever_is_sent_is_answered(exact: Running, file: bytes, data: st.Data
         assert "Traceback" not in answer.text
 
 
-def test_after_all_that_the_service_is_as_it_was(exact: Running, file: bytes) -> None:
+def test_afterwards_the_service_is_healthy(exact: Running, file: bytes) -> None:
     assert verdict(exact, file)["verified"] is True
     assert exact.queue_row_steps == 0
     assert exact.metric("dit_requests_total", route="/verify", outcome="failed") == 0
