@@ -32,7 +32,7 @@ def modulation_vectors(product: Tensor, hidden_size: int) -> Tensor:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Layer norm of tokens (N, T, D), times ``scale`` plus ``shift``, each (N, 1, D)."""
-    return torch.addcmul(shift, torch.layer_norm(x, x.shape[-1:], None, None, 1e-6), scale)
+    return torch.addcmul(shift, torch.layer_norm(x, (x.shape[-1],), None, None, 1e-6), scale)
 
 
 def attend(qkv: Tensor, num_heads: int) -> Tensor:
@@ -129,7 +129,8 @@ class FinalLayer(nn.Module):
 
 def unpatchify(patches: Tensor, patch_size: int, grid_size: int) -> Tensor:
     """Patches (N, G * G, p * p * C) -> latents (N, C, G * p, G * p)."""
-    N, p, G = len(patches), patch_size, grid_size
-    C = patches.shape[-1] // (p * p)
+    N, _, width = patches.shape
+    p, G = patch_size, grid_size
+    C = width // (p * p)
     x = patches.reshape(N, G, G, p, p, C)
     return x.permute(0, 5, 1, 3, 2, 4).reshape(N, C, G * p, G * p)

@@ -67,5 +67,5 @@ def guided_steps(
     2404.07724). At ``cfg_scale`` 1 guidance changes nothing, so no step is guided.
     """
     low, high = guidance_interval
-    fractions = (table.timesteps / (schedule.num_train_timesteps - 1)).tolist()
+    fractions = (table.timesteps.double() / (schedule.num_train_timesteps - 1)).tolist()
     return [cfg_scale != 1.0 and low <= fraction <= high for fraction in fractions]

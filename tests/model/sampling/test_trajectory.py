@@ -77,3 +77,11 @@ def test_plan_refuses_what_no_table_exists_for() -> None:
         plan(sampler="euler")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"1 \.\. 1000"):
         plan(steps=1001)
+
+
+def test_an_interval_may_end_on_any_timestep() -> None:
+    for timestep in range(1000):
+        share = timestep / 999
+        rows = plan(sampler="ddpm", steps=1000, interval=(share, share)).rows
+        assert rows.index(2) == 999 - timestep
+        assert sum(rows) == 1001
