@@ -163,7 +163,7 @@ class OneAtATime:
 
 
 def test_the_worker_runs_any_scheduler(pipeline_folder: Path) -> None:
-    bench = Bench(pipeline_folder, policy=OneAtATime(32))
+    bench = Bench(pipeline_folder, scheduler=OneAtATime(32))
     jobs = [bench.submit(1, 2, steps=6), bench.submit(3)]
     bench.finish()
     assert [len(pixels(job)) for job in jobs] == [2, 1]

@@ -62,7 +62,7 @@ class Bench:
         *,
         max_rows: int = 32,
         network: Network | None = None,
-        policy: Scheduler | None = None,
+        scheduler: Scheduler | None = None,
     ) -> None:
         checkpoint = load_small_checkpoint(folder)
         network = network or network_of(checkpoint, max_rows=max_rows)
@@ -70,9 +70,9 @@ class Bench:
         self.queue = AdmissionQueue(100_000)
         self.metrics = Metrics()
         self.pace = Pace(TickTimes(1e-4, 1e-3), max_rows)
-        scheduler = policy or FairScheduler(max_rows, self.runner.slots)
+        chosen = scheduler or FairScheduler(max_rows, self.runner.slots)
         self.worker = Worker(
-            self.runner, self.queue, self.metrics, pace=self.pace, scheduler=scheduler
+            self.runner, self.queue, self.metrics, pace=self.pace, scheduler=chosen
         )
 
     def submit(
