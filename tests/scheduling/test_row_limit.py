@@ -18,6 +18,12 @@ def test_a_larger_failure_after_a_smaller_one_does_not_raise_the_limit() -> None
     assert limit.rows == 4
 
 
+def test_half_of_an_odd_number_of_rows_is_rounded_down() -> None:
+    limit = RowLimit(32)
+    limit.shrink(7)
+    assert limit.rows == 3
+
+
 def test_an_out_of_memory_restarts_the_count_of_successful_ticks() -> None:
     limit = RowLimit(16)
     limit.shrink(16)
