@@ -39,6 +39,11 @@ class AdmissionQueue:
         """The work admitted and neither done nor dropped, in rows times steps."""
         return self._row_steps
 
+    @property
+    def jobs(self) -> int:
+        """The number of jobs admitted and not ended yet."""
+        return len(self._row_steps_left)
+
     def offer(self, job: Job, pace: Pace) -> None:
         """Admit a job, or refuse it at once.
 

@@ -52,6 +52,17 @@ def test_only_the_request_of_a_bad_image_fails(
     assert bench.queue.row_steps == 0
 
 
+def test_the_queue_forgets_every_job_that_has_ended(bench: Bench) -> None:
+    bench.runner.fault = RuntimeError("boom")
+    bench.submit(1, 2)
+    bench.submit(BAD_SEED)
+    gone = bench.submit(3)
+    assert bench.queue.jobs == 3
+    gone.cancel()
+    bench.finish()
+    assert bench.queue.jobs == 0
+
+
 def test_a_bad_image_fails_the_other_images_of_its_request(bench: Bench) -> None:
     bench.runner.fault = RuntimeError("boom")
     bad = bench.submit(1, BAD_SEED, 2, 3)
