@@ -45,6 +45,10 @@ class Deploy(BaseModel):
     resources: Resources
 
 
+class Build(BaseModel):
+    args: dict[str, str] = {}
+
+
 class Network(BaseModel):
     aliases: list[str] = []
 
@@ -58,6 +62,11 @@ class ComposeService(BaseModel):
     volumes: list[str] = []
     networks: dict[str, Network] = {}
     stop_grace_period: str = "10s"
+    read_only: bool = False
+    tmpfs: str = ""
+    cap_drop: list[str] = []
+    security_opt: list[str] = []
+    build: str | Build | None = None
     deploy: Deploy | None = None
 
     @property
@@ -69,6 +78,14 @@ class ComposeService(BaseModel):
         """Volumes and bind mounts: source by target."""
         pairs = [volume.split(":") for volume in self.volumes]
         return {target: source for source, target, *_ in pairs}
+
+    def build_args(self) -> dict[str, str]:
+        return self.build.args if isinstance(self.build, Build) else {}
+
+    def tmpfs_options(self) -> tuple[str, set[str]]:
+        """Where the writable folder in memory is, and its mount options."""
+        path, _, options = self.tmpfs.partition(":")
+        return path, set(options.split(","))
 
 
 def text_of(path: str | Path) -> str:
@@ -149,6 +166,50 @@ def test_hub_downloads_go_to_the_volume() -> None:
     assert compose_services()["dit"].mounts()[image_environment()["HF_HOME"]] == "huggingface"
 
 
+@pytest.mark.parametrize("name", ["dit", "dit-cpu"])
+def test_containers_keep_a_read_only_root_and_no_privileges(name: str) -> None:
+    container = compose_services()[name]
+    assert container.read_only
+    assert container.cap_drop == ["ALL"]
+    assert container.security_opt == ["no-new-privileges:true"]
+    path, options = container.tmpfs_options()
+    assert path == "/tmp"
+    assert any(re.fullmatch(r"size=\d+g", option) for option in options)
+    assert ("exec" in options) is container.reserves_gpu
+
+
+def test_the_compiler_is_in_the_image_for_gpus_alone() -> None:
+    stage = dockerfile()
+    assert ("ARG", "COMPILER=gcc") in stage
+    (install,) = [rest for word, rest in stage if word == "RUN" and "apt-get install" in rest]
+    assert install.startswith('if [ "$COMPILER" = gcc ]; then')
+    (packages,) = re.findall(r"apt-get install(?: --\S+)* ([^&;]+?) *&&", install)
+    assert packages.split() == ["gcc", "libc6-dev"]
+    services = compose_services()
+    assert "COMPILER" not in services["dit"].build_args()
+    assert services["dit-cpu"].build_args()["COMPILER"] == ""
+
+
+def test_compiled_kernels_go_to_a_volume_that_belongs_to_the_user() -> None:
+    environment = image_environment()
+    caches = [
+        environment[name]
+        for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
+    ]
+    mounts = compose_services()["dit"].mounts()
+    (folder,) = {str(Path(cache).parent) for cache in caches}
+    assert len(set(caches)) == len(caches)
+    volumes = yaml.safe_load(text_of("docker-compose.yml"))["volumes"]
+    assert mounts[folder] in volumes
+    made = " ".join(rest for word, rest in dockerfile() if word == "RUN")
+    (owned,) = re.findall(r"install --directory --owner=dit --group=dit (.+)", made)
+    assert set(owned.split()) == {folder, environment["HF_HOME"]}
+
+
+def test_the_driver_lends_the_image_computing_and_nvidia_smi() -> None:
+    assert image_environment()["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
+
+
 def test_image_runs_unprivileged_and_takes_signals() -> None:
     stage = dict(dockerfile())
     user, _, group = stage["USER"].partition(":")
@@ -159,13 +220,15 @@ def test_image_runs_unprivileged_and_takes_signals() -> None:
         "service",
     ]  # no shell, which would not forward signals
     command = json.loads(stage["HEALTHCHECK"].partition("CMD")[2])
-    copied = [rest.split()[-1] for word, rest in dockerfile() if word == "COPY"]
-    assert any(command[1].startswith(target) for target in copied)
+    copied = {rest.split()[-1]: rest for word, rest in dockerfile() if word == "COPY"}
+    assert copied[command[1]].startswith("--chmod=0644 ")  # whatever the checkout's umask
 
 
 def test_dockerignore_admits_what_the_dockerfile_copies() -> None:
     admitted = {line.removeprefix("!") for line in text_of(".dockerignore").splitlines()}
-    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", text_of("Dockerfile"), re.MULTILINE)
+    copies = re.findall(
+        r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", text_of("Dockerfile"), re.MULTILINE
+    )
     sources = {source for copy in copies for source in copy.split()}
     assert sources <= admitted
     assert all((ROOT / source).exists() for source in sources)
