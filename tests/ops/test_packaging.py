@@ -7,7 +7,9 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 import service
+from bench.check.__main__ import STEPS
 from service.http.middleware.observation import OUTCOMES
 from service.http.server import CLOSE_CONNECTIONS_S
 from service.metrics import Metrics
@@ -256,6 +259,7 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
     declared = [
         *_strings(tree["project"]["dependencies"]),
         *_strings(tree["dependency-groups"]["dev"]),
+        *_strings(tree["dependency-groups"]["gpu"]),
         *_strings(tree["dependency-groups"]["bench"]),
     ]
     lines = text_of("constraints.txt").splitlines()
@@ -317,3 +321,40 @@ def test_promtool_accepts(arguments: list[str]) -> None:
         ["promtool", *arguments], check=False, cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_steps_of_the_gpu_check_are_documented() -> None:
+    listed = ", ".join(f"`{name}`" for name in STEPS)
+    assert f"{listed} " in " ".join(text_of("docs/operations.md").split())
+    words = [*list(STEPS)[:-2], " or ".join(list(STEPS)[-2:])]
+    assert f"STEP={', '.join(words)} " in text_of("Makefile")
+
+
+def test_wheels_for_a_gpu_host_leave_out_torch() -> None:
+    recipe = text_of("Makefile").partition("define list-gpu-requirements\n")[2]
+    command = recipe.partition("\nendef")[0].replace("$(BIN)/python", sys.executable)
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = {Requirement(line).name for line in done.stdout.splitlines()}
+    declared = {Requirement(line).name for line in _strings(pyproject()["project"]["dependencies"])}
+    assert declared - names == {"torch"}
+    assert {"pytest", "httpx"} <= names
+    assert "torch" not in needed_by(names)
+
+
+def needed_by(names: set[str]) -> set[str]:
+    """The packages that these need, and those need in turn."""
+    found: set[str] = set()
+    waiting = {canonicalize_name(name) for name in names}
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        lines = metadata.requires(name) or []
+        needs = [
+            one
+            for one in map(Requirement, lines)
+            if one.marker is None or one.marker.evaluate({"extra": ""})
+        ]
+        waiting |= {canonicalize_name(one.name) for one in needs} - found
+    return found
