@@ -53,7 +53,7 @@ def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vae:
     module = _build_module(config)
     factor = _downscale_factor(module, latent_channels, config)
     state = {_current_name(name): tensor for name, tensor in weights.read().items()}
-    load_state(module, state, weights.path, device=device, dtype=dtype)
+    load_state(module, state, weights, device=device, dtype=dtype)
     module.to(memory_format=torch.channels_last)
     return Vae(
         module=module,
