@@ -118,7 +118,7 @@ def device_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def refusal(name: str) -> str:
     """The line with which a device is refused."""
-    with pytest.raises(ValueError, match="^(no device|cannot use) ") as caught:
+    with pytest.raises(ValueError, match=r"^(no device|cannot use) ") as caught:
         choose_device(name)
     line = str(caught.value)
     assert "\n" not in line
