@@ -44,7 +44,7 @@ def fastest_backend(
     *,
     dtype: torch.dtype,
     device: torch.device,
-    report: Report = lambda line: None,
+    report: Report,
 ) -> SDPBackend:
     """The fastest backend for q, k and v of shape (N, heads, T, head_dim), as `attend` makes them.
 

@@ -190,14 +190,14 @@ def test_no_memory_for_the_inputs_is_out_of_memory(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(torch, "randn", full)
     with pytest.raises(OutOfMemory):
-        fastest_backend(SMALL, dtype=torch.bfloat16, device=CPU)
+        fastest_backend(SMALL, dtype=torch.bfloat16, device=CPU, report=print)
 
 
 def test_backends_are_measured_on_the_strides_that_a_block_gives_them() -> None:
     N, heads, T, head_dim = SMALL
     device, block = FakeDevice({each: Kernel() for each in BACKENDS}), FakeDevice({MATH: Kernel()})
     with device:
-        fastest_backend(SMALL, dtype=torch.bfloat16, device=CPU)
+        fastest_backend(SMALL, dtype=torch.bfloat16, device=CPU, report=print)
     with block, sdpa_kernel(MATH):
         attend(torch.randn(N, T, 3 * heads * head_dim, dtype=torch.bfloat16), heads)
     width = heads * head_dim
@@ -236,7 +236,9 @@ def test_every_backend_agrees_with_the_formula_on_cuda(
 
 @pytest.mark.gpu
 def test_a_fused_backend_is_chosen_for_the_largest_model_on_cuda() -> None:
-    backend = fastest_backend(LARGEST, dtype=torch.bfloat16, device=torch.device("cuda:0"))
+    backend = fastest_backend(
+        LARGEST, dtype=torch.bfloat16, device=torch.device("cuda:0"), report=print
+    )
     assert backend in BACKENDS[:3]
 
 
@@ -244,7 +246,7 @@ def test_a_fused_backend_is_chosen_for_the_largest_model_on_cuda() -> None:
 def test_the_backend_chosen_on_cuda_agrees_with_the_formula() -> None:
     device = torch.device("cuda:0")
     for dtype in (torch.float32, torch.bfloat16):
-        backend = fastest_backend(BUNDLED, dtype=dtype, device=device)
+        backend = fastest_backend(BUNDLED, dtype=dtype, device=device, report=print)
         qkv = sample_qkv(BUNDLED, dtype=dtype, device=device)
         with torch.inference_mode(), sdpa_kernel(backend):
             assert relative_error(attend(qkv, BUNDLED[1]), qkv, BUNDLED[1]) <= ROUNDING[dtype]
