@@ -196,14 +196,16 @@ class ModelRunner:
         In reproducible mode torch chooses, which is always the same choice; timing could pick
         different kernels at two starts.
         """
-        backends = list(BACKENDS) if self._reproducible else [self._fastest_attention()]
+        backends = list(BACKENDS) if self._reproducible else [self._fastest_attention(report)]
         with sdpa_kernel(backends):
             for rows in reversed(self._row_counts.to_warm_up()):  # the largest allocates for all
                 report(f"recording the tick of {rows} rows")
                 self._tick.record(rows)
 
-    def _fastest_attention(self) -> SDPBackend:
-        return fastest_backend(self._attention_shape, dtype=self._dtype, device=self.device)
+    def _fastest_attention(self, report: Callable[[str], None]) -> SDPBackend:
+        return fastest_backend(
+            self._attention_shape, dtype=self._dtype, device=self.device, report=report
+        )
 
     def _staged(self, tensor: Tensor) -> Tensor:
         """The tensor in pinned memory for CUDA, so that copying it to the device need not block."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
 from model.networks.vae import Vae
+from model.runner import runner as running
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.sampling.noise import ImageNoise
@@ -299,6 +304,19 @@ def test_a_decoding_outlives_its_slot(runner: ModelRunner) -> None:
     assert np.array_equal(shown, expected)
 
 
+def test_the_choice_of_attention_can_report(
+    runner: ModelRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(*_: object, report: Callable[[str], None], **__: object) -> SDPBackend:
+        report("a backend is wrong")
+        return SDPBackend.MATH
+
+    monkeypatch.setattr(running, "fastest_backend", choose)
+    lines: list[str] = []
+    assert runner._fastest_attention(lines.append) is SDPBackend.MATH
+    assert lines == ["a backend is wrong"]
+
+
 @pytest.fixture
 def cuda_runner(pipeline_folder: Path) -> ModelRunner:
     checkpoint = load_checkpoint(
@@ -336,16 +354,39 @@ def test_ticks_during_a_decode_do_not_harm_it(cuda_runner: ModelRunner) -> None:
     assert np.abs(shown.astype(int) - expected.astype(int)).max() <= 1
 
 
+@contextmanager
+def no_synchronization() -> Iterator[None]:
+    """Whatever waits for the device raises, as far as torch's experimental mode notices it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # at its first use, the mode warns that it is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_mode_that_forbids_synchronization_may_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str] = []
+
+    def set_mode(mode: str) -> None:
+        if not modes:
+            warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+        modes.append(mode)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    with no_synchronization():
+        assert modes == ["error"]
+    assert modes == ["error", "default"]
+
+
 @pytest.mark.gpu
 def test_no_tick_waits_for_the_device(cuda_runner: ModelRunner) -> None:
     cuda_runner.warm_up(lambda line: None)
     flights = [cuda_runner.join(replace(trajectory)) for trajectory in MIXED[:4]]
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_synchronization():
         for _ in range(2):
             cuda_runner.tick(flights)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     for flight in flights:
         cuda_runner.leave(flight)
 
