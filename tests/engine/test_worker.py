@@ -281,6 +281,10 @@ class LateDecoding(Decoding):
     def done(self) -> bool:
         return False
 
+    @property
+    def device_seconds(self) -> float | None:
+        return self._decoding.device_seconds
+
     def pixels(self) -> Pixels:
         return self._decoding.pixels()
 
