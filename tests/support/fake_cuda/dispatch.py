@@ -1,0 +1,95 @@
+"""DeviceMode: runs every operation of torch on the CPU or, without values, on the fake device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from tests.support.fake_cuda.copies import Copies
+from tests.support.fake_cuda.misuse import DeviceMisuse
+from tests.support.fake_cuda.rules import (
+    check_capture,
+    check_devices,
+    has_unknown_shape,
+    launches_kernel,
+    reads_value,
+)
+from tests.support.fake_cuda.streams import Device, value_on_host
+from tests.support.fake_cuda.tensors import (
+    CudaTensor,
+    PinnedMemory,
+    names_cuda,
+    on_device,
+)
+
+aten = torch.ops.aten
+
+
+class DeviceMode(TorchDispatchMode):
+    """Watches operations at the level of aten, where all of them pass."""
+
+    def __init__(self, fake: Device, pinned: PinnedMemory) -> None:
+        super().__init__()
+        self._fake = fake
+        self._copies = Copies(fake, pinned)
+
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        kwargs = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if self._fake.capture is not None:
+            check_capture(func, args, tensors)
+        if not names_cuda(kwargs.get("device")) and not any(map(on_device, tensors)):
+            return func(*args, **kwargs)
+        if func is aten._to_copy.default:
+            return self._copies.to_copy(*args, **kwargs)
+        if func is aten.copy_.default:
+            return self._copies.copy(*tensors, non_blocking=args[2:] == (True,))
+        return self._compute(func, tensors, args, kwargs)
+
+    def _compute(
+        self,
+        func: OpOverload,
+        tensors: Sequence[Tensor],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+    ) -> object:
+        """Anything but a copy."""
+        if has_unknown_shape(func):
+            raise DeviceMisuse(f"{func} waits for the device: its result's shape depends on values")
+        if reads_value(func):
+            self._fake.wait(str(func))
+            return func is aten.equal.default or value_on_host(tensors[0].dtype)
+        check_devices(func, tensors)
+        if launches_kernel(func):
+            self._fake.launch(func.name())
+        return _on_meta(func, args, kwargs)
+
+
+def _on_meta(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
+    """Apply an operation to shapes alone. What it changes in place is returned itself."""
+    given: dict[int, CudaTensor] = {}
+
+    def without_device(value: object) -> object:
+        if on_device(value):
+            given[id(value.meta)] = value
+            return value.meta
+        return torch.device("meta") if names_cuda(value) else value
+
+    def with_device(value: object) -> object:
+        if not isinstance(value, Tensor) or not value.is_meta:
+            return value
+        return given[id(value)] if id(value) in given else CudaTensor(value)
+
+    args, kwargs = tree_map(without_device, (tuple(args), dict(kwargs)))
+    return tree_map(with_device, func(*args, **kwargs))
