@@ -43,6 +43,7 @@ class Api:
             "is_available": lambda: True,
             "is_initialized": lambda: True,
             "_lazy_init": lambda: None,
+            "init": lambda: None,
             "empty_cache": self.empty_cache,
             "memory_allocated": lambda device=None: ALLOCATED_BYTES,
             "memory_reserved": lambda device=None: RESERVED_BYTES,

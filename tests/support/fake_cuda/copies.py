@@ -9,6 +9,7 @@ from tests.support.fake_cuda.misuse import DeviceMisuse
 from tests.support.fake_cuda.streams import Device
 from tests.support.fake_cuda.tensors import CudaTensor, PinnedMemory, on_device, on_host
 
+
 class Copies:
     """Copies as aten's ``_to_copy`` and ``copy_`` make them, at least one end on the device."""
 
@@ -47,7 +48,9 @@ class Copies:
 
     def copy(self, target: Tensor, source: Tensor, *, non_blocking: bool) -> Tensor:
         """Overwrite ``target``, which may have another dtype or, for broadcasting, another shape."""
-        assert target.shape == torch.broadcast_shapes(target.shape, source.shape)
+        shape = torch.broadcast_shapes(target.shape, source.shape)  # type: ignore[no-untyped-call]
+        if shape != target.shape:
+            raise RuntimeError(f"a tensor {tuple(source.shape)} copied to {tuple(target.shape)}")
         for host in filter(on_host, (target, source)):
             if non_blocking and not self._pinned.holds(host):
                 raise DeviceMisuse(
@@ -55,7 +58,7 @@ class Copies:
                     " not in pinned memory"
                 )
         if on_host(target):
-            self._fake.copy_to_host(target)
+            self._fake.launch("copy to host", host=target)
         else:
             self._fake.launch("copy to device" if on_host(source) else "aten::copy_")
         if not non_blocking and (on_host(target) or on_host(source)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -28,13 +28,14 @@ from tests.support.fake_cuda.tensors import (
 )
 
 aten = torch.ops.aten
+META = torch.device("meta")
 
 
-class DeviceMode(TorchDispatchMode):
+class DeviceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watches operations at the level of aten, where all of them pass."""
 
     def __init__(self, fake: Device, pinned: PinnedMemory) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._fake = fake
         self._copies = Copies(fake, pinned)
 
@@ -48,11 +49,11 @@ class DeviceMode(TorchDispatchMode):
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if self._fake.capture is not None:
-            check_capture(func, args, tensors)
+            check_capture(func, args, kwargs, tensors)
         if not names_cuda(kwargs.get("device")) and not any(map(on_device, tensors)):
             return func(*args, **kwargs)
         if func is aten._to_copy.default:
-            return self._copies.to_copy(*args, **kwargs)
+            return self._copies.to_copy(*args, **kwargs)  # type: ignore[arg-type]
         if func is aten.copy_.default:
             return self._copies.copy(*tensors, non_blocking=args[2:] == (True,))
         return self._compute(func, tensors, args, kwargs)
@@ -65,15 +66,19 @@ class DeviceMode(TorchDispatchMode):
         kwargs: Mapping[str, object],
     ) -> object:
         """Anything but a copy."""
-        if has_unknown_shape(func):
+        check_devices(func, tensors)
+        if has_unknown_shape(func, tensors):
             raise DeviceMisuse(f"{func} waits for the device: its result's shape depends on values")
         if reads_value(func):
-            self._fake.wait(str(func))
-            return func is aten.equal.default or value_on_host(tensors[0].dtype)
-        check_devices(func, tensors)
+            return self._read(func, tensors[0].dtype)
         if launches_kernel(func):
-            self._fake.launch(func.name())
+            self._fake.launch(str(func))
         return _on_meta(func, args, kwargs)
+
+    def _read(self, func: OpOverload, dtype: torch.dtype) -> float:
+        self._fake.wait(f"{func}, which reads a value as item() and bool() do,")
+        compares = func in (aten.equal.default, aten.allclose.default)
+        return compares or value_on_host(dtype)
 
 
 def _on_meta(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
@@ -84,7 +89,9 @@ def _on_meta(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, obje
         if on_device(value):
             given[id(value.meta)] = value
             return value.meta
-        return torch.device("meta") if names_cuda(value) else value
+        if isinstance(value, Generator):
+            return None  # which the device has none of
+        return META if isinstance(value, torch.device) else value
 
     def with_device(value: object) -> object:
         if not isinstance(value, Tensor) or not value.is_meta:

@@ -50,7 +50,7 @@ class Capture:
     def __enter__(self) -> None:
         self._fake.finish("a capture's start")
         self._before = self._fake.stream
-        self._fake.stream = self._stream or Stream(self._fake)
+        self._fake.stream = self._stream or self._before
         self._fake.capture = []
 
     def __exit__(

@@ -45,7 +45,7 @@ def _setitem(tensor: Tensor, key: object, value: object) -> None:
     if on_device(tensor):
         assign(tensor, key, value)
     else:
-        tensor[key] = value  # type: ignore[index]
+        tensor[key] = value  # type: ignore[index, assignment]
 
 
 def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
@@ -59,7 +59,9 @@ def to(tensor: Tensor, *args: object, copy: bool = False, **options: object) -> 
     """`Tensor.to`, with all of its signatures."""
     if args and isinstance(args[0], Tensor):
         args = (args[0].device, args[0].dtype, *args[1:])
-    device, dtype, non_blocking, layout = torch._C._nn._parse_to(*args, **options)
+    device, dtype, non_blocking, layout = torch._C._nn._parse_to(  # type: ignore[call-overload]
+        *args, **options
+    )
     device, dtype = device or tensor.device, dtype or tensor.dtype
     if not on_device(tensor) and device.type != "cuda":
         return tensor.to(device, dtype, non_blocking, copy, memory_format=layout)
@@ -67,18 +69,23 @@ def to(tensor: Tensor, *args: object, copy: bool = False, **options: object) -> 
     if unchanged and not copy:
         return tensor
     copied: Tensor = aten._to_copy.default(
-        tensor, dtype=dtype, device=device, non_blocking=non_blocking, memory_format=layout
+        tensor, dtype=dtype, device=device, non_blocking=bool(non_blocking), memory_format=layout
     )
     return copied
+
+
+def _cuda(tensor: Tensor, device: object = None, non_blocking: bool = False) -> Tensor:
+    return to(tensor, "cuda", non_blocking=non_blocking)
 
 
 GUARDLESS: Mapping[Function, Function] = {
     Tensor.__getitem__: _getitem,
     Tensor.__setitem__: _setitem,
     Tensor.copy_: _copy,
+    Tensor.__invert__: aten.bitwise_not.default,
     Tensor.contiguous: aten.contiguous.default,
     Tensor.to: to,
     Tensor.cpu: lambda tensor: to(tensor, "cpu"),
-    Tensor.cuda: lambda tensor, **options: to(tensor, "cuda", **options),
+    Tensor.cuda: _cuda,
     Tensor.float: lambda tensor: to(tensor, torch.float32),
 }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
 from tests.support.fake_cuda.misuse import DeviceMisuse
-from tests.support.fake_cuda.tensors import on_host
+from tests.support.fake_cuda.tensors import on_device, on_host
 
 aten = torch.ops.aten
 INDEXED = {
@@ -20,18 +20,24 @@ INDEXED = {
     aten.index_copy_.default,
     aten.gather.default,
 }
+DROPOUT_OFF = {"dropout_p": 0.0, "p": 0.0, "train": False}
 
 
-def check_capture(func: OpOverload, args: Sequence[object], tensors: Sequence[Tensor]) -> None:
+def check_capture(
+    func: OpOverload,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    tensors: Sequence[Tensor],
+) -> None:
     """What a captured graph could not repeat.
 
     Raises:
         DeviceMisuse: the operation draws random numbers, or takes a CPU tensor to the device.
     """
-    if draws(func, args):
-        raise DeviceMisuse(f"{func}: a random operation under capture; each replay repeats its draw")
-    if any(map(on_host, tensors)) and not all(map(on_host, tensors)):
-        raise DeviceMisuse(f"{func}: a CPU tensor under capture; its value freezes in the graph")
+    if draws(func, args, kwargs):
+        raise DeviceMisuse(f"{func}: a random operation under capture")
+    if any(map(on_host, tensors)) and any(map(on_device, tensors)):
+        raise DeviceMisuse(f"{func}: a CPU tensor under capture; replays would not read it again")
 
 
 def check_devices(func: OpOverload, tensors: Sequence[Tensor]) -> None:
@@ -49,16 +55,14 @@ def check_devices(func: OpOverload, tensors: Sequence[Tensor]) -> None:
     raise DeviceMisuse(f"{func}: a CPU tensor {shape} among CUDA tensors")
 
 
-def draws(func: OpOverload, args: Sequence[object]) -> bool:
+def draws(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
     """Whether it draws random numbers; dropout that is off does not."""
     if torch.Tag.nondeterministic_seeded not in func.tags:
         return False
-    off = {"dropout_p": 0.0, "p": 0.0, "train": False, "training": False}
-    given = dict(zip((argument.name for argument in func._schema.arguments), args))
-    optional = given.keys() & off.keys()
-    if "scaled_dot_product" in str(func):
-        return bool(given.get("dropout_p", 0.0))
-    return not optional or all(given[name] != off[name] for name in optional)
+    arguments = func._schema.arguments
+    given = {each.name: each.default_value for each in arguments if each.has_default_value()}
+    given |= dict(zip((each.name for each in arguments), args)) | dict(kwargs)
+    return not any(name in given and given[name] == off for name, off in DROPOUT_OFF.items())
 
 
 def reads_value(func: OpOverload) -> bool:
@@ -66,14 +70,16 @@ def reads_value(func: OpOverload) -> bool:
     return torch.Tag.data_dependent_output in func.tags or func is aten.is_nonzero.default
 
 
-def has_unknown_shape(func: OpOverload) -> bool:
-    """Whether the result's shape depends on values, as that of nonzero does."""
+def has_unknown_shape(func: OpOverload, tensors: Sequence[Tensor]) -> bool:
+    """Whether the result's shape depends on values, as that of nonzero or of a mask does."""
+    if func is aten.index.Tensor:
+        return any(tensor.dtype in (torch.bool, torch.uint8) for tensor in tensors[1:])
     return torch.Tag.dynamic_output_shape in func.tags
 
 
 def launches_kernel(func: OpOverload) -> bool:
     """Whether it computes something, which views and fresh memory do not."""
-    if func.namespace == "prim" or "empty" in func.name():
+    if func.namespace == "prim" or "empty" in str(func):
         return False
     results = [each.alias_info for each in func._schema.returns]
     return not any(alias is not None and not alias.is_write for alias in results)

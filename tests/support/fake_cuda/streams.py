@@ -48,19 +48,21 @@ class Device:
         self.default_stream = self.stream = Stream(self)
         self._arrivals: list[tuple[float, Tensor]] = []
 
-    def launch(self, name: str, seconds: float = KERNEL_S) -> None:
-        """Put work on the current stream, or into the graph that is being captured."""
+    def launch(self, name: str, seconds: float = KERNEL_S, host: Tensor | None = None) -> None:
+        """Put work on the current stream, or into the graph that is being captured.
+
+        ``host`` is what the work fills when it has finished; until then it holds NaN or 0.
+        """
         self._raise_fault()
         if self.capture is not None:
             self.capture.append(name)
-        else:
-            self.stream.add(name, seconds)
-
-    def copy_to_host(self, host: Tensor) -> None:
-        """Launch a copy to host memory; the memory is filled when the copy has finished."""
-        host.fill_(math.nan if host.is_floating_point() else 0)
-        self._arrivals.append((self.stream.ends + KERNEL_S, host))
-        self.launch("copy to host")
+            return
+        self.stream.add(name, seconds)
+        if host is not None:
+            host.fill_(math.nan if host.is_floating_point() else 0)
+            self._arrivals.append((self.stream.ends, host))
+        if self.keeps_up:
+            self.finish(name)
 
     def wait(self, what: str) -> None:
         """The host waits for the current stream because of ``what``."""
@@ -100,8 +102,6 @@ class Stream:
     def add(self, name: str, seconds: float) -> None:
         self._fake.launches.append(Launch(self.number, name))
         self.ends = max(self.ends, self._fake.now) + seconds
-        if self._fake.keeps_up:
-            self._fake.finish(name, self.ends)
 
     def wait_stream(self, other: Stream) -> None:
         self.ends = max(self.ends, other.ends)

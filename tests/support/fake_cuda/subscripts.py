@@ -37,6 +37,8 @@ def _view(tensor: Tensor, key: object) -> tuple[Tensor, list[Tensor | None]]:
     indices: list[Tensor | None] = []
     dimension = 0
     for each in _whole(key if isinstance(key, tuple) else (key,), tensor.ndim):
+        if isinstance(each, Tensor) and not each.ndim and not each.dtype.is_floating_point:
+            each = int(each.item())
         if isinstance(each, Tensor | list):
             index = each if isinstance(each, Tensor) else torch.tensor(each)
             indices += [None] * (dimension - len(indices)) + [index]

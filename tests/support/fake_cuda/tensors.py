@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeGuard
+from typing import Self, TypeGuard
 
 import torch
 from torch import Tensor
@@ -19,9 +19,9 @@ class CudaTensor(Tensor):
     meta: Tensor
 
     @staticmethod
-    def __new__(cls, meta: Tensor) -> CudaTensor:
+    def __new__(cls, meta: Tensor) -> Self:
         with torch.inference_mode(meta.is_inference()):
-            tensor: CudaTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            tensor: Self = Tensor._make_wrapper_subclass(
                 cls,
                 meta.size(),
                 strides=meta.stride(),
@@ -33,7 +33,7 @@ class CudaTensor(Tensor):
         return tensor
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls,
         func: object,
         types: Sequence[type],
