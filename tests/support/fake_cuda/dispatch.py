@@ -48,9 +48,10 @@ class DeviceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> object:
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        concerns_device = names_cuda(kwargs.get("device")) or any(map(on_device, tensors))
         if self._fake.capture is not None:
-            check_capture(func, args, kwargs, tensors)
-        if not names_cuda(kwargs.get("device")) and not any(map(on_device, tensors)):
+            check_capture(func, args, kwargs, tensors if concerns_device else ())
+        if not concerns_device:
             return func(*args, **kwargs)
         if func is aten._to_copy.default:
             return self._copies.to_copy(*args, **kwargs)  # type: ignore[arg-type]

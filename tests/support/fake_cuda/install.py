@@ -11,6 +11,7 @@ import torch
 import torch._dynamo  # the modes need it; imported later it would see our stand-ins
 from torch import Generator, Tensor
 
+from model.runner.runner import ModelRunner
 from tests.support.fake_cuda.api import Api
 from tests.support.fake_cuda.dispatch import DeviceMode
 from tests.support.fake_cuda.functions import host_functions
@@ -35,6 +36,22 @@ def fake_cuda() -> Iterator[Device]:
         _replace(patch, Api(fake))
         with DeviceMode(fake, pinned), functions:
             yield fake
+
+
+@contextmanager
+def no_waits() -> Iterator[None]:
+    """In this block the device raises whatever makes the host wait for it; a real one does, too."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def forbid_waits(runner: ModelRunner) -> None:
+    """From now on no tick and no start of a decode may wait for the device."""
+    for name in ("tick", "start_decode"):
+        setattr(runner, name, no_waits()(getattr(runner, name)))
 
 
 def _replace(patch: pytest.MonkeyPatch, api: Api) -> None:

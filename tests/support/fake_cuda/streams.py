@@ -59,7 +59,7 @@ class Device:
             return
         self.stream.add(name, seconds)
         if host is not None:
-            host.fill_(math.nan if host.is_floating_point() else 0)
+            _fill(host, math.nan if host.is_floating_point() else 0)
             self._arrivals.append((self.stream.ends, host))
         if self.keeps_up:
             self.finish(name)
@@ -79,7 +79,7 @@ class Device:
         arrived = [host for ends, host in self._arrivals if ends <= self.now]
         self._arrivals = [each for each in self._arrivals if each[0] > self.now]
         for host in arrived:
-            host.fill_(value_on_host(host.dtype))
+            _fill(host, value_on_host(host.dtype))
 
     def names(self, stream: int) -> list[str]:
         """The names of everything launched on one stream."""
@@ -167,3 +167,8 @@ class Event:
 def value_on_host(dtype: torch.dtype) -> float | int:
     """What the host reads of any tensor on the device."""
     return 0.0 if dtype.is_floating_point else 1
+
+
+@torch.inference_mode()
+def _fill(host: Tensor, value: float) -> None:
+    host.fill_(value)
