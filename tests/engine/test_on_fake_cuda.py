@@ -26,10 +26,16 @@ pytestmark = pytest.mark.skipif(
 MAX_ROWS = 8
 
 
-@pytest.fixture
-def cuda() -> Iterator[Device]:
+@pytest.fixture(scope="module")
+def device() -> Iterator[Device]:
     with fake_cuda() as device:
         yield device
+
+
+@pytest.fixture(autouse=True)
+def cuda(device: Device) -> Iterator[Device]:
+    yield device
+    device.reset()
 
 
 def load_on_cuda(folder: Path) -> Checkpoint:

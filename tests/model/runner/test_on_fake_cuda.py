@@ -40,11 +40,8 @@ def device() -> Iterator[Device]:
 
 @pytest.fixture(autouse=True)
 def cuda(device: Device) -> Iterator[Device]:
-    """The device with nothing to do."""
-    device.launches.clear()
     yield device
-    device.keeps_up, device.fault = True, None
-    device.finish()
+    device.reset()
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +176,7 @@ def test_a_recorded_tick_is_two_copies_and_one_replay(cuda: Device, recorded: Mo
 
 
 def test_each_row_count_has_its_graph(cuda: Device, recorded: ModelRunner) -> None:
-    graphs = []
+    graphs: list[int] = []
     for rows in (1, 2, 4, 8, 16):
         with flying(recorded, *[plan("ddim", cfg_scale=1.0)] * rows) as flights:
             cuda.launches.clear()
@@ -391,14 +388,17 @@ def test_what_is_read_before_it_has_arrived_is_zero(cuda: Device) -> None:
     assert host.tolist() == [1, 1, 1]
 
 
+def timed_event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True, blocking=True)  # type: ignore[no-untyped-call]
+
+
 def test_events_tell_the_time_between_them(cuda: Device) -> None:
     cuda.keeps_up = False
-    began = torch.cuda.Event(enable_timing=True, blocking=True)
-    ended = torch.cuda.Event(enable_timing=True, blocking=True)
+    began, ended = timed_event(), timed_event()
     began.record()
     torch.ones(3, device="cuda").add_(1).mul_(2)
     ended.record()
-    assert not ended.query()
+    assert not ended.query()  # type: ignore[no-untyped-call]
     with pytest.raises(RuntimeError, match="not ready"):
         began.elapsed_time(ended)
     ended.synchronize()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from tests.support.fake_cuda.copies import Copies
 from tests.support.fake_cuda.misuse import DeviceMisuse
@@ -19,16 +19,15 @@ from tests.support.fake_cuda.rules import (
     launches_kernel,
     reads_value,
 )
+from tests.support.fake_cuda.shapes import Shapes
 from tests.support.fake_cuda.streams import Device, value_on_host
 from tests.support.fake_cuda.tensors import (
-    CudaTensor,
     PinnedMemory,
     names_cuda,
     on_device,
 )
 
 aten = torch.ops.aten
-META = torch.device("meta")
 
 
 class DeviceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -38,6 +37,7 @@ class DeviceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._fake = fake
         self._copies = Copies(fake, pinned)
+        self._shapes = Shapes()
 
     def __torch_dispatch__(
         self,
@@ -74,30 +74,9 @@ class DeviceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._read(func, tensors[0].dtype)
         if launches_kernel(func):
             self._fake.launch(str(func))
-        return _on_meta(func, args, kwargs)
+        return self._shapes.apply(func, args, kwargs)
 
     def _read(self, func: OpOverload, dtype: torch.dtype) -> float:
         self._fake.wait(f"{func}, which reads a value as item() and bool() do,")
         compares = func in (aten.equal.default, aten.allclose.default)
         return compares or value_on_host(dtype)
-
-
-def _on_meta(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
-    """Apply an operation to shapes alone. What it changes in place is returned itself."""
-    given: dict[int, CudaTensor] = {}
-
-    def without_device(value: object) -> object:
-        if on_device(value):
-            given[id(value.meta)] = value
-            return value.meta
-        if isinstance(value, Generator):
-            return None  # which the device has none of
-        return META if isinstance(value, torch.device) else value
-
-    def with_device(value: object) -> object:
-        if not isinstance(value, Tensor) or not value.is_meta:
-            return value
-        return given[id(value)] if id(value) in given else CudaTensor(value)
-
-    args, kwargs = tree_map(without_device, (tuple(args), dict(kwargs)))
-    return tree_map(with_device, func(*args, **kwargs))

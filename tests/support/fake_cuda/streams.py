@@ -81,6 +81,13 @@ class Device:
         for host in arrived:
             _fill(host, value_on_host(host.dtype))
 
+    def reset(self) -> None:
+        """Undo what a test has set, finish all work and forget it. Tensors and graphs stay."""
+        self.keeps_up, self.waits_allowed, self.fault = True, True, None
+        self.finish()
+        self.launches.clear()
+        self.caches_emptied = 0
+
     def names(self, stream: int) -> list[str]:
         """The names of everything launched on one stream."""
         return [launch.name for launch in self.launches if launch.stream == stream]
