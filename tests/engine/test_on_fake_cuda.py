@@ -14,7 +14,7 @@ from model.weights.checkpoint import Checkpoint, load_checkpoint
 from service.errors import ClientGone
 from service.scheduling.jobs import Job, Progress
 from tests.support import workbench
-from tests.support.fake_cuda.install import fake_cuda, forbid_waits
+from tests.support.fake_cuda.harness import fake_cuda, forbid_waits
 from tests.support.fake_cuda.streams import Device
 from tests.support.networks import FunctionNetwork, network_of
 from tests.support.workbench import Bench, pixels

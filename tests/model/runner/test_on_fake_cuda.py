@@ -13,14 +13,14 @@ from torch import Tensor
 from model.device import choose_device
 from model.runner.build import build_runner
 from model.runner.decoding import Decoding, Pixels
-from model.runner.runner import DeviceLost, Flight, ModelRunner, OutOfMemory
+from model.runner.runner import DECODED_AT_ONCE, DeviceLost, Flight, ModelRunner, OutOfMemory
 from model.sampling.parameters import SamplerName, Sampling
 from model.sampling.schedule import NoiseSchedule
 from model.sampling.trajectory import Trajectory, plan_trajectory
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from service.load_model import load_runner
 from service.settings import read_settings
-from tests.support.fake_cuda.install import fake_cuda, forbid_waits, no_waits
+from tests.support.fake_cuda.harness import fake_cuda, forbid_waits, no_waits
 from tests.support.fake_cuda.misuse import DeviceMisuse
 from tests.support.fake_cuda.streams import Device, Launch
 from tests.support.networks import FunctionNetwork, network_of
@@ -95,8 +95,9 @@ def flying(runner: ModelRunner, *trajectories: Trajectory) -> Iterator[list[Flig
 
 
 def decode(runner: ModelRunner, flights: Sequence[Flight]) -> list[Decoding]:
-    started: Decoding | Sequence[Decoding] = runner.start_decode(flights)
-    return [started] if isinstance(started, Decoding) else list(started)
+    """Decode as many at once as the decoder takes."""
+    parts = [flights[i : i + DECODED_AT_ONCE] for i in range(0, len(flights), DECODED_AT_ONCE)]
+    return [runner.start_decode(part) for part in parts]
 
 
 def pixels_of(decodings: Sequence[Decoding]) -> Pixels:

@@ -14,7 +14,10 @@ CUDA = torch.device("cuda", 0)
 
 
 class CudaTensor(Tensor):
-    """A tensor on "cuda:0" without values; ``meta`` has its shape, strides and dtype."""
+    """A tensor on "cuda:0" without values; ``meta`` has its shape, strides and dtype.
+
+    torch's own FakeTensor does not do: it derives some shapes by calls that need a build with CUDA.
+    """
 
     meta: Tensor
 

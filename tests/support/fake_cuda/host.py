@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tests.support.fake_cuda.guardless import Function, to
 from tests.support.fake_cuda.misuse import DeviceMisuse
+from tests.support.fake_cuda.rewrites import Function, to
 from tests.support.fake_cuda.streams import Device
 from tests.support.fake_cuda.tensors import PinnedMemory, names_cuda, on_device
 

@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 from model.runner.runner import ModelRunner
 from tests.support.fake_cuda.api import Api
 from tests.support.fake_cuda.dispatch import DeviceMode
-from tests.support.fake_cuda.functions import host_functions
-from tests.support.fake_cuda.guardless import GUARDLESS, Replacing
+from tests.support.fake_cuda.host import host_functions
+from tests.support.fake_cuda.rewrites import REWRITES, Replacing
 from tests.support.fake_cuda.streams import Device
 from tests.support.fake_cuda.tensors import PinnedMemory
 
@@ -31,7 +31,7 @@ class HostGenerator(Generator):
 def fake_cuda() -> Iterator[Device]:
     """Give the calling thread one CUDA device; what is on it is of no use afterwards."""
     fake, pinned = Device(), PinnedMemory()
-    functions = Replacing({**GUARDLESS, **host_functions(fake, pinned)})
+    functions = Replacing({**REWRITES, **host_functions(fake, pinned)})
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():  # autograd needs a guard, too
         _replace(patch, Api(fake))
         with DeviceMode(fake, pinned), functions:

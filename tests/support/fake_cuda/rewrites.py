@@ -1,4 +1,4 @@
-"""GUARDLESS: calls of torch that need a guard for the device, as operations of aten that need none.
+"""REWRITES: calls of torch that need a guard for the device, as operations of aten that need none.
 
 A CPU build of torch has no guard for CUDA, and these calls ask for one before anything can watch them.
 """
@@ -78,7 +78,7 @@ def _cuda(tensor: Tensor, device: object = None, non_blocking: bool = False) -> 
     return to(tensor, "cuda", non_blocking=non_blocking)
 
 
-GUARDLESS: Mapping[Function, Function] = {
+REWRITES: Mapping[Function, Function] = {
     Tensor.__getitem__: _getitem,
     Tensor.__setitem__: _setitem,
     Tensor.copy_: _copy,
