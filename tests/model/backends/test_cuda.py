@@ -48,15 +48,12 @@ def test_in_tritons_interpreter() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def constants_of(kernel: JITFunction, width: int) -> dict[str, int]:
-    if kernel is kernels._add_gelu:
-        return {"D": 4 * width, "ROWS": kernels.GELU_ROWS, "COLUMNS": kernels.GELU_COLUMNS}
-    return {"D": width, "BLOCK": kernels._launch(width)["BLOCK"]}
-
-
 def ptx_of(kernel: JITFunction, width: int, pointer: str, target: GPUTarget) -> str:
-    """A kernel compiled to a cubin as for aligned tensors; its PTX."""
-    constants = constants_of(kernel, width)
+    """A kernel compiled to a cubin, for tensors with aligned rows; its PTX."""
+    gelu = kernel is kernels._add_gelu
+    launch = kernels.gelu_launch() if gelu else kernels.norm_launch(width)
+    constants = {name: value for name, value in launch.items() if name in kernel.arg_names}
+    constants["D"] = 4 * width if gelu else width
     signature = {
         name: "constexpr" if name in constants else "i32" if name in INTEGERS else pointer
         for name in kernel.arg_names
@@ -64,11 +61,11 @@ def ptx_of(kernel: JITFunction, width: int, pointer: str, target: GPUTarget) -> 
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(kernel.arg_names)
-        if name not in constants and name != "rows"  # which is not specialised
+        if name not in constants and name != "rows"  # on which the kernel is not specialised
     }
     source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
-    warps = 4 if kernel is kernels._add_gelu else kernels._launch(width)["num_warps"]
-    compiled = compile(source, target=target, options={"num_warps": warps})
+    options = {name: value for name, value in launch.items() if name not in constants}
+    compiled = compile(source, target=target, options=options)
     assert compiled.asm["cubin"]
     ptx: str = compiled.asm["ptx"]
     return ptx
