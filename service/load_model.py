@@ -41,6 +41,7 @@ def load_runner(settings: Settings) -> ModelRunner:
         reproducible=settings.reproducible,
         compile=settings.compile,
         consume=True,
+        report=structlog.get_logger().info,
     )
 
 
