@@ -240,7 +240,9 @@ def test_a_preview_shows_an_image_in_progress(cuda: Device, recorded: ModelRunne
     with flying(recorded, *MIXED[1:3]) as flights:
         recorded.tick(flights)
         cuda.keeps_up = False
-        assert all_arrived(recorded.preview(flights), 2)
+        preview = recorded.start_preview(flights)
+        assert not preview.done
+        assert all_arrived(preview.pixels(), 2)
         recorded.tick(flights)
         assert [flight.step for flight in flights] == [2, 2]
 
