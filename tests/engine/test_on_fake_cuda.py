@@ -73,7 +73,6 @@ def all_slots_are_free(bench: Bench) -> bool:
 def test_two_jobs_come_to_their_end(cuda: Device, bench: Bench) -> None:
     bench.runner.warm_up(lambda line: None)
     reports: list[Progress] = []
-    cuda.keeps_up = False
     first = bench.submit(1, 2, steps=3)
     second = bench.submit(3, steps=5, preview_every=2, on_progress=reports.append)
     while bench.worker.busy:
