@@ -58,7 +58,7 @@ def fastest_backend(
 
     Raises:
         DeviceLost: a backend broke the device.
-        OutOfMemory: not enough device memory for the inputs or the plain formula.
+        OutOfMemory: not enough device memory for the inputs or for the plain formula.
     """
     with device_faults(), _quiet_torch():
         qkv, heads = sample_qkv(shape, dtype=dtype, device=device), shape[1]
@@ -94,15 +94,17 @@ def _seconds(qkv: Tensor, heads: int, backend: SDPBackend, report: Report) -> fl
     """Time of ``TRIALS`` calls; infinite if the backend is wrong or does not support the shape."""
     try:
         with device_faults(), sdpa_kernel(backend):
-            error = relative_error(attend(qkv, heads), qkv, heads)
-            if not error <= ROUNDING[qkv.dtype]:  # also if it is NaN
-                report(f"attention: {backend.name} is not used, its error is {error:.1%}")
-                return float("inf")
-            return _time(lambda: attend(qkv, heads), qkv.device)
+            result = attend(qkv, heads)
+            seconds = _time(lambda: attend(qkv, heads), qkv.device)
     except DeviceLost:
         raise
     except RuntimeError:  # "No available kernel", or out of memory
         return float("inf")
+    error = relative_error(result, qkv, heads)
+    if error <= ROUNDING[qkv.dtype]:
+        return seconds
+    report(f"attention: {backend.name} is not used, its error is {error:.1%}")  # also if it is NaN
+    return float("inf")
 
 
 def _time(call: Callable[[], object], device: torch.device) -> float:

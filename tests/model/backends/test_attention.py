@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -79,6 +80,9 @@ class FakeDevice(TorchFunctionMode):
             return func(*args)
         self.strides.setdefault(backend, set()).add(tuple(each.stride() for each in args))
         if backend not in self._kernels:
+            warnings.warn(
+                f"{backend.name} not used because:", stacklevel=1
+            )  # as torch does on CUDA
             raise RuntimeError("No available kernel. Aborting execution.")
         kernel = self._kernels[backend]
         if kernel.error is not None:
@@ -184,13 +188,16 @@ def test_a_backend_that_breaks_the_device_ends_the_choice() -> None:
         choose({FLASH: SLOW, CUDNN: broken, MATH: SLOW})
 
 
-def test_no_memory_for_the_inputs_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["sample_qkv", "relative_error"])
+def test_no_memory_for_the_comparison_is_out_of_memory(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     def full(*_: object, **__: object) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(torch, "randn", full)
+    monkeypatch.setattr(attention, step, full)
     with pytest.raises(OutOfMemory):
-        fastest_backend(SMALL, dtype=torch.bfloat16, device=CPU, report=print)
+        choose({FLASH: SLOW, MATH: SLOW})
 
 
 def test_backends_are_measured_on_the_strides_that_a_block_gives_them() -> None:
