@@ -104,14 +104,6 @@ def pixels_of(decodings: Sequence[Decoding]) -> Pixels:
     return [image for decoding in decodings for image in decoding.pixels()]
 
 
-def preview(runner: ModelRunner, flights: Sequence[Flight]) -> Pixels:
-    """By `start_preview` if the runner has it, else by `preview`."""
-    show = getattr(runner, "start_preview", getattr(runner, "preview", None))
-    assert show is not None
-    shown: Decoding | Pixels = show(flights)
-    return shown.pixels() if isinstance(shown, Decoding) else shown
-
-
 def all_arrived(pixels: Pixels, count: int) -> bool:
     """Whether there are so many images, each with the values that the fake device gives."""
     assert len(pixels) == count
@@ -248,7 +240,9 @@ def test_a_preview_shows_an_image_in_progress(cuda: Device, recorded: ModelRunne
     with flying(recorded, *MIXED[1:3]) as flights:
         recorded.tick(flights)
         cuda.keeps_up = False
-        assert all_arrived(preview(recorded, flights), 2)
+        preview = recorded.start_preview(flights)
+        assert not preview.done
+        assert all_arrived(preview.pixels(), 2)
         recorded.tick(flights)
         assert [flight.step for flight in flights] == [2, 2]
 
