@@ -27,7 +27,7 @@ REVIEWED_PER_STEP = 32
 step does not depend on how many jobs wait."""
 
 MEMORY_EVERY_S = 1.0
-"""How often the device's memory is read, which takes as long as a small part of a tick."""
+"""How often the device's memory is read: reading it takes a noticeable part of a short step."""
 
 log = structlog.get_logger()
 
@@ -116,7 +116,7 @@ class Worker:
         return [task for task in picked if task.flight is not None]
 
     def _settle(self, advanced: Sequence[ImageTask], *, wait: bool) -> None:
-        """Decode what is finished, deliver what is decoded, report the progress of the rest."""
+        """Learn the pace, decode what is finished, deliver what is decoded, report progress."""
         self._learn_pace()
         self._start_decode([task for task in advanced if flight_of(task).done])
         self._deliver_decoded(wait=wait)
