@@ -112,6 +112,13 @@ def test_a_large_mean_costs_the_norm_no_digits() -> None:
     assert relative_error(norm_modulate(x, shift, scale), expected) < 1e-4
 
 
+def test_tokens_as_small_as_epsilon_are_normalised_with_it() -> None:
+    x = 1e-3 * tensors(1, 1, 4, 1152, dtype=torch.float32)[0]
+    _, shift, scale = vectors(1, 1152, dtype=torch.float32)
+    expected = modulate(x.double(), shift.double(), scale.double())
+    assert relative_error(norm_modulate(x, shift, scale), expected) < 1e-5
+
+
 def small(width: int, *, rows: int) -> tuple[DiT, tuple[Tensor, Tensor, Tensor]]:
     dit = randomise(DiT(input_size=4, hidden_size=width, depth=2, num_heads=4, num_classes=10))
     x, t, y = inputs_for(dit, rows)

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ pytest.importorskip("triton", reason="needs Triton: pip install -c constraints.t
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas, sm_arch_from_capability
 from triton.compiler import ASTSource, compile
+from triton.runtime import driver
 
 from model.backends import kernels
 from model.backends.cuda import CudaNetwork, check_kernels
@@ -94,6 +97,54 @@ def test_kernels_compile_without_spills(
         assert re.findall(r"(\d+) bytes spill", log) == ["0", "0"], log
         assert "ld.global.v4.b32" in ptx
         assert "st.global.v4.b32" in ptx
+
+
+class StubDriver:
+    """Triton's driver of an H100 that compiles, and notes launches instead of making them."""
+
+    def __init__(self) -> None:
+        self.launches: list[str] = []
+        self.utils = self
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, WARP)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_device_properties(self, device: int) -> dict[str, int]:
+        return {"max_shared_mem": 232448}
+
+    def load_binary(self, *arguments: object) -> tuple[None, int, int, int, int]:
+        """Module (None: nothing to unload), function, registers, spills, threads of a block."""
+        return None, 1, 0, 0, 1024
+
+    def launcher_cls(self, source: ASTSource, metadata: object) -> Callable[..., None]:
+        return lambda *arguments: self.launches.append(source.name)
+
+
+@torch.inference_mode()
+def test_each_kernel_is_compiled_once_for_all_row_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the launch path that a device takes: only the driver is not Triton's."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    compiled = (kernels._norm_modulate, kernels._add_norm_modulate, kernels._add_gelu)
+    for kernel in compiled:
+        monkeypatch.setattr(kernel, "device_caches", defaultdict(kernel.create_binder))
+    stub = StubDriver()
+    monkeypatch.setattr(driver, "_active", stub)
+    dit = DiT_models["DiT-XL/2"](depth=2, input_size=8).bfloat16().eval()
+    network = CudaNetwork(dit, timesteps=1000)
+    for rows in (1, 2, 3):
+        stub.launches.clear()
+        network(*inputs_for(dit, rows))
+        block = ["_add_norm_modulate", "_add_gelu", "_add_norm_modulate"]
+        assert stub.launches == ["_norm_modulate", *block, *block]
+    assert [len(kernel.device_caches[0][0]) for kernel in compiled] == [1, 1, 1]
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16])
