@@ -31,7 +31,7 @@ TORCH_INDEX ?=
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-gpu lint format bench gpu-check gpu-wheels train \
+.PHONY: help install run test test-slow test-kernels test-gpu lint format bench gpu-check gpu-wheels train \
 	contact-sheet clean distclean
 
 help: ## show this list
@@ -52,6 +52,10 @@ test: install ## run the quick tests; select some with ARGS="-k name"
 
 test-slow: install ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-kernels: install ## run the tests of the Triton kernels without a GPU; installs Triton (720 MB)
+	@$(PIP) --quiet --group kernels
+	@$(BIN)/python -m pytest tests/model/backends/test_cuda.py $(ARGS)
 
 test-gpu: install ## run the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
