@@ -100,8 +100,9 @@ def nowhere() -> str:
 
 
 def check_log(first: Started, weights_mb: int) -> None:
-    """Our lines in order, and a bar and a warning of each interrupted download."""
+    """Our lines in order, and a warning of each interrupted download."""
     ours = [line for line in first.lines if line.startswith(f"{NAME}: ")]
+    ours = [line for line in ours if "downloaded" not in line]  # every 20 s
     assert ours[:2] == [
         f"{NAME}: looking on the hub",
         f"{NAME}: reading {weights_mb} MB of weights",
