@@ -31,7 +31,7 @@ class CudaNetwork(EagerNetwork):
         # The vectors, in order: shift and scale of the first layer; then each layer's gate with the
         # shift and scale of the next layer, which for the last MLP is the final layer.
         shift, scale = vectors[:2]
-        x = tokens
+        x = tokens.contiguous()
         normed = norm_modulate(x, shift, scale)
         for i, block in enumerate(cast("Iterable[DiTBlock]", self._dit.blocks)):
             first = VECTORS_PER_BLOCK * i + 2
