@@ -45,6 +45,7 @@ def fastest_backend(
     dtype: torch.dtype,
     device: torch.device,
     report: Report,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> SDPBackend:
     """The fastest backend for q, k and v of shape (N, heads, T, head_dim), as `attend` makes them.
 
@@ -55,6 +56,7 @@ def fastest_backend(
         dtype: of q, k and v.
         device: where to measure.
         report: called with one line for each backend that does not agree with MATH.
+        clock: in seconds.
 
     Raises:
         DeviceLost: a backend broke the device.
@@ -62,7 +64,7 @@ def fastest_backend(
     """
     with device_faults(), _quiet_torch():
         qkv, heads = sample_qkv(shape, dtype=dtype, device=device), shape[1]
-        seconds = {each: _seconds(qkv, heads, each, report) for each in BACKENDS}
+        seconds = {each: _seconds(qkv, heads, each, report, clock) for each in BACKENDS}
     fastest = min(seconds, key=lambda backend: seconds[backend])
     return fastest if seconds[fastest] < float("inf") else SDPBackend.MATH
 
@@ -90,12 +92,14 @@ def relative_error(result: Tensor, qkv: Tensor, heads: int) -> float:
     return float(torch.stack(errors).max())
 
 
-def _seconds(qkv: Tensor, heads: int, backend: SDPBackend, report: Report) -> float:
+def _seconds(
+    qkv: Tensor, heads: int, backend: SDPBackend, report: Report, clock: Callable[[], float]
+) -> float:
     """Time of ``TRIALS`` calls; infinite if the backend is wrong or does not support the shape."""
     try:
         with device_faults(), sdpa_kernel(backend):
             result = attend(qkv, heads)
-            seconds = _time(lambda: attend(qkv, heads), qkv.device)
+            seconds = _time(lambda: attend(qkv, heads), qkv.device, clock)
     except DeviceLost:
         raise
     except RuntimeError:  # "No available kernel", or out of memory
@@ -107,13 +111,13 @@ def _seconds(qkv: Tensor, heads: int, backend: SDPBackend, report: Report) -> fl
     return float("inf")
 
 
-def _time(call: Callable[[], object], device: torch.device) -> float:
+def _time(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
     _synchronize(device)
-    began = time.perf_counter()
+    began = clock()
     for _ in range(TRIALS):
         call()
     _synchronize(device)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def _synchronize(device: torch.device) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -64,6 +63,7 @@ class FakeDevice(TorchFunctionMode):
     def __init__(self, kernels: Mapping[SDPBackend, Kernel]) -> None:
         super().__init__()
         self._kernels = kernels
+        self.now = 0.0
         self.strides: dict[SDPBackend, set[tuple[tuple[int, ...], ...]]] = {}
 
     def __torch_function__(
@@ -87,7 +87,7 @@ class FakeDevice(TorchFunctionMode):
         kernel = self._kernels[backend]
         if kernel.error is not None:
             raise kernel.error
-        time.sleep(kernel.seconds)
+        self.now += kernel.seconds
         with sdpa_kernel(MATH):
             return kernel.result(func(*args))
 
@@ -97,8 +97,14 @@ def choose(
 ) -> tuple[SDPBackend, list[str]]:
     """The choice on a fake device, and the lines reported."""
     lines: list[str] = []
-    with FakeDevice(kernels):
-        chosen = fastest_backend(shape, dtype=torch.bfloat16, device=CPU, report=lines.append)
+    with FakeDevice(kernels) as device:
+        chosen = fastest_backend(
+            shape,
+            dtype=torch.bfloat16,
+            device=CPU,
+            report=lines.append,
+            clock=lambda: device.now,
+        )
     return chosen, lines
 
 
