@@ -63,7 +63,6 @@ class Bench:
         max_rows: int = 32,
         network: Network | None = None,
         scheduler: Scheduler | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         checkpoint = load_small_checkpoint(folder)
         network = network or network_of(checkpoint, max_rows=max_rows)
@@ -73,12 +72,7 @@ class Bench:
         self.pace = Pace(TickTimes(1e-4, 1e-3), max_rows)
         chosen = scheduler or FairScheduler(max_rows, self.runner.slots)
         self.worker = Worker(
-            self.runner,
-            self.queue,
-            self.metrics,
-            pace=self.pace,
-            scheduler=chosen,
-            clock=clock,
+            self.runner, self.queue, self.metrics, pace=self.pace, scheduler=chosen
         )
 
     def submit(
