@@ -7,13 +7,32 @@ STAMP := $(VENV)/.installed
 PEERS := build/bench/site/.installed
 PIP := $(BIN)/python -m pip install -c constraints.txt
 
+# A GPU host without network has Python 3.12 and torch; the rest comes from the wheels in this folder.
+# Where there are none, gpu-check uses the environment.
+GPU_WHEELS := build/gpu-wheels
+GPU_SITE := build/gpu-site
+ifneq ($(wildcard $(GPU_WHEELS)/*.whl),)
+GPU_READY := $(GPU_SITE)/.installed
+GPU_PYTHON := PYTHONPATH=$(CURDIR)/$(GPU_SITE) $(PYTHON)
+else
+GPU_READY := install
+GPU_PYTHON := $(BIN)/python
+endif
+# pip compares these tags with a wheel's own one by one, so older ones have to be named too.
+GPU_PLATFORMS := manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_24_x86_64 \
+	manylinux_2_17_x86_64 manylinux2014_x86_64 manylinux_2_5_x86_64 manylinux1_x86_64
+PIP-DOWNLOAD = $(BIN)/python -m pip download --quiet --constraint constraints.txt \
+	--only-binary=:all: --implementation cp --python-version 3.12 \
+	$(addprefix --platform ,$(GPU_PLATFORMS))
+
 # Index to install torch from, overriding the automatic choice below. For example, if the driver is too
 # old for the CUDA version of PyPI's build: make install TORCH_INDEX=https://download.pytorch.org/whl/cu126
 TORCH_INDEX ?=
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-gpu lint format bench train contact-sheet clean distclean
+.PHONY: help install run test test-slow test-kernels test-gpu lint format bench gpu-check gpu-wheels train \
+	contact-sheet clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +53,10 @@ test: install ## run the quick tests; select some with ARGS="-k name"
 test-slow: install ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
+test-kernels: install ## run the tests of the Triton kernels without a GPU; installs Triton (720 MB)
+	@$(PIP) --quiet --group kernels
+	@$(BIN)/python -m pytest tests/model/backends/test_cuda.py $(ARGS)
+
 test-gpu: install ## run the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
@@ -51,6 +74,16 @@ format: install ## format the code and fix what ruff can
 
 bench: install $(PEERS) ## measure and rewrite docs/benchmarks.md; a part with ARGS="alone --quick"
 	@$(BIN)/python -m bench $(ARGS)
+
+gpu-check: $(GPU_READY) ## check a GPU host; STEP=device, tests, sdpa, tick, alone or serving runs one step
+	@$(GPU_PYTHON) -m bench.check $(STEP)
+
+gpu-wheels: install ## fetch what gpu-check needs on a host without network into build/gpu-wheels
+	@rm -rf $(GPU_WHEELS)
+	@mkdir -p $(GPU_WHEELS)
+	@$(list-gpu-requirements) > $(GPU_WHEELS)/requirements.txt
+	@$(PIP-DOWNLOAD) --dest $(GPU_WHEELS) --requirement $(GPU_WHEELS)/requirements.txt
+	@du -sh $(GPU_WHEELS)
 
 train: install ## train a model: ARGS="--data PHOTOGRAPHS --out FOLDER"
 	@$(BIN)/python -m model.train $(ARGS)
@@ -80,6 +113,19 @@ $(STAMP): pyproject.toml constraints.txt
 $(PEERS): pyproject.toml constraints.txt
 	@$(PIP) --quiet --upgrade --target $(@D) --group bench
 	@touch $@
+
+# --target keeps the host's own Python as it is; --no-deps, because torch is not among the wheels.
+$(GPU_SITE)/.installed: $(wildcard $(GPU_WHEELS)/*.whl)
+	@rm -rf $(GPU_SITE)
+	@$(PYTHON) -m pip install --quiet --no-index --no-deps --target $(GPU_SITE) $(GPU_WHEELS)/*.whl
+	@touch $@
+
+define list-gpu-requirements
+$(BIN)/python -c 'import tomllib; \
+	tree = tomllib.load(open("pyproject.toml", "rb")); \
+	needed = tree["project"]["dependencies"] + tree["dependency-groups"]["gpu"]; \
+	print(*[each for each in needed if not each.startswith("torch>")], sep="\n")'
+endef
 
 # torch is installed first and alone. On Linux, PyPI's build includes gigabytes of CUDA, which only
 # machines with an NVIDIA GPU need. Other machines use a build that pip finds locally (find-links), or

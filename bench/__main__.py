@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import signal
 import sys
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.measure import measure
 from bench.options import REPORT, RESULTS, WORK, Options
 from bench.report import machine
-from bench.report.figures import Facts, SuiteResult, write_result
+from bench.report.figures import write_result
 from bench.report.page import write_report
 from bench.suites.catalogue import SUITES, plan_of
 
@@ -25,37 +23,15 @@ def main(arguments: list[str]) -> int:
     for name in given.suites or SUITES:
         print(f"== {name}: {plan_of(SUITES[name].planned(options))}", flush=True)
         if not given.dry_run:
-            path = write_result(measure(name, options, arguments), options.results)
+            command = ["python", "-m", "bench", *(arguments or [name])]
+            measured = measure(name, SUITES[name].planned(options), options, command)
+            path = write_result(measured, options.results)
             print(f"   {path}", flush=True)
     if not given.dry_run:
         report = REPORT if options.results == RESULTS else options.results / REPORT.name
         write_report(options.results, report)
         print(f"== {report}")
     return 0
-
-
-def measure(name: str, options: Options, arguments: list[str]) -> SuiteResult:
-    """Run one suite and record the facts of the run."""
-    suite = SUITES[name].planned(options)
-    load_before, commit, began = machine.load_average(), machine.commit(), time.monotonic()
-    measured = suite.run(options)
-    threads = "each arm's own choice" if options.threads is None else f"{options.threads}, all arms"
-    facts = Facts(
-        date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        command=shlex.join(["python", "-m", "bench", *(arguments or [name])]),
-        commit=commit,
-        machine=machine.cpu_name(),
-        cores=machine.cores(),
-        gpu=machine.gpu_name() if options.on_gpu else None,
-        threads=threads,
-        versions=machine.versions(options.site),
-        load_before=load_before,
-        load_after=machine.load_average(),
-        minutes=(time.monotonic() - began) / 60,
-    )
-    return SuiteResult(
-        name, options.device, plan_of(suite), facts, measured, model=options.model or ""
-    )
 
 
 def _parser() -> argparse.ArgumentParser:

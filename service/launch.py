@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from model.runner.runner import ModelRunner
+from model.runner.runner import ModelRunner, OutOfMemory
 from service.engine.engine import Engine
 from service.engine.watchdog import PATIENCE, EngineHung, Patience
 from service.http.app import create_app
@@ -78,8 +78,9 @@ def exit_code(engine: Engine) -> int:
         return 0
     if isinstance(failure, EngineHung):
         return 1  # the engine has logged it
-    if isinstance(failure, ValueError) and not engine.was_ready:
-        print(f"cannot start: {failure}", file=sys.stderr)
+    if isinstance(failure, (ValueError, OutOfMemory)) and not engine.was_ready:
+        line = str(failure).strip().partition("\n")[0]
+        print(f"cannot start: {line}", file=sys.stderr)
     else:
         structlog.get_logger().error("the engine died", exc_info=failure)
     return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 import torch
 
-from model.device import choose_device, choose_dtype
+from model.device import choose_device, choose_dtype, device_faults
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.weights.checkpoint import load_checkpoint
@@ -14,13 +14,17 @@ from service.settings import Settings
 MAX_ROWS = {"cuda": 128, "cpu": 32}
 
 
+@device_faults()
 def load_runner(settings: Settings) -> ModelRunner:
     """Build the runner that the settings describe.
 
     Raises:
-        ValueError: the device does not exist, or a file is invalid.
+        ValueError: the device does not exist or cannot be used, or a file is invalid.
+        OutOfMemory: the device's memory is full.
+        DeviceLost: the device failed.
     """
-    device = choose_device(settings.device)
+    log = structlog.get_logger()
+    device = choose_device(settings.device, log.warning)
     if settings.reproducible:
         round_threads()
     checkpoint = load_checkpoint(
@@ -29,7 +33,7 @@ def load_runner(settings: Settings) -> ModelRunner:
         dtype=choose_dtype(settings.dtype, device),
         vae=settings.vae,
         classes=settings.classes,
-        report=structlog.get_logger().info,
+        report=log.info,
     )
     return build_runner(
         checkpoint,
@@ -37,6 +41,7 @@ def load_runner(settings: Settings) -> ModelRunner:
         reproducible=settings.reproducible,
         compile=settings.compile,
         consume=True,
+        report=structlog.get_logger().info,
     )
 
 

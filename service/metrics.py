@@ -70,7 +70,7 @@ class Metrics:
             "kind",
         )
         self.decode_duration = histogram(
-            "decode_duration_seconds", "Decoding of the latents that one tick finished."
+            "decode_duration_seconds", "One pass of the decoder, over one or several images."
         )
         self.encode_duration = histogram(
             "encode_duration_seconds", "Encoding of one image.", "format"

@@ -44,7 +44,10 @@ class Settings(BaseSettings):
         None, description="JSON file of class names: a list, or a map from id to one or more names"
     )
     device: str = Field(
-        "auto", description="auto, cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda(:\d+)?)$"
+        "auto",
+        description="auto, cpu, cuda or cuda:N; auto is the first CUDA device, or the CPU if there is"
+        " none that works",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",

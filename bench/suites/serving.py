@@ -42,7 +42,9 @@ class Serving:
 
     @classmethod
     def planned(cls, options: Options) -> Serving:
-        clients = options.pick(options.by_device(32, 64), 4)
+        # Two rows each: more than a full tick of 128 rows on CUDA, so that ticks stay full while some
+        # clients wait for the decoder or HTTP.
+        clients = options.pick(options.by_device(32, 96), 4)
         return cls(
             model=options.served_model,
             clients=clients,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from model.backends.compiled import CompiledNetwork
 from model.backends.cpu import FORESEEN_STEPS, CpuNetwork, has_onednn_products
 from model.backends.eager import EagerNetwork
@@ -10,7 +12,13 @@ from model.networks.dit import DiT
 
 
 def network_for(
-    dit: DiT, *, timesteps: int, rows: int, compile: bool = False, consume: bool = False
+    dit: DiT,
+    *,
+    timesteps: int,
+    rows: int,
+    compile: bool = False,
+    consume: bool = False,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Network:
     """Build the network for a DiT.
 
@@ -19,13 +27,35 @@ def network_for(
             network may share them, or hold its own copy.
         timesteps: the network answers for whole timesteps 0 .. timesteps - 1.
         rows: the most rows of a call.
-        compile: on CUDA, use torch.compile.
+        compile: on CUDA, use torch.compile instead of the fused kernels.
         consume: take the weights away from ``dit`` layer by layer, so that they are never in memory
             twice. Afterwards it can no longer be used: only ``pos_embed`` is sure to be left.
+        report: called with a line of text about the choice.
     """
     if has_onednn_products(dit):
         kept = 2 * rows * FORESEEN_STEPS
         return CpuNetwork(dit, timesteps=timesteps, kept=kept, consume=consume)
-    network = EagerNetwork(dit, timesteps=timesteps, consume=consume)
-    on_cuda = dit.pos_embed.device.type == "cuda"
-    return CompiledNetwork(network) if compile and on_cuda else network
+    if dit.pos_embed.device.type != "cuda":
+        return EagerNetwork(dit, timesteps=timesteps, consume=consume)
+    if compile:
+        return CompiledNetwork(EagerNetwork(dit, timesteps=timesteps, consume=consume))
+    return fused_network_for(dit, timesteps=timesteps, consume=consume, report=report)
+
+
+def fused_network_for(
+    dit: DiT, *, timesteps: int, consume: bool, report: Callable[[str], None]
+) -> EagerNetwork:
+    """The network on fused kernels, or the plain one where Triton is missing or does not work."""
+    report("compiling the fused kernels")
+    try:
+        from model.backends.cuda import CudaNetwork, check_kernels  # needs Triton
+
+        check_kernels(dit)
+    except Exception as error:  # noqa: BLE001 - compilers, caches, the driver: all take part
+        report(f"running without fused kernels, which is slower: {_first_line(error)}")
+        return EagerNetwork(dit, timesteps=timesteps, consume=consume)
+    return CudaNetwork(dit, timesteps=timesteps, consume=consume)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from model.networks.dit import DiT
 
 
 class EagerNetwork(nn.Module):
-    """The network for CUDA, and for any device without oneDNN's products.
+    """The network for any device without oneDNN's products or Triton's kernels.
 
     It computes with the layers of ``dit``. Unless ``consume`` empties the adaLN layers, their
     weights, about a third of all, are in memory twice.
@@ -48,9 +48,13 @@ class EagerNetwork(nn.Module):
         tokens = self._dit.patchify(x)  # (N, T, D)
         product = F.linear(F.silu(self._embed(t, y)), self.weight, self.bias)  # (N, V D)
         vectors = modulation_vectors(product, tokens.shape[-1]).unbind(1)  # V of (N, 1, D)
+        patches = self._dit.final_layer.linear(self._transform(tokens, vectors))
+        return self._dit.unpatchify(patches).to(x.dtype)
+
+    def _transform(self, tokens: Tensor, vectors: Sequence[Tensor]) -> Tensor:
+        """All blocks and the final layer's modulation: tokens (N, T, D) -> (N, T, D)."""
         for i, block in enumerate(cast("Iterable[DiTBlock]", self._dit.blocks)):
             modulation = vectors[VECTORS_PER_BLOCK * i : VECTORS_PER_BLOCK * (i + 1)]
             tokens = apply_block(tokens, modulation, block.attn, block.mlp)
         shift, scale = vectors[-2:]
-        patches = self._dit.final_layer.linear(modulate(tokens, shift, scale))
-        return self._dit.unpatchify(patches).to(x.dtype)
+        return modulate(tokens, shift, scale)

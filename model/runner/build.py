@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from model.backends.choose import network_for
 from model.runner.runner import ModelRunner
 from model.weights.checkpoint import Checkpoint
@@ -14,6 +16,7 @@ def build_runner(
     reproducible: bool = False,
     compile: bool = False,
     consume: bool = False,
+    report: Callable[[str], None] = lambda line: None,
 ) -> ModelRunner:
     """Build the network that is fastest on the checkpoint's device, and a runner for it.
 
@@ -24,6 +27,7 @@ def build_runner(
         compile: on CUDA, use torch.compile for the forward pass.
         consume: take the weights away from the checkpoint's DiT, so that they are never in memory
             twice; the DiT can no longer be used.
+        report: called with a line of text about the choice of the network.
     """
     network = network_for(
         checkpoint.dit,
@@ -31,5 +35,6 @@ def build_runner(
         rows=max_rows,
         compile=compile,
         consume=consume,
+        report=report,
     )
     return ModelRunner(checkpoint, network, max_rows=max_rows, reproducible=reproducible)

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.device import device_faults
 from model.networks.vae import Vae
+from model.runner.span import Span
 
 Pixels = list[np.ndarray | None]
 """uint8 (H, W, 3) per image; None if its latent is not finite."""
 
 
 class Decoding:
-    """One or several images in the decoder. ``pixels`` waits for them, ``done`` does not."""
+    """One pass of the decoder. ``pixels`` waits for it, ``done`` does not.
 
-    def __init__(self, images: Tensor, finite: Tensor, event: torch.cuda.Event | None) -> None:
+    Without a ``span`` the pass is over already.
+    """
+
+    def __init__(self, images: Tensor, finite: Tensor, span: Span | None) -> None:
         self._images = images
         self._finite = finite
-        self._event = event
+        self._span = span
 
     @property
     def done(self) -> bool:
-        return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
+        return self._span is None or self._span.done
+
+    @property
+    def device_seconds(self) -> float | None:
+        """What the pass took; it must be done. None on the CPU: as long as the call to start it."""
+        return None if self._span is None else self._span.seconds
 
     @device_faults()
     def pixels(self) -> Pixels:
@@ -34,40 +41,42 @@ class Decoding:
         Raises:
             DeviceLost: the device is gone.
         """
-        if self._event is not None:
-            self._event.synchronize()
+        if self._span is not None:
+            self._span.wait()
         kept = self._finite.tolist()
         return [image if ok else None for image, ok in zip(self._images.numpy(), kept)]
 
 
 class Decoder:
-    """An autoencoder that decodes ``at_once`` images per pass, on CUDA in its own stream."""
+    """An autoencoder that decodes up to ``at_once`` images per pass.
 
-    def __init__(self, vae: Vae, device: torch.device, at_once: int) -> None:
+    Args:
+        vae: the autoencoder.
+        at_once: the most images that should share a pass; `limit` lowers it.
+        stream: where passes run on CUDA, next to the ticks; None on the CPU.
+    """
+
+    def __init__(self, vae: Vae, at_once: int, stream: torch.cuda.Stream | None) -> None:
+        self.at_once = at_once
         self._vae = vae
-        self._at_once = at_once
-        self._stream = _stream(device) if device.type == "cuda" else None
+        self._stream = stream
+
+    def limit(self, images: int) -> None:
+        """From now on decode at most this many images per pass, but at least one."""
+        self.at_once = max(1, min(self.at_once, images))
 
     def start(self, latents: Tensor) -> Decoding:
-        """Decode latents (n, C, S, S). They must not be changed afterwards."""
+        """Decode latents (n, C, S, S) in one pass. They must not be changed afterwards."""
         if self._stream is None:
-            return Decoding(*self._decode(torch.split(latents, self._at_once)), None)
+            return Decoding(*self._vae.decode(latents), None)
         self._stream.wait_stream(torch.cuda.current_stream())
         latents.record_stream(self._stream)
         with torch.cuda.stream(self._stream):
-            images, finite = self._decode(torch.split(latents, self._at_once))
+            span = Span()
+            images, finite = self._vae.decode(latents)
             images, finite = _to_host(images), _to_host(finite)
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-        return Decoding(images, finite, event)
-
-    def _decode(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        images, finite = zip(*[self._vae.decode(part) for part in parts])
-        return torch.cat(images), torch.cat(finite)
-
-
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            span.end()
+        return Decoding(images, finite, span)
 
 
 def _to_host(tensor: Tensor) -> Tensor:

@@ -26,6 +26,13 @@ class Flight:
     noise: ImageNoise
     step: int = 0
     drawn: Tensor | None = None  # this step's noise, kept so that a repeated tick draws no more
+    launched: bool = False  # the device has this step already, from a tick that failed elsewhere
+
+    def advance(self) -> None:
+        """Its step has been launched, and so have all others of the tick."""
+        self.step += 1
+        self.drawn = None
+        self.launched = False
 
     @property
     def done(self) -> bool:
@@ -51,8 +58,24 @@ class Flight:
         return pairs
 
 
+def chunks_of(flights: Sequence[Flight], rows: int) -> list[list[Flight]]:
+    """Flights in groups whose next steps take at most ``rows`` rows each, in as few as possible.
+
+    Guided images go first: with an even ``rows`` only the last group can have rows to spare.
+    """
+    chunks: list[list[Flight]] = []
+    free = 0
+    for flight in sorted(flights, key=lambda flight: flight.rows, reverse=True):
+        if flight.rows > free:
+            chunks.append([])
+            free = rows
+        chunks[-1].append(flight)
+        free -= flight.rows
+    return chunks
+
+
 def plan_tick(flights: Sequence[Flight], rows: int, *, null_class: int, spare_slot: int) -> Tensor:
-    """Everything the device needs to know about a tick, as one (rows, len(PLAN_COLUMNS)) tensor.
+    """All that the device needs to know about one pass: a (rows, len(PLAN_COLUMNS)) tensor.
 
     The forward rows are every image's own class, then the null class for each guided image, then
     padding: the first row again. The null row of an unguided image is its own row, so that guidance

@@ -6,8 +6,7 @@ writes the slots of the images it is given. Any images may share a tick.
 
 from __future__ import annotations
 
-import time
-from collections import deque
+import gc
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,10 +18,11 @@ from model.backends.network import Network
 from model.device import DeviceLost, OutOfMemory, device_faults
 from model.networks.dit import DiT
 from model.runner.decoding import Decoder, Decoding, Pixels
-from model.runner.flight import Flight, fresh_noise, plan_tick
+from model.runner.flight import Flight, chunks_of, fresh_noise, plan_tick
 from model.runner.row_counts import Padding, RowCounts
 from model.runner.tick import Tick
-from model.runner.warm_up import TickTimes, trial_trajectories
+from model.runner.tick_log import FinishedTick, TickLog
+from model.runner.warm_up import TickTimes, decodes_to_warm_up, tick_seconds, warm_decoder
 from model.sampling.noise import ImageNoise
 from model.sampling.trajectory import Trajectory
 from model.weights.checkpoint import Checkpoint
@@ -35,8 +35,8 @@ DECODED_AT_ONCE = 8
 SLOTS_PER_ROW = 4
 """Images that can be in flight per row of a tick; those that a tick leaves out are paused."""
 
-TICKS_AHEAD = 2
-"""Ticks that may be queued on a CUDA stream before the host waits: enough to hide the launch."""
+LEAST_ROWS = 2
+"""What a guided image takes: without room for these there is nothing to serve."""
 
 
 class ModelRunner:
@@ -46,10 +46,10 @@ class ModelRunner:
         checkpoint: the model that the network computes. The runner changes nothing in it, and after
             this constructor reads nothing from its DiT.
         network: computes the forward pass.
-        max_rows: rows of the largest forward pass.
+        max_rows: rows of the largest tick; `warm_up` lowers them if the memory does not suffice.
         reproducible: make an image's bytes independent of the images computed with it: decode one
-            image at a time and, unless the network's rows are independent, pad every tick to
-            ``max_rows`` rows.
+            image at a time and, unless the network's rows are independent, run every forward pass
+            with the same number of rows.
     """
 
     def __init__(
@@ -62,22 +62,27 @@ class ModelRunner:
     ) -> None:
         dit = checkpoint.dit
         self.checkpoint = checkpoint
-        self.max_rows = max_rows
-        self.slots = SLOTS_PER_ROW * max_rows
         self.device = dit.pos_embed.device
         self._network = network
         self._reproducible = reproducible
         self._null_class = dit.num_classes
         self._shape = (dit.in_channels, dit.input_size, dit.input_size)
-        self._attention_shape = _attention_shape(dit, max_rows)
+        self._attention_shape = _attention_shape(dit)
         self._dtype = dit.pos_embed.dtype
-        full = reproducible and not network.rows_are_independent
-        self._row_counts = RowCounts(max_rows, _padding(self.device, full=full))
-        self._tick = Tick(network, self._shape, slots=self.slots, rows=max_rows, device=self.device)
+        chunks = reproducible and not network.rows_are_independent
+        self._padding = _padding(self.device, chunks=chunks)
+        self._limit_rows(max_rows)
+        self._tick = Tick(
+            network,
+            self._shape,
+            slots=self.slots,
+            rows=self._row_counts.chunk,
+            device=self.device,
+            side=_stream(self.device),
+        )
         at_once = 1 if reproducible else DECODED_AT_ONCE
-        self._decoder = Decoder(checkpoint.vae, self.device, at_once)
-        self._free = list(range(self.slots))[::-1]
-        self._ticks: deque[torch.cuda.Event] = deque()
+        self._decoder = Decoder(checkpoint.vae, at_once, _stream(self.device))
+        self._log = TickLog(self.device)
 
     def join(self, trajectory: Trajectory) -> Flight:
         """Give an image a slot and its first noise. There must be a free slot."""
@@ -95,46 +100,56 @@ class ModelRunner:
     @device_faults()
     @torch.inference_mode()
     def tick(self, flights: Sequence[Flight]) -> int:
-        """Advance every image by one step; returns the rows of the forward pass, with padding.
+        """Advance every image by one step; returns the rows of the forward passes, with padding.
 
         Step counts advance only after everything has been launched, so after an exception the same
-        images, or some of them, can be given again.
+        images, or some of them, can be given again: what was launched already is not repeated.
 
         Raises:
             OutOfMemory: not enough device memory for these rows.
             DeviceLost: the device is gone.
         """
-        self._wait_for_room()
+        self._log.wait_for_room()
         rows = self._row_counts.padded(sum(flight.rows for flight in flights))
-        plan = plan_tick(
-            flights, rows, null_class=self._null_class, spare_slot=self._tick.spare_slot
-        )
-        noise = fresh_noise(flights, self._shape)
-        self._foresee(flights)
-        self._tick.run(self._staged(plan), None if noise is None else self._staged(noise))
+        with self._log.timing(rows):
+            self._foresee(flights)
+            left = [flight for flight in flights if not flight.launched]
+            for chunk in self._chunks(left):
+                self._launch(chunk)
         for flight in flights:
-            flight.step += 1
-            flight.drawn = None
-        self._mark_tick()
+            flight.advance()
         return rows
+
+    def finished_ticks(self) -> list[FinishedTick]:
+        """The ticks that have finished since the last call, each with its time; waits for none."""
+        return self._log.finished()
+
+    @property
+    def decoded_at_once(self) -> int:
+        """The most images that should share a decoder pass."""
+        return self._decoder.at_once
+
+    def limit_decodes(self, images: int) -> None:
+        """From now on at most this many images should share a decoder pass, but at least one."""
+        self._decoder.limit(images)
 
     @device_faults()
     @torch.inference_mode()
     def start_decode(self, flights: Sequence[Flight]) -> Decoding:
-        """Send finished latents to the decoder; their slots can be freed immediately."""
+        """Decode finished latents in one pass; their slots can be freed immediately."""
         return self._decoder.start(self.latents(flights))
 
     @device_faults()
     @torch.inference_mode()
+    def start_preview(self, flights: Sequence[Flight]) -> Decoding:
+        """Like `start_decode`, for the model's current estimate of each image."""
+        return self._decoder.start(self._gather(self._tick.x0, flights))
+
     def decode(self, flights: Sequence[Flight]) -> Pixels:
         """Finished latents -> uint8 pixels (H, W, 3) each; None if a latent is not finite."""
-        return self.start_decode(flights).pixels()
-
-    @device_faults()
-    @torch.inference_mode()
-    def preview(self, flights: Sequence[Flight]) -> Pixels:
-        """Like `decode`, for the model's current estimate of each image."""
-        return self._decoder.start(self._gather(self._tick.x0, flights)).pixels()
+        passes = range(0, len(flights), self.decoded_at_once)
+        decodings = [self.start_decode(flights[i : i + passes.step]) for i in passes]
+        return [image for decoding in decodings for image in decoding.pixels()]
 
     @torch.inference_mode()
     def latents(self, flights: Sequence[Flight]) -> Tensor:
@@ -142,23 +157,28 @@ class ModelRunner:
         return self._gather(self._tick.latents, flights)
 
     def warm_up(self, report: Callable[[str], None]) -> TickTimes:
-        """Run every kernel once, on CUDA record every tick, and time a small and a full tick."""
-        report("warming up")
-        self._time_tick(1)  # the very first tick builds what all later ones use
-        if self.device.type == "cuda":
-            self._record(report)
-        seconds = [self._time_tick(rows) for rows in self._row_counts.to_warm_up()]
-        one_row, full = seconds[0], seconds[-1]
-        report(
-            f"tick of 1 row: {one_row * 1e3:.1f} ms, of {self.max_rows} rows: {full * 1e3:.1f} ms"
-        )
-        return TickTimes(min(one_row, full), full)
+        """Run every kernel once, on CUDA record every tick, and time a small and a full tick.
+
+        As long as the memory does not suffice, ``max_rows`` is halved. No image may be in flight.
+
+        Raises:
+            ValueError: the memory does not suffice for `LEAST_ROWS` rows.
+        """
+        while True:
+            times = self._warm_up_if_it_fits(report)
+            if times is not None:
+                return times
+            gc.collect()  # what the failed attempt held
+            self.release_cached_memory()
+            if self.max_rows <= LEAST_ROWS:
+                raise ValueError(f"not enough memory on {self.device} for {self.max_rows} rows")
+            self._limit_rows(max(LEAST_ROWS, self.max_rows // 2))
+            report(f"out of memory: from now on ticks of at most {self.max_rows} rows")
 
     def synchronize(self) -> None:
         """Wait until the device has finished everything launched so far."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        self._ticks.clear()
 
     def memory_bytes(self) -> dict[str, int]:
         """Device memory by kind; empty on the CPU."""
@@ -174,6 +194,30 @@ class ModelRunner:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _limit_rows(self, max_rows: int) -> None:
+        """Set the rows of the largest tick. All slots are free afterwards."""
+        self.max_rows = max_rows
+        self.slots = SLOTS_PER_ROW * max_rows
+        self._row_counts = RowCounts(max_rows, self._padding)
+        self._free = list(range(self.slots))[::-1]
+
+    def _chunks(self, flights: list[Flight]) -> list[list[Flight]]:
+        """The images of each forward pass."""
+        if self._padding == "chunks":
+            return chunks_of(flights, self._row_counts.chunk)
+        return [flights] if flights else []
+
+    def _launch(self, flights: list[Flight]) -> None:
+        """One forward pass."""
+        rows = self._row_counts.padded(sum(flight.rows for flight in flights))
+        plan = plan_tick(
+            flights, rows, null_class=self._null_class, spare_slot=self._tick.spare_slot
+        )
+        noise = fresh_noise(flights, self._shape)
+        self._tick.run(self._staged(plan), None if noise is None else self._staged(noise))
+        for flight in flights:
+            flight.launched = True
+
     def _foresee(self, flights: Sequence[Flight]) -> None:
         """Every few steps of an image, have the network compute ahead for the next few."""
         steps = self._network.foreseen_steps
@@ -188,7 +232,37 @@ class ModelRunner:
         slots = self._staged(torch.tensor([flight.slot for flight in flights]))
         return source.index_select(0, slots.to(self.device, non_blocking=True))
 
-    @device_faults()
+    def _staged(self, tensor: Tensor) -> Tensor:
+        """The tensor in pinned memory for CUDA, so that copying it to the device need not block."""
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
+
+    def _warm_up_if_it_fits(self, report: Callable[[str], None]) -> TickTimes | None:
+        """One attempt at these ``max_rows``; None if the memory does not suffice."""
+        try:
+            with device_faults():
+                return self._warm_up_once(report)
+        except OutOfMemory:
+            self._tick.forget_recordings()
+            return None
+        finally:
+            self._log.clear()  # trials tell nothing of the ticks to come
+
+    def _warm_up_once(self, report: Callable[[str], None]) -> TickTimes:
+        report("warming up")
+        schedule = self.checkpoint.schedule
+        tick_seconds(self, schedule, 1)  # the very first tick builds what all later ones use
+        if self.device.type == "cuda":
+            self._record(report)
+        counts = self._row_counts.to_warm_up()
+        seconds = [tick_seconds(self, schedule, rows) for rows in counts]
+        most = min(self.decoded_at_once, self.max_rows)
+        warm_decoder(self, schedule, decodes_to_warm_up(self.device, most), report)
+        one_row, full = seconds[0], seconds[-1]
+        report(
+            f"tick of 1 row: {one_row * 1e3:.1f} ms, of {self.max_rows} rows: {full * 1e3:.1f} ms"
+        )
+        return TickTimes(min(one_row, full), full, least_rows=self._row_counts.padded(1))
+
     @torch.inference_mode()
     def _record(self, report: Callable[[str], None]) -> None:
         """Record the tick of every row count, with the attention that is fastest here.
@@ -196,56 +270,31 @@ class ModelRunner:
         In reproducible mode torch chooses, which is always the same choice; timing could pick
         different kernels at two starts.
         """
-        backends = list(BACKENDS) if self._reproducible else [self._fastest_attention()]
+        backends = list(BACKENDS) if self._reproducible else [self._fastest_attention(report)]
         with sdpa_kernel(backends):
-            for rows in reversed(self._row_counts.to_warm_up()):  # the largest allocates for all
+            for rows in reversed(self._row_counts.to_record()):  # the largest allocates for all
                 report(f"recording the tick of {rows} rows")
                 self._tick.record(rows)
 
-    def _fastest_attention(self) -> SDPBackend:
-        return fastest_backend(self._attention_shape, dtype=self._dtype, device=self.device)
-
-    def _staged(self, tensor: Tensor) -> Tensor:
-        """The tensor in pinned memory for CUDA, so that copying it to the device need not block."""
-        return tensor.pin_memory() if self.device.type == "cuda" else tensor
-
-    def _wait_for_room(self) -> None:
-        if len(self._ticks) >= TICKS_AHEAD:
-            self._ticks.popleft().synchronize()
-
-    def _mark_tick(self) -> None:
-        if self.device.type == "cuda":
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-            self._ticks.append(event)
-
-    def _time_tick(self, rows: int) -> float:
-        """Seconds of a tick; a fast one is timed again, as the first may have included building."""
-        flights = [self.join(each) for each in trial_trajectories(self.checkpoint.schedule, rows)]
-        try:
-            seconds = self._seconds_of_tick(flights)
-            if seconds < 1.0:
-                seconds = self._seconds_of_tick(flights)
-            self.decode(flights[:DECODED_AT_ONCE])
-        finally:
-            for flight in flights:
-                self.leave(flight)
-        return seconds
-
-    def _seconds_of_tick(self, flights: list[Flight]) -> float:
-        began = time.perf_counter()
-        self.tick(flights)
-        self.synchronize()
-        return time.perf_counter() - began
+    def _fastest_attention(self, report: Callable[[str], None]) -> SDPBackend:
+        shape = (self._row_counts.chunk, *self._attention_shape)
+        return fastest_backend(shape, dtype=self._dtype, device=self.device, report=report)
 
 
-def _padding(device: torch.device, *, full: bool) -> Padding:
-    if full:
-        return "full"
-    return "none" if device.type == "cpu" else "to a power of two"
+def _padding(device: torch.device, *, chunks: bool) -> Padding:
+    if chunks:
+        return "chunks"
+    return "none" if device.type == "cpu" else "buckets"
 
 
-def _attention_shape(dit: DiT, rows: int) -> tuple[int, int, int, int]:
-    """Of q, k and v in a full tick: (rows, heads, T, head_dim)."""
+def _stream(device: torch.device) -> torch.cuda.Stream | None:
+    """A stream of its own on CUDA."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _attention_shape(dit: DiT) -> tuple[int, int, int]:
+    """Of a row's q, k and v: (heads, T, head_dim)."""
     _, tokens, width = dit.pos_embed.shape
-    return rows, dit.num_heads, tokens, width // dit.num_heads
+    return dit.num_heads, tokens, width // dit.num_heads

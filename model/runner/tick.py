@@ -32,8 +32,10 @@ class Tick:
         network: the forward pass.
         shape: a latent's (C, S, S).
         slots: the most images in flight.
-        rows: the most rows of a tick.
+        rows: the most rows of a forward pass.
         device: where the network computes.
+        side: the stream on which ticks are captured; needed for `record` alone. It is one stream for
+            all of them, for the libraries keep a workspace for each.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Tick:
         slots: int,
         rows: int,
         device: torch.device,
+        side: torch.cuda.Stream | None = None,
     ) -> None:
+        self._side = side
         self._network = network
         self._channels = shape[0]
         self.spare_slot = slots
@@ -69,21 +73,38 @@ class Tick:
             recording.graph.replay()
 
     def record(self, rows: int) -> None:
-        """Capture the tick of one row count, which from then on is a single launch. CUDA only."""
+        """Capture the tick of one row count, which from then on is a single launch. CUDA only.
+
+        Raises:
+            torch.OutOfMemoryError: not enough device memory.
+        """
+        assert self._side is not None, "this is a bug: no stream for the capture"
         plan = torch.zeros(rows, len(PLAN_COLUMNS), device=self.latents.device)
         plan[:, 0] = self.spare_slot
         plan[:, PLAN_COLUMNS.index("image")] = torch.arange(rows, device=plan.device)
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        self._side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._side):  # a failed capture does not leave its stream
             for _ in range(CAPTURE_TRIALS):
                 self._advance(plan)
-        torch.cuda.current_stream().wait_stream(side)
+            self._recordings[rows] = Recording(self._capture(plan, self._side), plan)
+        torch.cuda.current_stream().wait_stream(self._side)
+
+    def forget_recordings(self) -> None:
+        """Free what the recorded ticks hold."""
+        self._recordings.clear()
+
+    def _capture(self, plan: Tensor, side: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
         pools = [recording.graph.pool() for recording in self._recordings.values()]
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pools[0] if pools else None):
-            self._advance(plan)
-        self._recordings[rows] = Recording(graph, plan)
+        try:
+            with torch.cuda.graph(graph, pool=pools[0] if pools else None, stream=side):
+                self._advance(plan)
+        except RuntimeError as error:
+            # Ending a broken capture raises an error of its own, which hides the first one.
+            if isinstance(error.__context__, torch.OutOfMemoryError):
+                raise error.__context__ from None
+            raise
+        return graph
 
     def _advance(self, plan: Tensor) -> None:
         slots, null_row = plan[:, 0].long(), plan[:, 1].long()

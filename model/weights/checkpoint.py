@@ -136,12 +136,13 @@ def _load_dit(
 ) -> tuple[DiT, Architecture]:
     weights = source.transformer
     state = official_state(weights.read(), weights.path, source.config)
+    weights.release()  # the conversion has read a part of them
     architecture = infer_architecture(state, weights.path, source.config)
     if source.config is None:
         size, heads = architecture.input_size, architecture.num_heads
         report(f"{source.name}: no config.json, assuming input_size {size}, {heads} heads")
     dit = architecture.build()
-    load_state(dit, state, weights.path, device=device, dtype=dtype)
+    load_state(dit, state, weights, device=device, dtype=dtype)
     return dit, architecture
 
 

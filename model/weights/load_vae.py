@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
 from model.device import cpu_multiplies_bfloat16
-from model.networks.vae import Vae
+from model.networks.vae import Vae, memory_format_on
 from model.weights.config_files import JsonFile
 from model.weights.errors import CheckpointError, first_line
 from model.weights.weight_files import WeightFiles, load_state
@@ -53,8 +53,8 @@ def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vae:
     module = _build_module(config)
     factor = _downscale_factor(module, latent_channels, config)
     state = {_current_name(name): tensor for name, tensor in weights.read().items()}
-    load_state(module, state, weights.path, device=device, dtype=dtype)
-    module.to(memory_format=torch.channels_last)
+    load_state(module, state, weights, device=device, dtype=dtype)
+    module.to(memory_format=memory_format_on(device))
     return Vae(
         module=module,
         latent_channels=latent_channels,

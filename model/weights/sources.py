@@ -68,7 +68,7 @@ def find_source(source: str, report: Report) -> Source:
     if not is_hub_id(source):
         raise CheckpointError(source, "is not a file, a folder or a hub id (owner/name)")
     report(f"{source}: looking on the hub")
-    return _pipeline_folder(source, download(source, ("transformer", "vae")))
+    return _pipeline_folder(source, download(source, ("transformer", "vae"), report=report))
 
 
 def find_vae(source: str, report: Report) -> Path:
@@ -82,7 +82,7 @@ def find_vae(source: str, report: Report) -> Path:
         if not is_hub_id(source):
             raise CheckpointError(source, "is not a folder or a hub id (owner/name)")
         report(f"{source}: looking on the hub")
-        folder = download(source, (".", "vae"))
+        folder = download(source, (".", "vae"), report=report)
     for candidate in (folder / "vae", folder):
         if (candidate / "config.json").is_file():
             return candidate

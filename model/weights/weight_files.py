@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from model.weights.config_files import JsonFile
 from model.weights.errors import CheckpointError, first_line
+from model.weights.mapped_memory import release_pages
 
 _STEM = "diffusion_pytorch_model"
 FILE_NAMES = (
@@ -25,6 +26,9 @@ FILE_NAMES = (
     f"{_STEM}.fp16.bin",
 )
 """The names diffusers gives to a network's weights, in order of preference."""
+
+_RELEASED_BYTES = 1 << 27
+"""How much of a mapped file may be in memory beside the tensors already moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,10 @@ class WeightFiles:
             state[name] = shards[file][name]
         return state
 
+    def release(self) -> None:
+        """Take what was read out of memory; the tensors stay valid and are read again if needed."""
+        release_pages(self.files)
+
     def digest(self) -> bytes:
         """SHA-256 over the SHA-256 of each file, in order."""
         whole = hashlib.sha256()
@@ -106,32 +114,43 @@ class WeightFiles:
 def load_state(
     module: nn.Module,
     state: dict[str, Tensor],
-    path: Path,
+    weights: WeightFiles,
     *,
     device: torch.device,
     dtype: torch.dtype,
 ) -> None:
     """Move tensors one by one to the device and assign them to a module on "meta", frozen.
 
+    What was read from ``weights``, the files of ``state``, leaves the memory again as it goes.
+
     Raises:
         CheckpointError: a name is missing or unexpected, a shape differs, or a value is not
-            finite; the message names ``path``.
+            finite; the message names the file.
     """
-    expected = module.state_dict()
-    _check_names(set(expected), set(state), path)
+    _check_shapes(module.state_dict(), state, weights.path)
     moved: dict[str, Tensor] = {}
+    unreleased = 0
     for name, tensor in state.items():
+        moved[name] = tensor.to(device, dtype, copy=True).contiguous()
+        unreleased += tensor.nbytes
+        if unreleased > _RELEASED_BYTES:
+            weights.release()
+            unreleased = 0
+    finite = torch.stack([tensor.isfinite().all() for tensor in moved.values()])
+    if not finite.all():
+        name = list(moved)[int(finite.logical_not().nonzero()[0])]
+        raise CheckpointError(weights.path, f"tensor {name} contains NaN or infinity (as {dtype})")
+    module.load_state_dict(moved, strict=True, assign=True)
+    module.requires_grad_(False)
+
+
+def _check_shapes(expected: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:
+    _check_names(set(expected), set(found), path)
+    for name, tensor in found.items():
         shape, expected_shape = tuple(tensor.shape), tuple(expected[name].shape)
         if shape != expected_shape:
             problem = f"tensor {name} has shape {shape}, but must have {expected_shape}"
             raise CheckpointError(path, problem)
-        moved[name] = tensor.to(device, dtype, copy=True).contiguous()
-    finite = torch.stack([tensor.isfinite().all() for tensor in moved.values()])
-    if not finite.all():
-        name = list(moved)[int(finite.logical_not().nonzero()[0])]
-        raise CheckpointError(path, f"tensor {name} contains NaN or infinity (as {dtype})")
-    module.load_state_dict(moved, strict=True, assign=True)
-    module.requires_grad_(False)
 
 
 def _check_names(expected: set[str], found: set[str], path: Path) -> None:

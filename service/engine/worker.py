@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import structlog
 
-from model.runner.decoding import Decoding
 from model.runner.runner import ModelRunner
+from service.engine.decoder_passes import DecoderPass, DecoderPasses
 from service.engine.isolation import Isolation, NotFinite
 from service.engine.progress import ProgressReporter
 from service.errors import ClientGone, ImageFailed, ServiceError
@@ -26,29 +26,25 @@ REVIEWED_PER_STEP = 32
 """Jobs reviewed at every step in addition to the picked ones: a fixed number, so that the cost of a
 step does not depend on how many jobs wait."""
 
+MEMORY_EVERY_S = 1.0
+"""How often the device's memory is read: reading it takes a noticeable part of a short step."""
+
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """A tick that succeeded: the rows of each image, the rows computed with padding, seconds."""
+    """A tick that was launched: the rows of each image, and all its rows with padding."""
 
     image_rows: list[int]
     rows: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Decode:
-    """Finished images in the decoder, since ``began``."""
-
-    tasks: Sequence[ImageTask]
-    decoding: Decoding
-    began: float
 
 
 class Worker:
-    """Runs admitted jobs and resolves their futures. Used by one thread only."""
+    """Runs admitted jobs and resolves their futures. Used by one thread only.
+
+    ``clock`` is that of the jobs' times.
+    """
 
     def __init__(
         self,
@@ -58,16 +54,19 @@ class Worker:
         *,
         pace: Pace,
         scheduler: Scheduler,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner = runner
         self._queue = queue
         self._metrics = metrics
         self._pace = pace
         self._scheduler = scheduler
+        self._clock = clock
         self._isolation = Isolation(runner, metrics)
         self._progress = ProgressReporter(runner, self._isolation)
-        self._decodes: deque[Decode] = deque()
+        self._decodes = DecoderPasses(runner, self._isolation, runner.start_decode)
         self._reviews: deque[Job] = deque()  # the next to be reviewed comes first
+        self._memory_due = clock()
         self._row_limit = scheduler.row_limit
         metrics.row_limit.set(self._row_limit)
 
@@ -117,7 +116,8 @@ class Worker:
         return [task for task in picked if task.flight is not None]
 
     def _settle(self, advanced: Sequence[ImageTask], *, wait: bool) -> None:
-        """Decode what is finished, deliver what is decoded, report the progress of the rest."""
+        """Learn the pace, decode what is finished, deliver what is decoded, report progress."""
+        self._learn_pace()
         self._start_decode([task for task in advanced if flight_of(task).done])
         self._deliver_decoded(wait=wait)
         self._progress.report(advanced)
@@ -125,7 +125,7 @@ class Worker:
         self._observe_load()
 
     def _join(self, picked: Sequence[ImageTask]) -> None:
-        now = time.monotonic()
+        now = self._clock()
         for task in picked:
             if task.flight is None:
                 task.flight = self._runner.join(task.trajectory)
@@ -135,9 +135,7 @@ class Worker:
 
     def _tick(self, tasks: Sequence[ImageTask]) -> Ticked:
         image_rows = [task.next_rows for task in tasks]
-        began = time.monotonic()
-        rows = self._runner.tick(flights_of(tasks))
-        return Ticked(image_rows, rows, time.monotonic() - began)
+        return Ticked(image_rows, self._runner.tick(flights_of(tasks)))
 
     def _account(self, tasks: Sequence[ImageTask], ticked: Ticked) -> None:
         """These images are one step further."""
@@ -145,42 +143,42 @@ class Worker:
         for task, rows in zip(tasks, ticked.image_rows):
             task.job.steps_done += 1
             self._queue.work_off(task.job, rows)
-        self._pace.observe(ticked.rows, ticked.seconds)
-        self._metrics.tick_duration.observe(ticked.seconds)
         self._metrics.tick_rows.observe(ticked.rows)
         self._metrics.tick_images.observe(len(tasks))
         padding = ticked.rows - sum(ticked.image_rows)
         self._metrics.denoise_steps.labels("padding").inc(padding)
 
+    def _learn_pace(self) -> None:
+        """From the ticks that have finished, which on CUDA were launched at earlier steps."""
+        for tick in self._runner.finished_ticks():
+            self._pace.observe(tick.rows, tick.seconds)
+            self._metrics.tick_duration.observe(tick.seconds)
+
     def _shrink(self, tasks: Sequence[ImageTask]) -> None:
         self._scheduler.shrink(sum(task.next_rows for task in tasks))
 
     def _start_decode(self, finished: Sequence[ImageTask]) -> None:
-        began = time.monotonic()
-
-        def work(part: Sequence[ImageTask]) -> Decoding:
-            return self._runner.start_decode(flights_of(part))
-
-        def done(part: Sequence[ImageTask], decoding: Decoding) -> None:
-            self._decodes.append(Decode(part, decoding, began))
-
-        if finished:
-            self._fail_all(self._isolation.run(finished, work, done))
+        self._fail_all(self._decodes.start(finished))
 
     def _deliver_decoded(self, *, wait: bool) -> None:
-        """Hand pixels to their jobs: those that are ready or, with ``wait``, all under way."""
-        while self._decodes and (wait or self._decodes[0].decoding.done):
-            decode = self._decodes.popleft()
-            pixels = decode.decoding.pixels()
-            now = time.monotonic()
-            self._metrics.decode_duration.observe(now - decode.began)
-            for job in dict.fromkeys(task.job for task in decode.tasks):
-                job.decode_s += now - decode.began
-            for task, image in zip(decode.tasks, pixels):
-                if image is None:
-                    self._fail(task, NotFinite())
-                elif task.flight is not None:  # else another image has failed the job
-                    self._deliver(task, image, now)
+        """Hand pixels to their jobs, pass by pass.
+
+        With ``wait``, wait for all passes under way, or until a job arrives that can run next to them.
+        """
+        for each in self._decodes.finished(lambda: wait and not self._queue.pending):
+            self._deliver_pass(each)
+
+    def _deliver_pass(self, finished: DecoderPass) -> None:
+        pixels = finished.decoding.pixels()
+        now = self._clock()
+        self._metrics.decode_duration.observe(finished.seconds)
+        for job in dict.fromkeys(task.job for task in finished.tasks):
+            job.decode_s += finished.seconds
+        for task, image in zip(finished.tasks, pixels):
+            if image is None:
+                self._fail(task, NotFinite())
+            elif task.flight is not None:  # else another image has failed the job
+                self._deliver(task, image, now)
 
     def _deliver(self, task: ImageTask, pixels: np.ndarray, now: float) -> None:
         self._metrics.denoise_steps.labels("useful").inc(task.trajectory.row_steps)
@@ -207,7 +205,7 @@ class Worker:
         self._drop(job, answer, "failed")
 
     def _drop_if_unwanted(self, job: Job) -> bool:
-        error = reason_to_drop(job, self._pace, time.monotonic())
+        error = reason_to_drop(job, self._pace, self._clock())
         if error is not None:
             self._drop(job, error, "cancelled" if isinstance(error, ClientGone) else "timeout")
         return error is not None
@@ -239,9 +237,15 @@ class Worker:
         self._metrics.requests_running.set(self._scheduler.running)
         self._metrics.requests_waiting.set(self._scheduler.waiting)
         self._metrics.row_steps_waiting.set(self._queue.row_steps)
-        for kind, size in self._runner.memory_bytes().items():
-            self._metrics.gpu_memory.labels(kind).set(size)
+        self._observe_memory()
         if self._row_limit != self._scheduler.row_limit:
             self._row_limit = self._scheduler.row_limit
             self._metrics.row_limit.set(self._row_limit)
             log.warning("row limit changed", rows=self._row_limit)
+
+    def _observe_memory(self) -> None:
+        now = self._clock()
+        if now >= self._memory_due:
+            self._memory_due = now + MEMORY_EVERY_S
+            for kind, size in self._runner.memory_bytes().items():
+                self._metrics.gpu_memory.labels(kind).set(size)

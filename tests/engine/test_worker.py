@@ -282,6 +282,25 @@ def test_device_memory_is_reported(pipeline_folder: Path) -> None:
     assert bench.metric("dit_gpu_memory_bytes", kind="reserved") == 5
 
 
+def test_device_memory_is_read_once_a_second(pipeline_folder: Path) -> None:
+    class CountingRunner(BrittleRunner):
+        reads = 0
+
+        def memory_bytes(self) -> dict[str, int]:
+            self.reads += 1
+            return {"allocated": self.reads}
+
+    now = time.monotonic()
+    bench = Bench(pipeline_folder, CountingRunner, clock=lambda: now)
+    bench.submit(1, steps=30)
+    for expected in (1, 2):
+        for _ in range(10):
+            bench.worker.step(0.0)
+            now += 0.05
+        assert bench.metric("dit_gpu_memory_bytes", kind="allocated") == expected
+        now += 0.5
+
+
 class LateDecoding(Decoding):
     """Not done until its pixels are asked for."""
 
@@ -291,6 +310,10 @@ class LateDecoding(Decoding):
     @property
     def done(self) -> bool:
         return False
+
+    @property
+    def device_seconds(self) -> float | None:
+        return self._decoding.device_seconds
 
     def pixels(self) -> Pixels:
         return self._decoding.pixels()

@@ -7,7 +7,9 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 import service
+from bench.check.__main__ import STEPS
 from service.http.middleware.observation import OUTCOMES
 from service.http.server import CLOSE_CONNECTIONS_S
 from service.metrics import Metrics
@@ -45,6 +48,10 @@ class Deploy(BaseModel):
     resources: Resources
 
 
+class Build(BaseModel):
+    args: dict[str, str] = {}
+
+
 class Network(BaseModel):
     aliases: list[str] = []
 
@@ -58,6 +65,11 @@ class ComposeService(BaseModel):
     volumes: list[str] = []
     networks: dict[str, Network] = {}
     stop_grace_period: str = "10s"
+    read_only: bool = False
+    tmpfs: str = ""
+    cap_drop: list[str] = []
+    security_opt: list[str] = []
+    build: str | Build | None = None
     deploy: Deploy | None = None
 
     @property
@@ -69,6 +81,14 @@ class ComposeService(BaseModel):
         """Volumes and bind mounts: source by target."""
         pairs = [volume.split(":") for volume in self.volumes]
         return {target: source for source, target, *_ in pairs}
+
+    def build_args(self) -> dict[str, str]:
+        return self.build.args if isinstance(self.build, Build) else {}
+
+    def tmpfs_options(self) -> tuple[str, set[str]]:
+        """Where the writable folder in memory is, and its mount options."""
+        path, _, options = self.tmpfs.partition(":")
+        return path, set(options.split(","))
 
 
 def text_of(path: str | Path) -> str:
@@ -149,6 +169,50 @@ def test_hub_downloads_go_to_the_volume() -> None:
     assert compose_services()["dit"].mounts()[image_environment()["HF_HOME"]] == "huggingface"
 
 
+@pytest.mark.parametrize("name", ["dit", "dit-cpu"])
+def test_containers_keep_a_read_only_root_and_no_privileges(name: str) -> None:
+    container = compose_services()[name]
+    assert container.read_only
+    assert container.cap_drop == ["ALL"]
+    assert container.security_opt == ["no-new-privileges:true"]
+    path, options = container.tmpfs_options()
+    assert path == "/tmp"
+    assert any(re.fullmatch(r"size=\d+g", option) for option in options)
+    assert ("exec" in options) is container.reserves_gpu
+
+
+def test_the_compiler_is_in_the_image_for_gpus_alone() -> None:
+    stage = dockerfile()
+    assert ("ARG", "COMPILER=gcc") in stage
+    (install,) = [rest for word, rest in stage if word == "RUN" and "apt-get install" in rest]
+    assert install.startswith('if [ "$COMPILER" = gcc ]; then')
+    (packages,) = re.findall(r"apt-get install(?: --\S+)* ([^&;]+?) *&&", install)
+    assert packages.split() == ["gcc", "libc6-dev"]
+    services = compose_services()
+    assert "COMPILER" not in services["dit"].build_args()
+    assert services["dit-cpu"].build_args()["COMPILER"] == ""
+
+
+def test_compiled_kernels_go_to_a_volume_that_belongs_to_the_user() -> None:
+    environment = image_environment()
+    caches = [
+        environment[name]
+        for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
+    ]
+    mounts = compose_services()["dit"].mounts()
+    (folder,) = {str(Path(cache).parent) for cache in caches}
+    assert len(set(caches)) == len(caches)
+    volumes = yaml.safe_load(text_of("docker-compose.yml"))["volumes"]
+    assert mounts[folder] in volumes
+    made = " ".join(rest for word, rest in dockerfile() if word == "RUN")
+    (owned,) = re.findall(r"install --directory --owner=dit --group=dit (.+)", made)
+    assert set(owned.split()) == {folder, environment["HF_HOME"]}
+
+
+def test_the_driver_lends_the_image_computing_and_nvidia_smi() -> None:
+    assert image_environment()["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
+
+
 def test_image_runs_unprivileged_and_takes_signals() -> None:
     stage = dict(dockerfile())
     user, _, group = stage["USER"].partition(":")
@@ -159,13 +223,15 @@ def test_image_runs_unprivileged_and_takes_signals() -> None:
         "service",
     ]  # no shell, which would not forward signals
     command = json.loads(stage["HEALTHCHECK"].partition("CMD")[2])
-    copied = [rest.split()[-1] for word, rest in dockerfile() if word == "COPY"]
-    assert any(command[1].startswith(target) for target in copied)
+    copied = {rest.split()[-1]: rest for word, rest in dockerfile() if word == "COPY"}
+    assert copied[command[1]].startswith("--chmod=0644 ")  # whatever the checkout's umask
 
 
 def test_dockerignore_admits_what_the_dockerfile_copies() -> None:
     admitted = {line.removeprefix("!") for line in text_of(".dockerignore").splitlines()}
-    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", text_of("Dockerfile"), re.MULTILINE)
+    copies = re.findall(
+        r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", text_of("Dockerfile"), re.MULTILINE
+    )
     sources = {source for copy in copies for source in copy.split()}
     assert sources <= admitted
     assert all((ROOT / source).exists() for source in sources)
@@ -193,6 +259,7 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
     declared = [
         *_strings(tree["project"]["dependencies"]),
         *_strings(tree["dependency-groups"]["dev"]),
+        *_strings(tree["dependency-groups"]["gpu"]),
         *_strings(tree["dependency-groups"]["bench"]),
     ]
     lines = text_of("constraints.txt").splitlines()
@@ -254,3 +321,40 @@ def test_promtool_accepts(arguments: list[str]) -> None:
         ["promtool", *arguments], check=False, cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_steps_of_the_gpu_check_are_documented() -> None:
+    listed = ", ".join(f"`{name}`" for name in STEPS)
+    assert f"{listed} " in " ".join(text_of("docs/operations.md").split())
+    words = [*list(STEPS)[:-2], " or ".join(list(STEPS)[-2:])]
+    assert f"STEP={', '.join(words)} " in text_of("Makefile")
+
+
+def test_wheels_for_a_gpu_host_leave_out_torch() -> None:
+    recipe = text_of("Makefile").partition("define list-gpu-requirements\n")[2]
+    command = recipe.partition("\nendef")[0].replace("$(BIN)/python", sys.executable)
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = {Requirement(line).name for line in done.stdout.splitlines()}
+    declared = {Requirement(line).name for line in _strings(pyproject()["project"]["dependencies"])}
+    assert declared - names == {"torch"}
+    assert {"pytest", "httpx"} <= names
+    assert "torch" not in needed_by(names)
+
+
+def needed_by(names: set[str]) -> set[str]:
+    """The packages that these need, and those need in turn."""
+    found: set[str] = set()
+    waiting = {canonicalize_name(name) for name in names}
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        lines = metadata.requires(name) or []
+        needs = [
+            one
+            for one in map(Requirement, lines)
+            if one.marker is None or one.marker.evaluate({"extra": ""})
+        ]
+        waiting |= {canonicalize_name(one.name) for one in needs} - found
+    return found

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LATER_COMMIT = "fedcba9876543210fedcba9876543210fedcba98"
+PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
     """A folder of files. ``gated`` denies access to them; ``cut`` sends half of every body.
 
+    ``broken`` closes the connection in the middle of the first answer with each .bin.
     ``later`` is what the repository holds once its newest revision has been asked for.
     """
 
     folder: Path
     gated: bool = False
     cut: bool = False
+    broken: bool = False
     later: Path | None = None
 
     def folder_at(self, revision: str) -> Path:
@@ -39,10 +45,11 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """The hub's address and the files it has sent so far."""
+    """The hub's address, the files it has sent so far, and where the resumed ones began."""
 
     endpoint: str
     fetched: list[str]
+    resumed: dict[str, int]
 
 
 @contextmanager
@@ -51,7 +58,7 @@ def running_hub(repositories: Mapping[str, Repository]) -> Iterator[Hub]:
     server = _Server(repositories)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        yield Hub(f"http://127.0.0.1:{server.server_address[1]}", server.fetched)
+        yield Hub(f"http://127.0.0.1:{server.server_address[1]}", server.fetched, server.resumed)
     finally:
         server.shutdown()
         server.server_close()
@@ -63,7 +70,9 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, repositories: Mapping[str, Repository]) -> None:
         self.repositories = repositories
         self.fetched: list[str] = []
+        self.resumed: dict[str, int] = {}
         self.moved: set[str] = set()
+        self.broken: set[str] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
 
@@ -115,18 +124,35 @@ class _Handler(BaseHTTPRequestHandler):
         if file not in repository.files(revision):
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
             return
-        data = (repository.folder_at(revision) / file).read_bytes()
-        headers = {
-            "ETag": f'"{_blob_id(data)}"',
-            "X-Repo-Commit": revision,
-            "Content-Length": str(len(data)),
-        }
+        path = repository.folder_at(revision) / file
+        headers = {"ETag": f'"{_blob_id(path)}"', "X-Repo-Commit": revision}
         if with_body:
+            self._send_body(repository, path, file, headers)
+        else:
+            self._send(200, b"", headers | {"Content-Length": str(path.stat().st_size)})
+
+    def _send_body(
+        self, repository: Repository, path: Path, file: str, headers: Mapping[str, str]
+    ) -> None:
+        size, start = path.stat().st_size, self._range_start()
+        end = size // 2 if repository.cut else size
+        promised = {"Content-Length": str(end - start)}
+        if start:
+            self.server.resumed[file] = start
+            promised["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        else:
             self.server.fetched.append(file)
-            if repository.cut:
-                data = data[: len(data) // 2]
-                headers["Content-Length"] = str(len(data))
-        self._send(200, data if with_body else b"", headers)
+        if repository.broken and path.suffix == ".bin" and file not in self.server.broken:
+            self.server.broken.add(file)
+            end = size // 2
+        self._send(206 if start else 200, b"", {**headers, **promised})
+        with path.open("rb") as source:
+            _copy(source, self.wfile, start, end)
+
+    def _range_start(self) -> int:
+        """Where the client wants the file to begin: it asks for the rest of a broken download."""
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        return int(found[1]) if found else 0
 
     def _send_json(self, content: object) -> None:
         data = json.dumps(content).encode()
@@ -141,10 +167,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def _blob_id(data: bytes) -> str:
-    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+def _copy(source: BufferedIOBase, target: BufferedIOBase, start: int, end: int) -> None:
+    """Copy the bytes from ``start`` to ``end``, a piece at a time."""
+    source.seek(start)
+    while piece := source.read(min(PIECE_BYTES, end - source.tell())):
+        target.write(piece)
+
+
+@lru_cache
+def _blob_id(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha1").hexdigest()
 
 
 def _tree_entry(path: Path, file: str) -> dict[str, object]:
-    data = path.read_bytes()
-    return {"type": "file", "path": file, "size": len(data), "oid": _blob_id(data)}
+    return {"type": "file", "path": file, "size": path.stat().st_size, "oid": _blob_id(path)}

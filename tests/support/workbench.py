@@ -63,6 +63,7 @@ class Bench:
         max_rows: int = 32,
         network: Network | None = None,
         scheduler: Scheduler | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         checkpoint = load_small_checkpoint(folder)
         network = network or network_of(checkpoint, max_rows=max_rows)
@@ -72,7 +73,12 @@ class Bench:
         self.pace = Pace(TickTimes(1e-4, 1e-3), max_rows)
         chosen = scheduler or FairScheduler(max_rows, self.runner.slots)
         self.worker = Worker(
-            self.runner, self.queue, self.metrics, pace=self.pace, scheduler=chosen
+            self.runner,
+            self.queue,
+            self.metrics,
+            pace=self.pace,
+            scheduler=chosen,
+            clock=clock,
         )
 
     def submit(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 
 import pytest
 import torch
 from torch import Tensor
 
-from model.backends.choose import network_for
+from model.backends.choose import fused_network_for, network_for
 from model.backends.cpu import CpuNetwork, has_onednn_products
 from model.backends.eager import EagerNetwork
 from model.backends.network import Network
@@ -43,6 +44,28 @@ def test_the_network_is_for_the_cpu_where_onednn_has_the_products(dtype: torch.d
 def test_nothing_is_compiled_on_a_cpu() -> None:
     dit = tiny().double().eval()
     assert type(network_for(dit, timesteps=1000, rows=8, compile=True)) is EagerNetwork
+
+
+@torch.no_grad()
+def test_without_triton_the_plain_network_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("model.backends.cuda", "model.backends.kernels"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    dit, lines = tiny().eval(), list[str]()
+    rows = whole_inputs_for(dit)
+    expected = dit(*rows)
+    network = fused_network_for(dit, timesteps=1000, consume=True, report=lines.append)
+    assert type(network) is EagerNetwork
+    assert relative_error(network(*rows), expected) < 1e-5
+    assert lines[-1].startswith("running without fused kernels, which is slower: ModuleNotFound")
+
+
+def test_without_a_driver_the_plain_network_is_used() -> None:
+    """Or, on a machine with one, because Triton refuses tensors of the CPU."""
+    lines = list[str]()
+    network = fused_network_for(tiny(), timesteps=1000, consume=True, report=lines.append)
+    assert type(network) is EagerNetwork
+    assert lines[-1].startswith("running without fused kernels, which is slower: ")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

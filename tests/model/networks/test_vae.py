@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.device import cpu_multiplies_bfloat16
-from model.networks.vae import Vae
+from model.networks.vae import Vae, memory_format_on
+from model.weights import load_vae as loading
 from model.weights.load_vae import default_vae_dtype, load_vae
 from tests.support.checkpoints import STEM, edit_json, small_vae, write_tensors, write_vae
 
@@ -175,6 +176,45 @@ def test_the_decoder_is_frozen_in_eval_mode_and_channels_last(tmp_path: Path) ->
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_a_decoder_on_another_device_is_contiguous(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load_state", lambda *_, **__: None)  # the weights stay on meta
+    module = load_vae(write_vae(tmp_path), device=CUDA, dtype=torch.bfloat16).module
+    weights = [each for each in module.parameters() if each.dim() == 4]
+    assert weights
+    assert all(each.is_contiguous() for each in weights)
+
+
+class Recorder(nn.Module):
+    """An autoencoder that keeps what it was given."""
+
+    dtype = torch.bfloat16
+
+    def decode(self, z: Tensor, return_dict: bool = True) -> tuple[Tensor]:
+        self.z = z
+        return (z[:, :3],)
+
+
+@pytest.mark.parametrize("device", [CPU, torch.device("meta")])
+@pytest.mark.parametrize("given", [torch.contiguous_format, torch.channels_last])
+def test_the_decoder_gets_latents_in_the_layout_of_its_weights(
+    device: torch.device, given: torch.memory_format
+) -> None:
+    recorder = Recorder()
+    vae = Vae(recorder, latent_channels=4, downscale_factor=1, scaling_factor=1, shift_factor=0)
+    latents = torch.zeros(2, 4, 5, 4, device=device).contiguous(memory_format=given)
+    images, _ = vae.decode(latents)
+    assert recorder.z.is_contiguous(memory_format=memory_format_on(device))
+    assert images.is_contiguous()
+
+
+def test_only_a_cpu_decodes_in_channels_last() -> None:
+    assert memory_format_on(CPU) is torch.channels_last
+    for device in (CUDA, torch.device("cuda:1"), torch.device("meta")):
+        assert memory_format_on(device) is torch.contiguous_format
+
+
 @pytest.mark.parametrize(
     ("device", "asked", "given"),
     [
@@ -199,3 +239,21 @@ def test_the_gpu_decodes_the_same_images(tmp_path: Path) -> None:
     assert images.device.type == "cuda"
     assert finite.all()
     assert (images.cpu().int() - load(tmp_path).decode(latents)[0].int()).abs().max() <= 6
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 2), (torch.bfloat16, 6)], ids=["fp32", "bf16"]
+)
+def test_the_gpu_decodes_the_same_images_in_either_layout(
+    tmp_path: Path, dtype: torch.dtype, tolerance: int
+) -> None:
+    vae = load_vae(write_vae(tmp_path), device=CUDA, dtype=dtype)
+    latents = random_latents().cuda()
+    images, _ = vae.decode(latents)
+    vae.module.to(memory_format=torch.channels_last)
+    z = (latents / vae.scaling_factor).to(dtype, memory_format=torch.channels_last)
+    with torch.no_grad():
+        x = vae.module.decode(z, return_dict=False)[0].float()
+    levels = ((x / 2 + 0.5) * 255).clamp(0, 255).permute(0, 2, 3, 1)
+    assert (images - levels).abs().max() < tolerance

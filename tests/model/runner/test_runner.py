@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +12,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
+from model.backends.network import Network
 from model.networks.vae import Vae
+from model.runner import runner as running
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.sampling.noise import ImageNoise
@@ -147,6 +153,78 @@ def test_reproducible_ticks_are_padded_where_rows_depend_on_each_other(
     for network, rows in ((independent, 2), (FunctionNetwork(checkpoint.dit), 16)):
         runner = ModelRunner(checkpoint, network, max_rows=16, reproducible=True)
         assert runner.tick([runner.join(plan())]) == rows
+
+
+class PassesNetwork(FunctionNetwork):
+    """Notes the (timestep, label) of the rows of each pass; label 3 is at fault if told so."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(self._answer)
+        self.passes: list[list[tuple[float, int]]] = []
+        self.faulty = False
+        self._network = network
+
+    def _answer(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        if self.faulty and 3 in y:
+            raise RuntimeError("injected")
+        self.passes.append(list(zip(t.tolist(), y.tolist())))
+        return self._network(x, t, y)
+
+
+@pytest.fixture
+def chunked(pipeline_folder: Path) -> tuple[ModelRunner, PassesNetwork]:
+    """A reproducible runner whose rows may depend on each other, as on CUDA."""
+    checkpoint = load_small_checkpoint(pipeline_folder)
+    network = PassesNetwork(network_of(checkpoint))
+    return ModelRunner(checkpoint, network, max_rows=64, reproducible=True), network
+
+
+def test_reproducible_ticks_run_passes_of_equal_row_counts(
+    chunked: tuple[ModelRunner, PassesNetwork],
+) -> None:
+    runner, network = chunked
+    unguided = [plan(0, 1.0, 2, "ddim", seed) for seed in range(3)]
+    guided = [plan(1, 2.0, steps, "ddim", 9) for steps in range(2, 23)]
+    flights = [runner.join(trajectory) for trajectory in unguided + guided]
+    assert runner.tick(flights) == 48
+    assert [len(rows) for rows in network.passes] == [16, 16, 16]
+    null = runner.checkpoint.dit.num_classes
+    for rows in network.passes[:2]:  # guided images alone
+        own = sorted(t for t, label in rows if label == 1)
+        assert own == sorted(t for t, label in rows if label == null)
+        assert len(own) == 8
+    assert runner.tick([flights[0]]) == 16
+    assert [len(rows) for rows in network.passes[3:]] == [16]
+
+
+def test_an_image_in_chunks_gets_what_it_gets_alone(
+    chunked: tuple[ModelRunner, PassesNetwork],
+) -> None:
+    runner, _ = chunked
+    many = [plan(seed % 5, 1.0 + seed % 3, 4, "ddpm", seed) for seed in range(30)]
+    together = fly(runner, many)
+    for trajectory, image in list(zip(many, together))[::7]:
+        assert np.array_equal(fly(runner, [trajectory])[0], image)
+
+
+def test_a_fault_in_one_chunk_advances_no_image_twice(
+    chunked: tuple[ModelRunner, PassesNetwork],
+) -> None:
+    runner, network = chunked
+    many = [plan(seed // 8, 2.0, 3, "ddpm", seed) for seed in range(32)]  # a class per chunk
+    expected = fly(runner, many)
+    flights = [runner.join(trajectory) for trajectory in many]
+    network.faulty = True
+    with pytest.raises(RuntimeError, match="injected"):
+        runner.tick(flights)
+    assert {flight.step for flight in flights} == {0}
+    network.faulty = False
+    assert runner.tick(flights[:12]) == 32
+    assert runner.tick(flights[12:]) == 48
+    while not flights[0].done:
+        runner.tick(flights)
+    shown = [image for image in runner.decode(flights) if image is not None]
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(shown, expected, strict=True))
 
 
 class CountedVae:
@@ -299,6 +377,19 @@ def test_a_decoding_outlives_its_slot(runner: ModelRunner) -> None:
     assert np.array_equal(shown, expected)
 
 
+def test_the_choice_of_attention_can_report(
+    runner: ModelRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(*_: object, report: Callable[[str], None], **__: object) -> SDPBackend:
+        report("a backend is wrong")
+        return SDPBackend.MATH
+
+    monkeypatch.setattr(running, "fastest_backend", choose)
+    lines: list[str] = []
+    assert runner._fastest_attention(lines.append) is SDPBackend.MATH
+    assert lines == ["a backend is wrong"]
+
+
 @pytest.fixture
 def cuda_runner(pipeline_folder: Path) -> ModelRunner:
     checkpoint = load_checkpoint(
@@ -336,22 +427,45 @@ def test_ticks_during_a_decode_do_not_harm_it(cuda_runner: ModelRunner) -> None:
     assert np.abs(shown.astype(int) - expected.astype(int)).max() <= 1
 
 
+@contextmanager
+def no_synchronization() -> Iterator[None]:
+    """Whatever waits for the device raises, as far as torch's experimental mode notices it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # at its first use, the mode warns that it is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_mode_that_forbids_synchronization_may_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str] = []
+
+    def set_mode(mode: str) -> None:
+        if not modes:
+            warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+        modes.append(mode)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    with no_synchronization():
+        assert modes == ["error"]
+    assert modes == ["error", "default"]
+
+
 @pytest.mark.gpu
 def test_no_tick_waits_for_the_device(cuda_runner: ModelRunner) -> None:
     cuda_runner.warm_up(lambda line: None)
     flights = [cuda_runner.join(replace(trajectory)) for trajectory in MIXED[:4]]
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_synchronization():
         for _ in range(2):
             cuda_runner.tick(flights)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     for flight in flights:
         cuda_runner.leave(flight)
 
 
 @pytest.mark.gpu
-def test_rows_are_padded_to_powers_of_two_on_cuda(cuda_runner: ModelRunner) -> None:
+def test_rows_are_padded_on_cuda(cuda_runner: ModelRunner) -> None:
     flights = [cuda_runner.join(plan(cfg_scale=1.0, seed=i)) for i in range(5)]
     assert cuda_runner.tick(flights) == 8
     for flight in flights:

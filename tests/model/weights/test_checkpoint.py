@@ -475,7 +475,7 @@ def test_weights_go_to_the_gpu_in_bf16(tmp_path: Path) -> None:
     convolution = found.vae.module.decoder.conv_in.weight
     assert convolution.device.type == "cuda"
     assert convolution.dtype == torch.bfloat16
-    assert convolution.is_contiguous(memory_format=torch.channels_last)
+    assert convolution.is_contiguous()
     with torch.no_grad():
         x, t, y = (part.to(device) for part in inputs(found.dit))
         ours = found.dit(x, t, y)

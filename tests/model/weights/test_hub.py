@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -103,6 +105,35 @@ def test_the_cache_is_reused_and_serves_without_the_hub(tmp_path: Path) -> None:
         assert fetch(hub, tmp_path / "cache") == found
     assert hub.fetched == fetched
     assert fetch(hub, tmp_path / "cache") == found
+
+
+def test_a_long_download_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.weights.hub._PROGRESS_S", 0.05)
+    folder = write_pipeline(tmp_path / "served", kind="bin")
+    lines: list[str] = []
+    with running_hub({"someone/dit": Repository(folder, broken=True)}) as hub:  # takes a second
+        download(
+            "someone/dit",
+            PARTS,
+            endpoint=hub.endpoint,
+            cache_dir=tmp_path / "cache",
+            report=lines.append,
+        )
+    assert lines
+    assert all(re.fullmatch(r"someone/dit: downloaded \d+ MB so far", line) for line in lines)
+
+
+def test_parts_that_a_killed_download_left_are_removed(tmp_path: Path) -> None:
+    blobs = tmp_path / "cache" / "models--someone--dit" / "blobs"
+    blobs.mkdir(parents=True)
+    old, new = blobs / "aa.1.incomplete", blobs / "bb.2.incomplete"
+    for part in (old, new):
+        part.write_bytes(b"part")
+    an_hour_ago = time.time() - 3600
+    os.utime(old, (an_hour_ago, an_hour_ago))
+    with serve(write_pipeline(tmp_path / "served")) as hub:
+        fetch(hub, tmp_path / "cache")
+    assert list(blobs.glob("*.incomplete")) == [new]  # another process may be writing it
 
 
 def test_a_repository_that_moves_meanwhile_gives_files_of_one_revision(tmp_path: Path) -> None:
