@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,14 +41,12 @@ class State(enum.Enum):
     FAILED = "failed"
 
 
-TRANSITIONS = {
-    State.STARTING: {State.READY, State.STOPPED, State.FAILED},
-    State.READY: {State.DRAINING, State.FAILED},
-    State.DRAINING: {State.STOPPED, State.FAILED},
-    State.STOPPED: {State.FAILED},
-    State.FAILED: set[State](),
-}
-"""The states that may follow each state. A failure may still surface after a stop."""
+LOADED = {State.STARTING: State.READY}
+DRAIN = {State.STARTING: State.STOPPED, State.READY: State.DRAINING}
+DRAINED = {State.DRAINING: State.STOPPED}
+FAILURE = dict.fromkeys(set(State) - {State.FAILED}, State.FAILED)
+"""What happens to an engine: the state that follows each state. In other states the event changes
+nothing. A failure may still surface after a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class Loaded:
 class Engine:
     """Loads a model in a thread of its own and runs it until told to drain.
 
-    ``state`` and ``failure`` change in `_move_to` alone. ``ended`` resolves once, when the thread
+    ``state`` and ``failure`` change in `_move` alone. ``ended`` resolves once, when the thread
     has stopped, failed or been given up.
 
     Args:
@@ -115,7 +113,7 @@ class Engine:
         During startup, end at once.
         """
         self._queue.close(Unavailable(STOPPING, retry_after_s=RETRY_AFTER_S))
-        state = self._move_to(State.DRAINING, State.STOPPED)
+        state = self._move(DRAIN)
         if state is State.DRAINING:
             self._watchdog.expect_end(self._drain_ends + self._patience.late_s)
         elif state is State.STOPPED:
@@ -181,15 +179,16 @@ class Engine:
     def _unavailable(self) -> Unavailable:
         return Unavailable(f"the service is {self.state.value}", retry_after_s=RETRY_AFTER_S)
 
-    def _move_to(
+    def _move(
         self,
-        *states: State,
+        event: Mapping[State, State],
+        *,
         loaded: Loaded | None = None,
         failure: BaseException | None = None,
     ) -> State | None:
-        """Change to the first of these states that may follow the present one, if any."""
+        """Change to the state that follows the present one at this event, if any."""
         with self._changing:
-            state = next((each for each in states if each in TRANSITIONS[self.state]), None)
+            state = event.get(self.state)
             if state is None:
                 return None
             if state is State.DRAINING:
@@ -206,7 +205,7 @@ class Engine:
             if worker is not None:
                 self._work(worker)
         except BaseException as error:  # noqa: BLE001 - the main thread reports it
-            self._move_to(State.FAILED, failure=error)
+            self._move(FAILURE, failure=error)
         finally:
             self._end(STOPPING)
 
@@ -219,7 +218,7 @@ class Engine:
         model_info = ModelInfo.of(runner.checkpoint)
         self._metrics.model_info.info(model_info.labels())
         self._beat()
-        if self._move_to(State.READY, loaded=Loaded(model_info, pace, worker)) is None:
+        if self._move(LOADED, loaded=Loaded(model_info, pace, worker)) is None:
             return None
         self._watchdog.start()
         log.info("ready", model=model_info.name, device=model_info.device)
@@ -233,7 +232,7 @@ class Engine:
                 idle = self.state is State.READY and not worker.busy
                 worker.step(wait_s=IDLE_BEAT_S if idle else 0.0)
                 self._beat()
-            self._move_to(State.STOPPED)
+            self._move(DRAINED)
             why = STOPPING
         finally:
             reason = Unavailable(why, retry_after_s=RETRY_AFTER_S)
@@ -242,7 +241,7 @@ class Engine:
 
     def _finished(self, worker: Worker) -> bool:
         if self.state is not State.DRAINING:
-            return self.state is State.FAILED  # the watchdog gave up on it
+            return self.state is not State.READY  # FAILED: the watchdog gave up on it
         return not worker.busy or time.monotonic() > self._drain_ends
 
     def _give_up(self) -> None:
@@ -250,7 +249,7 @@ class Engine:
         if time.monotonic() < self._drain_ends:
             silence = f"the engine has shown no sign of life for {self._watchdog.silence_s:.0f} s"
             log.error("given up", reason=silence)
-            self._move_to(State.FAILED, failure=EngineHung(silence))
+            self._move(FAILURE, failure=EngineHung(silence))
         self._end(NO_RESPONSE)
 
     def _end(self, why: str) -> None:

@@ -269,6 +269,21 @@ def test_repeated_drains_do_not_extend_the_drain_timeout(pipeline_folder: Path) 
         assert answer.result().status_code == 503
 
 
+def test_a_second_drain_changes_nothing(pipeline_folder: Path) -> None:
+    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
+    with running_service(lambda: runner) as running, ThreadPoolExecutor() as pool:
+        runner.close()
+        answer = pool.submit(running.client.post, "/generate", json=ONE)
+        wait_until(lambda: running.queue_row_steps > 0)
+        running.engine.drain()
+        running.engine.drain()
+        assert running.engine.status == "draining"
+        runner.open()
+        assert answer.result().status_code == 200
+        running.engine.join(PATIENCE_S)
+        assert running.engine.status == "stopped"
+
+
 @pytest.mark.parametrize("early", [True, False])
 def test_sigterm_ends_an_idle_or_starting_service(pipeline_folder: Path, early: bool) -> None:
     port = free_port()

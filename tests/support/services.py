@@ -134,6 +134,8 @@ def running_service(
         engine.drain()
         thread.join(PATIENCE_S)
         assert not thread.is_alive(), "the server did not end"
+        engine.join(PATIENCE_S)
+        assert not engine.alive, "the engine's thread did not end"
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
