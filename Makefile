@@ -88,6 +88,9 @@ gpu-wheels: install ## fetch what gpu-check needs on a host without network into
 train: install ## train a model: ARGS="--data PHOTOGRAPHS --out FOLDER"
 	@$(BIN)/python -m model.train $(ARGS)
 
+solver: install ## fit a solver of few steps to a model: ARGS="--model FOLDER --steps 6"
+	@$(BIN)/python -m model.train.solver $(ARGS)
+
 contact-sheet: install ## draw docs/contact-sheet.png: every class of DIT_MODEL, from the service
 	$(BIN)/python -m docs.contact_sheet docs/contact-sheet.png
 

@@ -140,6 +140,33 @@ def dpmpp_2m_table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> Sampler
     return _table(timesteps, here, columns)
 
 
+def two_estimate_table(
+    schedule: NoiseSchedule,
+    timesteps: Sequence[int],
+    *,
+    a: Sequence[float],
+    b: Sequence[float],
+    c: Sequence[float],
+) -> SamplerTable:
+    """A deterministic sampler by its coefficients, as `model.train.solver` fits them.
+
+    Raises:
+        ValueError: the timesteps do not fall from the noisiest one, the columns have different
+            lengths, or the first step uses an estimate before the first.
+    """
+    count = len(timesteps)
+    if not len(a) == len(b) == len(c) == count > 0:
+        raise ValueError("timesteps, a, b and c must have one number for each step")
+    last = schedule.num_train_timesteps - 1
+    falls = all(before > after for before, after in itertools.pairwise(timesteps))
+    if timesteps[0] != last or timesteps[-1] < 0 or not falls:
+        raise ValueError(f"timesteps must fall from {last}, and not below 0")
+    if c[0] != 0:
+        raise ValueError("c must be 0 at the first step, which has no estimate before it")
+    here, _ = _alpha_bars(schedule, timesteps)
+    return _table(timesteps, here, {"a": np.array(a), "b": np.array(b), "c": np.array(c)})
+
+
 def _alpha_bars(schedule: NoiseSchedule, timesteps: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """alpha_bar at each timestep and at the next one; 1 (the clean latent) after the last."""
     here = schedule.alpha_bar[np.asarray(timesteps)]

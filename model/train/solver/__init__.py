@@ -1,0 +1,1 @@
+"""Fitting a solver of few steps to one model."""

@@ -1,0 +1,137 @@
+"""Fitted solvers: the tables that `model.train.solver` has fitted to one model, in a JSON file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
+from model.sampling.samplers import SamplerTable, two_estimate_table
+from model.sampling.schedule import NoiseSchedule
+from model.weights.config_files import JsonFile
+from model.weights.errors import CheckpointError
+
+FILE_NAME = "fitted_solvers.json"
+"""Its name, beside the model's scheduler_config.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedSolver:
+    """One table: whole timesteps and coefficients a step, and what it was fitted to.
+
+    Attributes:
+        low, high: the guidance for which it is better than DPM-Solver++(2M) of as many steps.
+        cfg_scale: the guidance it was fitted at.
+        error: the median squared distance of final latents to the teacher's, relative to their
+            variance, on noises that the fit has not seen.
+        error_dpmpp_2m: the same of DPM-Solver++(2M).
+    """
+
+    timesteps: Sequence[int]
+    a: Sequence[float]
+    b: Sequence[float]
+    c: Sequence[float]
+    cfg_scale: float
+    low: float
+    high: float
+    error: float
+    error_dpmpp_2m: float
+
+    @property
+    def num_sampling_steps(self) -> int:
+        return len(self.timesteps)
+
+    def covers(self, num_sampling_steps: int, cfg_scale: float) -> bool:
+        """Whether the table is meant for this many steps at this guidance."""
+        return self.num_sampling_steps == num_sampling_steps and self.low <= cfg_scale <= self.high
+
+    def table(self, schedule: NoiseSchedule) -> SamplerTable:
+        """The table in the schedule's terms.
+
+        Raises:
+            ValueError: it is not one of this schedule.
+        """
+        return two_estimate_table(schedule, self.timesteps, a=self.a, b=self.b, c=self.c)
+
+
+def read_fitted_solvers(
+    path: Path, *, digest: str, schedule: NoiseSchedule
+) -> tuple[FittedSolver, ...]:
+    """The tables of a file.
+
+    Raises:
+        CheckpointError: the file is broken, or was fitted to a model of another digest.
+    """
+    file = JsonFile.read(path)
+    if file.string("model_digest") != digest:
+        problem = f"the model's digest is {digest[:12]}...: fit anew, or remove the file"
+        raise file.error("model_digest", problem)
+    entries = file.fields.get("solvers")
+    if not isinstance(entries, list):
+        raise file.error("solvers", "must be a list")
+    return tuple(_solver(_object(path, entry), schedule) for entry in entries)
+
+
+def write_fitted_solvers(path: Path, *, digest: str, solvers: Iterable[FittedSolver]) -> None:
+    """Write the file as a whole, sorted by steps and guidance."""
+    in_order = sorted(solvers, key=lambda each: (each.num_sampling_steps, each.cfg_scale))
+    content = {"model_digest": digest, "solvers": [asdict(each) for each in in_order]}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def with_solver(solvers: Iterable[FittedSolver], added: FittedSolver) -> tuple[FittedSolver, ...]:
+    """These and one more, which takes the place of those of as many steps that it overlaps."""
+    others = [each for each in solvers if not _overlap(each, added)]
+    return (*others, added)
+
+
+def _overlap(one: FittedSolver, other: FittedSolver) -> bool:
+    same_steps = one.num_sampling_steps == other.num_sampling_steps
+    return same_steps and one.low <= other.high and other.low <= one.high
+
+
+def _object(path: Path, entry: object) -> JsonFile:
+    if not isinstance(entry, dict):
+        raise CheckpointError(path, "solvers must hold objects")
+    return JsonFile(path, entry)
+
+
+def _solver(file: JsonFile, schedule: NoiseSchedule) -> FittedSolver:
+    low, high = file.number("low", MIN_CFG_SCALE), file.number("high", MAX_CFG_SCALE)
+    if not MIN_CFG_SCALE <= low <= high <= MAX_CFG_SCALE:
+        raise file.error(
+            "low", f"low and high must ascend within {MIN_CFG_SCALE:g} .. {MAX_CFG_SCALE:g}"
+        )
+    solver = FittedSolver(
+        timesteps=[_whole(file, t) for t in _numbers(file, "timesteps")],
+        a=_numbers(file, "a"),
+        b=_numbers(file, "b"),
+        c=_numbers(file, "c"),
+        cfg_scale=file.number("cfg_scale", low),
+        low=low,
+        high=high,
+        error=file.number("error", 0.0),
+        error_dpmpp_2m=file.number("error_dpmpp_2m", 0.0),
+    )
+    try:
+        solver.table(schedule)
+    except ValueError as error:
+        raise CheckpointError(file.path, str(error)) from error
+    return solver
+
+
+def _numbers(file: JsonFile, key: str) -> list[float]:
+    values = file.fields.get(key)
+    if not isinstance(values, list) or None in values:
+        raise file.error(key, "must be a list of numbers")
+    return [JsonFile(file.path, {key: value}).number(key, 0.0) for value in values]
+
+
+def _whole(file: JsonFile, value: float) -> int:
+    if not value.is_integer():
+        raise file.error("timesteps", "must be whole numbers")
+    return int(value)
