@@ -31,7 +31,7 @@ TORCH_INDEX ?=
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-kernels test-gpu lint format bench gpu-check gpu-wheels train \
+.PHONY: help install run test test-slow test-kernels test-gpu lint format bench gpu-check gpu-wheels train solver \
 	contact-sheet clean distclean
 
 help: ## show this list
