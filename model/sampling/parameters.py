@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, Predicate, doc
 
-SamplerName = Literal["ddim", "ddpm", "dpmpp_2m"]
-"""The list of samplers; `model.sampling.samplers.SAMPLERS` has a table builder for each."""
+SamplerName = Literal["ddim", "ddpm", "dpmpp_2m", "fitted"]
+"""The list of samplers. `model.sampling.samplers.SAMPLERS` has a table builder for each but "fitted",
+whose tables come with the model (`model.sampling.fitted`)."""
 
 MIN_CFG_SCALE, MAX_CFG_SCALE = 1.0, 20.0
 MAX_SEED = 2**63 - 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from model.sampling.fitted import FittedSolver, fitted_solver
 from model.sampling.parameters import Sampling
 from model.sampling.samplers import SamplerTable, sampler_table
 from model.sampling.schedule import NoiseSchedule
@@ -42,13 +44,19 @@ class Trajectory:
         return self.rows[step] if step < len(self.rows) else 0
 
 
-def plan_trajectory(schedule: NoiseSchedule, sampling: Sampling) -> Trajectory:
-    """Plan one image.
+def plan_trajectory(
+    schedule: NoiseSchedule, sampling: Sampling, fitted: Iterable[FittedSolver] = ()
+) -> Trajectory:
+    """Plan one image. ``fitted`` are the solvers that the model has.
 
     Raises:
-        ValueError: the step count exceeds the schedule's timesteps.
+        ValueError: the step count exceeds the schedule's timesteps, or no solver is fitted to it.
     """
-    table = sampler_table(schedule, sampling.sampler, sampling.num_sampling_steps)
+    steps = sampling.num_sampling_steps
+    if sampling.sampler == "fitted":
+        table = fitted_solver(fitted, steps, sampling.cfg_scale).table(schedule)
+    else:
+        table = sampler_table(schedule, sampling.sampler, steps)
     guided = guided_steps(schedule, table, sampling.cfg_scale, sampling.guidance_interval)
     rows = tuple(2 if each else 1 for each in guided)
     return Trajectory(sampling.class_label, sampling.cfg_scale, sampling.seed, table, rows)

@@ -14,12 +14,14 @@ import torch
 
 from model.networks.dit import DiT
 from model.networks.vae import Vae
+from model.sampling.fitted import FittedSolver
 from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
 from model.sampling.schedule import NoiseSchedule
 from model.weights.architecture import Architecture, infer_architecture, official_state
 from model.weights.class_names import ClassNames, default_class_names, read_class_names
 from model.weights.config_files import JsonFile
 from model.weights.errors import CheckpointError, first_line
+from model.weights.fitted_solvers import fitted_solvers_file, read_fitted_solvers
 from model.weights.load_vae import default_vae_dtype, load_vae
 from model.weights.sources import (
     OFFICIAL_VAE,
@@ -42,6 +44,7 @@ class Checkpoint:
         digest: SHA-256 in hex over the weight files and every number that affects the images.
         architecture: such as "DiT-XL/2".
         default_cfg_scale: the guidance that the model recommends; None if it recommends none.
+        fitted: the solvers that were fitted to it.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Checkpoint:
     digest: str
     architecture: str
     default_cfg_scale: float | None
+    fitted: tuple[FittedSolver, ...] = ()
 
     @property
     def image_size(self) -> int:
@@ -106,6 +110,7 @@ def load_checkpoint(
             decoder = load_vae(vae_folder, device=device, dtype=default_vae_dtype(device, dtype))
         _check_channels(dit, decoder, vae_folder)
         facts = [asdict(architecture), asdict(found.schedule), _vae_config(vae_folder)]
+        digest = _digest(facts, dit_digest.result(), vae_digest.result())
         return Checkpoint(
             name=found.name,
             dit=dit,
@@ -113,9 +118,10 @@ def load_checkpoint(
             schedule=found.schedule,
             class_names=names,
             licence=found.licence,
-            digest=_digest(facts, dit_digest.result(), vae_digest.result()),
+            digest=digest,
             architecture=architecture.name,
             default_cfg_scale=_default_cfg_scale(found),
+            fitted=_fitted_solvers(found, digest),
         )
 
 
@@ -166,6 +172,14 @@ def _default_cfg_scale(source: Source) -> float | None:
     if not MIN_CFG_SCALE <= scale <= MAX_CFG_SCALE:
         raise source.model_index.error(key, f"must be from {MIN_CFG_SCALE:g} to {MAX_CFG_SCALE:g}")
     return scale
+
+
+def _fitted_solvers(source: Source, digest: str) -> tuple[FittedSolver, ...]:
+    index = source.model_index
+    file = fitted_solvers_file(source.transformer.path if index is None else index.path.parent)
+    if not file.exists():
+        return ()
+    return read_fitted_solvers(file, digest=digest, schedule=source.schedule)
 
 
 def _vae_folder(source: Source, vae: str | None, in_channels: int, report: Report) -> Path:

@@ -1,59 +1,26 @@
-"""Fitted solvers: the tables that `model.train.solver` has fitted to one model, in a JSON file."""
+"""The file of the solvers that `model.train.solver` has fitted to one model."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
+from model.sampling.fitted import FittedSolver
 from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
-from model.sampling.samplers import SamplerTable, two_estimate_table
 from model.sampling.schedule import NoiseSchedule
 from model.weights.config_files import JsonFile
 from model.weights.errors import CheckpointError
 
 FILE_NAME = "fitted_solvers.json"
-"""Its name, beside the model's scheduler_config.json."""
 
 
-@dataclass(frozen=True, slots=True)
-class FittedSolver:
-    """One table: whole timesteps and coefficients a step, and what it was fitted to.
-
-    Attributes:
-        low, high: the guidance for which it is better than DPM-Solver++(2M) of as many steps.
-        cfg_scale: the guidance it was fitted at.
-        error: the median squared distance of final latents to the teacher's, relative to their
-            variance, on noises that the fit has not seen.
-        error_dpmpp_2m: the same of DPM-Solver++(2M).
-    """
-
-    timesteps: Sequence[int]
-    a: Sequence[float]
-    b: Sequence[float]
-    c: Sequence[float]
-    cfg_scale: float
-    low: float
-    high: float
-    error: float
-    error_dpmpp_2m: float
-
-    @property
-    def num_sampling_steps(self) -> int:
-        return len(self.timesteps)
-
-    def covers(self, num_sampling_steps: int, cfg_scale: float) -> bool:
-        """Whether the table is meant for this many steps at this guidance."""
-        return self.num_sampling_steps == num_sampling_steps and self.low <= cfg_scale <= self.high
-
-    def table(self, schedule: NoiseSchedule) -> SamplerTable:
-        """The table in the schedule's terms.
-
-        Raises:
-            ValueError: it is not one of this schedule.
-        """
-        return two_estimate_table(schedule, self.timesteps, a=self.a, b=self.b, c=self.c)
+def fitted_solvers_file(model: Path) -> Path:
+    """Where the solvers of a model lie: in a folder's scheduler/, or beside a single file."""
+    if model.is_dir():
+        return model / "scheduler" / FILE_NAME
+    return model.with_suffix(f".{FILE_NAME}")
 
 
 def read_fitted_solvers(

@@ -18,7 +18,7 @@ BUNDLED = "bundled"
 OFFICIAL_VAE = "stabilityai/sd-vae-ft-mse"
 OFFICIAL_VAE_CHANNELS = 4
 
-_BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
+BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
 _SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 _KNOWN_LICENCES = {"facebook/DiT-": "CC-BY-NC-4.0"}  # by the start of the hub id
 _LICENCE_NAMES = {
@@ -59,7 +59,7 @@ def find_source(source: str, report: Report) -> Source:
         CheckpointError: the model does not exist, or a file of it is missing or invalid.
     """
     if source == BUNDLED:
-        return _pipeline_folder(BUNDLED, _BUNDLED_FOLDER)
+        return _pipeline_folder(BUNDLED, BUNDLED_FOLDER)
     path = Path(source)
     if path.is_dir():
         return _pipeline_folder(path.resolve().name, path)

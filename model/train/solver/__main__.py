@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.device import choose_device, choose_dtype
+from model.sampling.fitted import FittedSolver
 from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
 from model.train.options import set_threads
 from model.train.solver.denoiser import GuidedDenoiser
@@ -29,12 +30,12 @@ from model.train.solver.teacher import Examples, draw, teach
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from model.weights.errors import CheckpointError
 from model.weights.fitted_solvers import (
-    FILE_NAME,
-    FittedSolver,
+    fitted_solvers_file,
     read_fitted_solvers,
     with_solver,
     write_fitted_solvers,
 )
+from model.weights.sources import BUNDLED, BUNDLED_FOLDER
 
 AT_THE_ENDS = 24
 """Noises by which the ends of the guidance range are judged, at most."""
@@ -169,15 +170,14 @@ def file_of(options: argparse.Namespace) -> Path:
     """Where the table goes.
 
     Raises:
-        ValueError: the model is not a folder, and --out is not given.
+        ValueError: the model is no path here, and --out is not given.
     """
     if options.out is not None:
         return Path(options.out)
-    folder = Path(__file__).parents[2] / "bundled" if options.model == "bundled" else options.model
-    scheduler = Path(folder) / "scheduler"
-    if not scheduler.is_dir():
-        raise ValueError(f"{scheduler} is not a folder: say with --out where to write")
-    return scheduler / FILE_NAME
+    model = BUNDLED_FOLDER if options.model == BUNDLED else Path(options.model).expanduser()
+    if not model.exists():
+        raise ValueError(f"{options.model} is not a path here: say with --out where to write")
+    return fitted_solvers_file(model)
 
 
 def fit_solver(options: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ def options_parser(description: str | None) -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="FILE",
-        help=f"file to add the table to (default: {FILE_NAME} beside the scheduler's configuration)",
+        help=f"file to add the table to (default: the model's scheduler/{FILE_NAME})",
     )
     parser.add_argument(
         "--work",

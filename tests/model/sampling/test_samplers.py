@@ -235,7 +235,7 @@ def test_a_single_step_starts_from_pure_noise() -> None:
 
 
 def test_every_sampler_name_has_a_table_builder() -> None:
-    assert set(get_args(SamplerName)) == set(SAMPLERS)
+    assert set(get_args(SamplerName)) == {*SAMPLERS, "fitted"}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

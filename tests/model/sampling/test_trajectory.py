@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
+from model.sampling.fitted import FittedSolver
 from model.sampling.parameters import SamplerName, Sampling
 from model.sampling.schedule import NoiseSchedule
 from model.sampling.trajectory import Trajectory, plan_trajectory
+from tests.support.fitted_solvers import some_solver
 
 SCHEDULE = NoiseSchedule()
 
@@ -18,6 +23,7 @@ def plan(
     sampler: SamplerName = "ddim",
     interval: tuple[float, float] = (0.0, 1.0),
     schedule: NoiseSchedule = SCHEDULE,
+    fitted: Sequence[FittedSolver] = (),
 ) -> Trajectory:
     sampling = Sampling(
         class_label=0,
@@ -27,7 +33,7 @@ def plan(
         seed=0,
         guidance_interval=interval,
     )
-    return plan_trajectory(schedule, sampling)
+    return plan_trajectory(schedule, sampling, fitted)
 
 
 def test_guidance_costs_a_row_only_where_it_applies() -> None:
@@ -85,3 +91,22 @@ def test_an_interval_may_end_on_any_timestep() -> None:
         rows = plan(sampler="ddpm", steps=1000, interval=(share, share)).rows
         assert rows.index(2) == 999 - timestep
         assert sum(rows) == 1001
+
+
+def test_a_fitted_solver_is_chosen_by_steps_and_guidance() -> None:
+    weak, strong = (
+        some_solver(3, low=1.25, high=2.0),
+        replace(some_solver(3, low=2.5, high=4.0), a=[0.9, 0.8, 0]),
+    )
+    two_steps = some_solver(2)
+
+    def planned(steps: int, cfg_scale: float) -> list[float]:
+        fitted = [weak, strong, two_steps]
+        trajectory = plan(sampler="fitted", steps=steps, cfg_scale=cfg_scale, fitted=fitted)
+        return trajectory.table.coefficients.flatten().tolist()
+
+    for steps, cfg_scale, expected in [(3, 1.25, weak), (3, 4.0, strong), (2, 2.0, two_steps)]:
+        assert planned(steps, cfg_scale) == expected.table(SCHEDULE).coefficients.flatten().tolist()
+    for steps, cfg_scale in [(3, 2.2), (3, 1.0), (2, 4.0), (4, 1.5)]:
+        with pytest.raises(ValueError, match=f"no solver is fitted to {steps} steps"):
+            planned(steps, cfg_scale)

@@ -12,37 +12,25 @@ import torch
 
 from model.sampling.samplers import two_estimate_table
 from model.sampling.schedule import NoiseSchedule
+from model.weights.checkpoint import Checkpoint, load_checkpoint
 from model.weights.errors import CheckpointError
 from model.weights.fitted_solvers import (
-    FittedSolver,
     read_fitted_solvers,
     with_solver,
     write_fitted_solvers,
 )
+from tests.support.checkpoints import small_dit, write_pipeline, write_tensors, write_vae
+from tests.support.fitted_solvers import some_solver, write_solvers
 
 DIGEST = "ab" * 32
 SCHEDULE = NoiseSchedule()
 
 
-def solver(*, steps: int = 3, low: float = 1.25, high: float = 2.0) -> FittedSolver:
-    return FittedSolver(
-        timesteps=[999, 600, 200][:steps],
-        a=[1.0, 0.75, 0.0][:steps],
-        b=[0.25, 0.5, 1.5][:steps],
-        c=[0.0, -0.125, -0.5][:steps],
-        cfg_scale=1.5,
-        low=low,
-        high=high,
-        error=0.25,
-        error_dpmpp_2m=0.5,
-    )
-
-
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     file = tmp_path / "solvers.json"
-    write_fitted_solvers(file, digest=DIGEST, solvers=[solver(), solver(steps=2)])
+    write_fitted_solvers(file, digest=DIGEST, solvers=[some_solver(), some_solver(2)])
     read = read_fitted_solvers(file, digest=DIGEST, schedule=SCHEDULE)
-    assert read == (solver(steps=2), solver())
+    assert read == (some_solver(2), some_solver())
     table = read[1].table(SCHEDULE)
     expected = two_estimate_table(
         SCHEDULE, [999, 600, 200], a=[1, 0.75, 0], b=[0.25, 0.5, 1.5], c=[0, -0.125, -0.5]
@@ -53,14 +41,14 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_weights_that_have_changed_since_are_noticed(tmp_path: Path) -> None:
     file = tmp_path / "solvers.json"
-    write_fitted_solvers(file, digest=DIGEST, solvers=[solver()])
+    write_fitted_solvers(file, digest=DIGEST, solvers=[some_solver()])
     with pytest.raises(CheckpointError, match="fit anew, or remove the file"):
         read_fitted_solvers(file, digest="cd" * 32, schedule=SCHEDULE)
 
 
 def test_a_solver_takes_the_place_of_those_it_overlaps() -> None:
-    low, high = solver(low=1.0, high=1.5), solver(low=3.0, high=4.0)
-    other_steps, added = solver(steps=2), solver(low=1.5, high=2.0)
+    low, high = some_solver(low=1.0, high=1.5), some_solver(low=3.0, high=4.0)
+    other_steps, added = some_solver(2), some_solver(low=1.5, high=2.0)
     assert with_solver([low, high, other_steps], added) == (high, other_steps, added)
 
 
@@ -81,9 +69,34 @@ def test_a_broken_file_is_refused_by_its_field(
     tmp_path: Path, change: Callable[[dict[str, Any]], object], problem: str
 ) -> None:
     file = tmp_path / "solvers.json"
-    write_fitted_solvers(file, digest=DIGEST, solvers=[solver()])
+    write_fitted_solvers(file, digest=DIGEST, solvers=[some_solver()])
     content = json.loads(file.read_text(encoding="utf-8"))
     change(content)
     file.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(CheckpointError, match=problem):
         read_fitted_solvers(file, digest=DIGEST, schedule=SCHEDULE)
+
+
+def test_a_folder_brings_its_solvers(tmp_path: Path) -> None:
+    folder = write_solvers(write_pipeline(tmp_path), [some_solver(2), some_solver(3)])
+    checkpoint = load_checkpoint(str(folder), device=torch.device("cpu"), dtype=torch.float32)
+    assert checkpoint.fitted == (some_solver(2), some_solver(3))
+
+
+def test_a_single_file_has_its_solvers_beside_it(tmp_path: Path) -> None:
+    vae = write_vae(tmp_path / "vae")
+    file = write_tensors(tmp_path / "dit.pt", small_dit().state_dict())
+
+    def load() -> Checkpoint:
+        cpu = torch.device("cpu")
+        return load_checkpoint(str(file), device=cpu, dtype=torch.float32, vae=str(vae))
+
+    write_solvers(file, [some_solver()], load().digest)
+    assert (tmp_path / "dit.fitted_solvers.json").is_file()
+    assert load().fitted == (some_solver(),)
+
+
+def test_solvers_of_other_weights_end_the_start(tmp_path: Path) -> None:
+    folder = write_solvers(write_pipeline(tmp_path), [some_solver()], DIGEST)
+    with pytest.raises(CheckpointError, match="fit anew, or remove the file"):
+        load_checkpoint(str(folder), device=torch.device("cpu"), dtype=torch.float32)

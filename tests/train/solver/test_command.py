@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.sampling.fitted import FittedSolver
 from model.train.solver.__main__ import fit_solver
 from model.train.solver.options import options_parser
 from model.weights.checkpoint import load_checkpoint
-from model.weights.fitted_solvers import FittedSolver, read_fitted_solvers
+from model.weights.fitted_solvers import read_fitted_solvers
 from tests.train.solver.toy import toy_denoise
 
 QUICK = ("--noises", "32", "--held-out", "16", "--iterations", "30", "--device", "cpu")
@@ -51,9 +52,8 @@ def test_tables_are_added_to_the_file_and_replaced(pipeline_folder: Path, tmp_pa
     )
     assert (second.num_sampling_steps, second.cfg_scale) == (4, 2.0)
     assert first.error < first.error_dpmpp_2m
-    assert first.covers(3, 1.5)
-    assert not first.covers(3, 1.4)
-    assert not first.covers(4, 1.5)
+    assert first.covers(1.5)
+    assert not first.covers(1.4)
 
 
 def test_a_solver_that_is_not_better_is_not_written(
@@ -82,9 +82,9 @@ def test_a_range_without_the_guidance_is_refused(
         fit(pipeline_folder, tmp_path, "--out", str(tmp_path / "f.json"), *arguments)
 
 
-def test_a_single_file_needs_to_be_told_where_to_write(tmp_path: Path) -> None:
+def test_a_model_of_the_hub_needs_to_be_told_where_to_write(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--out"):
-        fit(tmp_path / "model.pt", tmp_path)
+        fit(Path("owner/name"), tmp_path)
 
 
 def test_the_table_lies_beside_the_schedulers_configuration(
