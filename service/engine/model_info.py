@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
+from model.sampling.fitted import FittedSolver
+from model.sampling.parameters import SamplerName
 from model.sampling.schedule import NoiseSchedule
 from model.weights.checkpoint import Checkpoint
 from service.engine.class_catalogue import ClassCatalogue
@@ -14,7 +17,10 @@ OFFICIAL_CFG_SCALE = 4.0
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Facts about a loaded checkpoint, without its tensors. ``guidable``: has a null class."""
+    """Facts about a loaded checkpoint, without its tensors.
+
+    ``guidable``: it has a null class. ``fitted``: the solvers that were fitted to it.
+    """
 
     name: str
     architecture: str
@@ -27,6 +33,12 @@ class ModelInfo:
     default_cfg_scale: float
     schedule: NoiseSchedule
     classes: ClassCatalogue
+    fitted: tuple[FittedSolver, ...] = ()
+
+    @property
+    def samplers(self) -> tuple[SamplerName, ...]:
+        """Those that the model can be sampled with."""
+        return tuple(name for name in get_args(SamplerName) if name != "fitted" or self.fitted)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> ModelInfo:
@@ -44,6 +56,7 @@ class ModelInfo:
             default_cfg_scale=recommended if guidable else 1.0,
             schedule=checkpoint.schedule,
             classes=ClassCatalogue(checkpoint.class_names),
+            fitted=checkpoint.fitted,
         )
 
     def labels(self) -> dict[str, str]:

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
+from model.sampling.fitted import fitted_solver
 from model.sampling.noise import seed_of_image
 from model.sampling.parameters import MAX_SEED, Sampling
 from model.sampling.trajectory import plan_trajectory
 from service import __version__
 from service.engine.model_info import ModelInfo
 from service.errors import FieldError, InvalidRequest
+from service.images.fitted import unfitted
 from service.images.limits import RequestLimits
 from service.images.parameters import ImageParameters
 from service.images.request import GenerateRequest
@@ -43,7 +45,8 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
     first = Sampling(
         class_label=model_info.classes.resolve(request.class_label).id,
         cfg_scale=request.cfg_scale or limits.cfg_scale_for(model_info),
-        num_sampling_steps=request.num_sampling_steps or limits.num_sampling_steps,
+        num_sampling_steps=request.num_sampling_steps
+        or _default_steps(request, model_info, limits),
         sampler=request.sampler or limits.sampler,
         seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
         guidance_interval=request.guidance_interval,
@@ -74,6 +77,7 @@ def parameters_here(
         dtype=model_info.dtype,
         reproducible=reproducible,
         version=__version__,
+        solver_digest=_solver_digest(sampling, model_info),
     )
 
 
@@ -93,7 +97,9 @@ def make_job(
         id=request_id,
         deadline=now + order.timeout_s,
         admitted=now,
-        trajectories=tuple(plan_trajectory(schedule, image) for image in order.images),
+        trajectories=tuple(
+            plan_trajectory(schedule, image, model_info.fitted) for image in order.images
+        ),
         client=client,
         preview_every=preview_every,
         on_progress=on_progress,
@@ -113,6 +119,20 @@ def _check_limits(request: GenerateRequest, limits: RequestLimits) -> None:
         raise InvalidRequest(*wrong)
 
 
+def _default_steps(request: GenerateRequest, model_info: ModelInfo, limits: RequestLimits) -> int:
+    """The steps of a request that names none: for fitted solvers, the most that there are."""
+    if (request.sampler or limits.sampler) == "fitted" and model_info.fitted:
+        return max(solver.num_sampling_steps for solver in model_info.fitted)
+    return limits.num_sampling_steps
+
+
+def _solver_digest(sampling: Sampling, model_info: ModelInfo) -> str | None:
+    if sampling.sampler != "fitted":
+        return None
+    steps, cfg_scale = sampling.num_sampling_steps, sampling.cfg_scale
+    return fitted_solver(model_info.fitted, steps, cfg_scale).digest
+
+
 def _check_range(sampling: Sampling, model_info: ModelInfo) -> None:
     """Refuse what this model does not support, whether requested or a default."""
     wrong = []
@@ -123,5 +143,7 @@ def _check_range(sampling: Sampling, model_info: ModelInfo) -> None:
     if steps > most:
         allowed = f"1 .. {most}"
         wrong.append(FieldError("num_sampling_steps", f"must be {allowed}", steps, allowed))
+    if sampling.sampler == "fitted" and not wrong:
+        wrong.extend(unfitted(sampling, model_info.fitted))
     if wrong:
         raise InvalidRequest(*wrong)

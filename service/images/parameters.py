@@ -24,6 +24,10 @@ def _writable(text: str) -> str:
     return text
 
 
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
 Text = Annotated[str, AfterValidator(_writable)]
 
 
@@ -43,9 +47,15 @@ class ImageParameters(Sampling):
     dtype: Text
     reproducible: bool
     version: Text
+    solver_digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        default=None,
+        exclude_if=_is_absent,
+        description="Of the fitted solver's table; absent with any other sampler.",
+    )
 
     def as_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        present = {name: value for name, value in asdict(self).items() if not _is_absent(value)}
+        return json.dumps(present, sort_keys=True)
 
     def as_line(self) -> str:
         """The form that image tools read: the prompt, then the settings on one line."""

@@ -72,7 +72,12 @@ def only_error(answer: RawAnswer) -> dict[str, object]:
         (b'{"class_label":0,"preview_every":-1}', "preview_every", -1, "0 (none) .. 1000"),
         (b'{"class_label":0,"preview_every":1001}', "preview_every", 1001, "0 (none) .. 1000"),
         (b'{"class_label":0,"timeout_s":301}', "timeout_s", 301.0, "more than 0, at most 300"),
-        (b'{"class_label":0,"sampler":"euler"}', "sampler", "euler", "ddim, ddpm or dpmpp_2m"),
+        (
+            b'{"class_label":0,"sampler":"euler"}',
+            "sampler",
+            "euler",
+            "ddim, ddpm, dpmpp_2m or fitted",
+        ),
         (b'{"class_label":0,"output_format":"gif"}', "output_format", "gif", "png, webp or jpeg"),
         (b'{"class_label":5}', "class_label", 5, "0 .. 4, or a class name"),
         (b'{"class_label":"5"}', "class_label", 5, "0 .. 4, or a class name"),

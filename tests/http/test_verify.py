@@ -350,7 +350,7 @@ def test_metadata_that_is_not_a_json_object(
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("sampler", "euler", "must be ddim, ddpm or dpmpp_2m"),
+        ("sampler", "euler", "must be ddim, ddpm, dpmpp_2m or fitted"),
         ("cfg_scale", 20.5, "must be 1.0 .. 20.0"),
         ("cfg_scale", float("nan"), "must be 1.0 .. 20.0"),
         ("cfg_scale", None, "must be 1.0 .. 20.0"),

@@ -37,9 +37,9 @@ def generate(
     Raises:
         ValueError: a picture has values that are not finite.
     """
-    schedule = runner.checkpoint.schedule
+    checkpoint = runner.checkpoint
     trajectories = [
-        plan_trajectory(schedule, setting.sampling(label, seed + i))
+        plan_trajectory(checkpoint.schedule, setting.sampling(label, seed + i), checkpoint.fitted)
         for i, label in enumerate(labels.tolist())
     ]
     pictures: dict[int, np.ndarray] = {}

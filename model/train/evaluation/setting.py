@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import get_args
 
 from model.sampling.parameters import SamplerName, Sampling
-from model.sampling.samplers import SAMPLERS
 
 SPELLING = "SAMPLER:STEPS:CFG_SCALE[:LOW-HIGH]"
 EVERYWHERE = (0.0, 1.0)
@@ -31,9 +31,10 @@ class EvaluationSetting:
             ValueError: it is spelled differently, or there is no such sampler.
         """
         match = _PATTERN.fullmatch(text)
-        sampler = next((known for known in SAMPLERS if match and known == match[1]), None)
+        samplers = get_args(SamplerName)
+        sampler = next((known for known in samplers if match and known == match[1]), None)
         if match is None or sampler is None:
-            names = ", ".join(SAMPLERS)
+            names = ", ".join(samplers)
             raise ValueError(f"{text!r} must be {SPELLING}, with one of {names} as SAMPLER")
         interval = (float(match[4]), float(match[5])) if match[4] else EVERYWHERE
         return cls(sampler, int(match[2]), float(match[3]), interval)

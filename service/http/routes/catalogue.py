@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 
-from model.sampling.parameters import MAX_CFG_SCALE, MAX_SEED, MIN_CFG_SCALE, SamplerName
+from model.sampling.parameters import MAX_CFG_SCALE, MAX_SEED, MIN_CFG_SCALE
 from service.engine.model_info import ModelInfo
 from service.http.context import context_of
 from service.http.problems import problem_responses
@@ -54,7 +54,14 @@ def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
         limits={
             "cfg_scale": [*cfg_scales],
             "num_sampling_steps": [1, model_info.schedule.num_train_timesteps],
-            "sampler": [*get_args(SamplerName)],
+            "sampler": [*model_info.samplers],
+            "fitted": [
+                {
+                    "num_sampling_steps": solver.num_sampling_steps,
+                    "cfg_scale": [solver.low, solver.high],
+                }
+                for solver in model_info.fitted
+            ],
             "seed": [0, MAX_SEED],
             "num_images": [1, limits.max_images],
             "output_format": [*get_args(OutputFormat)],
