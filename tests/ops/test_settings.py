@@ -93,7 +93,7 @@ def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DIT_REPRODUCIBLE", "maybe", "valid boolean"),
         ("DIT_DEFAULT_CFG_SCALE", "0.5", "greater than or equal to 1"),
         ("DIT_DEFAULT_STEPS", "1001", "less than or equal to 1000"),
-        ("DIT_DEFAULT_SAMPLER", "euler", "'ddim', 'ddpm' or 'dpmpp_2m'"),
+        ("DIT_DEFAULT_SAMPLER", "euler", "'ddim', 'ddpm', 'dpmpp_2m' or 'fitted'"),
         ("DIT_LOG_FORMAT", "xml", "'json' or 'console'"),
     ],
 )
