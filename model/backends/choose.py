@@ -1,4 +1,4 @@
-"""Choosing the network that computes a DiT fastest on the device of its weights."""
+"""Choosing what computes a DiT's ticks fastest on the device of its weights: network and step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from model.backends.compiled import CompiledNetwork
 from model.backends.cpu import FORESEEN_STEPS, CpuNetwork, has_onednn_products
 from model.backends.eager import EagerNetwork
 from model.backends.network import Network
+from model.backends.step import PLAIN_STEP, TickStep
 from model.networks.dit import DiT
 
 
@@ -55,6 +56,31 @@ def fused_network_for(
         report(f"running without fused kernels, which is slower: {_first_line(error)}")
         return EagerNetwork(dit, timesteps=timesteps, consume=consume)
     return CudaNetwork(dit, timesteps=timesteps, consume=consume)
+
+
+def step_for(dit: DiT, *, report: Callable[[str], None] = lambda line: None) -> TickStep:
+    """Build the step around the network of a DiT, of which only ``pos_embed`` need be left.
+
+    Args:
+        dit: the model, on its device.
+        report: called with a line of text about the choice.
+    """
+    if dit.pos_embed.device.type != "cuda":
+        return PLAIN_STEP
+    return fused_step_for(dit, report=report)
+
+
+def fused_step_for(dit: DiT, *, report: Callable[[str], None]) -> TickStep:
+    """The step on fused kernels, or the plain one where Triton is missing or does not work."""
+    shape = (dit.in_channels, dit.input_size, dit.input_size)
+    try:
+        from model.backends.fused_step import FusedStep, check_step  # needs Triton
+
+        check_step(shape, dit.out_channels, dit.pos_embed.device)
+    except Exception as error:  # noqa: BLE001 - compilers, caches, the driver: all take part
+        report(f"running with plain guidance and samplers, which is slower: {_first_line(error)}")
+        return PLAIN_STEP
+    return FusedStep()
 
 
 def _first_line(error: Exception) -> str:

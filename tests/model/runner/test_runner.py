@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend
 
 from model.backends.network import Network
 from model.networks.vae import Vae
-from model.runner import runner as running
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.sampling.noise import ImageNoise
@@ -375,19 +373,6 @@ def test_a_decoding_outlives_its_slot(runner: ModelRunner) -> None:
     assert decoding.done
     assert shown is not None
     assert np.array_equal(shown, expected)
-
-
-def test_the_choice_of_attention_can_report(
-    runner: ModelRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def choose(*_: object, report: Callable[[str], None], **__: object) -> SDPBackend:
-        report("a backend is wrong")
-        return SDPBackend.MATH
-
-    monkeypatch.setattr(running, "fastest_backend", choose)
-    lines: list[str] = []
-    assert runner._fastest_attention(lines.append) is SDPBackend.MATH
-    assert lines == ["a backend is wrong"]
 
 
 @pytest.fixture
