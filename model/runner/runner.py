@@ -104,7 +104,7 @@ class ModelRunner:
             OutOfMemory: not enough device memory for these rows.
             DeviceLost: the device is gone.
         """
-        self._log.wait_for_room()
+        self.wait_for_room()
         rows = self.row_counts.padded(sum(flight.rows for flight in flights))
         with self._log.timing(rows):
             steps = self._network.foreseen_steps
@@ -115,6 +115,16 @@ class ModelRunner:
         for flight in flights:
             flight.advance()
         return rows
+
+    def wait_for_room(self) -> None:
+        """Wait until at most one tick is left on the device: the one that runs during the next launch.
+
+        `tick` does so itself. Who calls this before choosing the images chooses them later.
+
+        Raises:
+            DeviceLost: the device is gone.
+        """
+        self._log.wait_for_room()
 
     def finished_ticks(self) -> list[FinishedTick]:
         """The ticks that have finished since the last call, each with its time; waits for none."""
