@@ -10,6 +10,7 @@ from torch import Tensor
 
 from model.backends.network import Pair
 from model.backends.step import PLAN_COLUMNS
+from model.runner.row_counts import RowCounts
 from model.sampling.noise import ImageNoise
 from model.sampling.samplers import COLUMNS
 from model.sampling.trajectory import Trajectory
@@ -54,6 +55,13 @@ class Flight:
             t = trajectory.table.steps[step][0]
             pairs += [(t, trajectory.class_label), (t, null_class)][: trajectory.rows_at(step)]
         return pairs
+
+
+def passes_of(flights: list[Flight], row_counts: RowCounts) -> list[list[Flight]]:
+    """The images of each forward pass of a tick."""
+    if row_counts.padding == "chunks":
+        return chunks_of(flights, row_counts.chunk)
+    return [flights] if flights else []
 
 
 def chunks_of(flights: Sequence[Flight], rows: int) -> list[list[Flight]]:

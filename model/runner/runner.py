@@ -14,8 +14,10 @@ from torch import Tensor
 from model.backends.network import Network
 from model.backends.step import PLAIN_STEP, TickStep
 from model.device import DeviceLost, OutOfMemory, device_faults
+from model.runner import accelerator
+from model.runner.accelerator import own_stream
 from model.runner.decoding import Decoder, Decoding, Pixels
-from model.runner.flight import Flight, chunks_of, foreseen_pairs, fresh_noise, plan_tick
+from model.runner.flight import Flight, foreseen_pairs, fresh_noise, passes_of, plan_tick
 from model.runner.recorder import Recorder
 from model.runner.row_counts import RowCounts, padding_for
 from model.runner.tick import Tick
@@ -73,11 +75,11 @@ class ModelRunner:
             slots=self.slots,
             rows=self.row_counts.chunk,
             device=self.device,
-            side=_stream(self.device),
+            side=own_stream(self.device),
         )
         self._recorder = Recorder(self._tick, dit, reproducible=reproducible)
         at_once = 1 if reproducible else DECODED_AT_ONCE
-        self._decoder = Decoder(checkpoint.vae, at_once, _stream(self.device))
+        self._decoder = Decoder(checkpoint.vae, at_once, own_stream(self.device))
         self._log = TickLog(self.device)
 
     def join(self, trajectory: Trajectory) -> Flight:
@@ -110,7 +112,7 @@ class ModelRunner:
             steps = self._network.foreseen_steps
             self._network.foresee(foreseen_pairs(flights, steps, self._null_class))
             left = [flight for flight in flights if not flight.launched]
-            for chunk in self._chunks(left):
+            for chunk in passes_of(left, self.row_counts):
                 self._launch(chunk)
         for flight in flights:
             flight.advance()
@@ -198,28 +200,15 @@ class ModelRunner:
 
     def synchronize(self) -> None:
         """Wait until the device has finished everything launched so far."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        accelerator.synchronize(self.device)
 
     def memory_bytes(self) -> dict[str, int]:
         """Device memory by kind; empty on the CPU."""
-        if self.device.type != "cuda":
-            return {}
-        return {
-            "allocated": torch.cuda.memory_allocated(self.device),
-            "reserved": torch.cuda.memory_reserved(self.device),
-        }
+        return accelerator.memory_bytes(self.device)
 
     def release_cached_memory(self) -> None:
         """Return unused memory to the device after an out-of-memory error."""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _chunks(self, flights: list[Flight]) -> list[list[Flight]]:
-        """The images of each forward pass."""
-        if self._padding == "chunks":
-            return chunks_of(flights, self.row_counts.chunk)
-        return [flights] if flights else []
+        accelerator.release_cached_memory(self.device)
 
     def _launch(self, flights: list[Flight]) -> None:
         """One forward pass."""
@@ -230,13 +219,6 @@ class ModelRunner:
         self._tick.run(plan, fresh_noise(flights, self._shape))
         for flight in flights:
             flight.launched = True
-
-
-def _stream(device: torch.device) -> torch.cuda.Stream | None:
-    """A stream of its own on CUDA."""
-    if device.type != "cuda":
-        return None
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _slots(flights: Sequence[Flight]) -> list[int]:
