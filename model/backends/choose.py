@@ -19,6 +19,7 @@ def network_for(
     rows: int,
     compile: bool = False,
     consume: bool = False,
+    measure: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Network:
     """Build the network for a DiT.
@@ -31,6 +32,8 @@ def network_for(
         compile: on CUDA, use torch.compile instead of the fused kernels.
         consume: take the weights away from ``dit`` layer by layer, so that they are never in memory
             twice. Afterwards it can no longer be used: only ``pos_embed`` is sure to be left.
+        measure: on CUDA, choose by time where there is more than one way. Two starts may then choose
+            differently, and round differently.
         report: called with a line of text about the choice.
     """
     if has_onednn_products(dit):
@@ -40,22 +43,38 @@ def network_for(
         return EagerNetwork(dit, timesteps=timesteps, consume=consume)
     if compile:
         return CompiledNetwork(EagerNetwork(dit, timesteps=timesteps, consume=consume))
-    return fused_network_for(dit, timesteps=timesteps, consume=consume, report=report)
+    return fused_network_for(
+        dit, timesteps=timesteps, consume=consume, measure=measure, report=report
+    )
 
 
 def fused_network_for(
-    dit: DiT, *, timesteps: int, consume: bool, report: Callable[[str], None]
+    dit: DiT,
+    *,
+    timesteps: int,
+    consume: bool,
+    measure: bool = False,
+    report: Callable[[str], None],
 ) -> EagerNetwork:
     """The network on fused kernels, or the plain one where Triton is missing or does not work."""
     report("compiling the fused kernels")
     try:
-        from model.backends.cuda import CudaNetwork, check_kernels  # needs Triton
+        from model.backends.cuda import (  # needs Triton
+            CudaNetwork,
+            check_kernels,
+            fastest_gelu,
+            gelu_after_product,
+            gelu_in_product,
+        )
 
         check_kernels(dit)
+        gelu = fastest_gelu(dit) if measure else gelu_after_product
     except Exception as error:  # noqa: BLE001 - compilers, caches, the driver: all take part
         report(f"running without fused kernels, which is slower: {_first_line(error)}")
         return EagerNetwork(dit, timesteps=timesteps, consume=consume)
-    return CudaNetwork(dit, timesteps=timesteps, consume=consume)
+    if gelu is gelu_in_product:
+        report("the GELU is part of the product before it, which is faster here")
+    return CudaNetwork(dit, timesteps=timesteps, consume=consume, gelu=gelu)
 
 
 def step_for(dit: DiT, *, report: Callable[[str], None] = lambda line: None) -> TickStep:

@@ -35,6 +35,7 @@ def build_runner(
         rows=max_rows,
         compile=compile,
         consume=consume,
+        measure=not reproducible,
         report=report,
     )
     step = step_for(checkpoint.dit, report=report)

@@ -26,7 +26,13 @@ from triton.compiler import ASTSource, compile
 from triton.runtime import driver
 
 from model.backends import fused_step, kernels
-from model.backends.cuda import CudaNetwork, check_kernels
+from model.backends.cuda import (
+    CudaNetwork,
+    check_kernels,
+    fastest_gelu,
+    gelu_after_product,
+    gelu_in_product,
+)
 from model.backends.fused_step import FusedStep, check_step
 from model.backends.step import PLAN_COLUMNS, Buffers
 
@@ -188,6 +194,14 @@ def test_each_kernel_is_compiled_once_for_all_row_counts(stub: StubDriver) -> No
 
 
 @torch.inference_mode()
+def test_with_the_gelu_in_the_product_a_block_is_two_launches_of_ours(stub: StubDriver) -> None:
+    dit = DiT_models["DiT-XL/2"](depth=2, input_size=8).bfloat16().eval()
+    network = CudaNetwork(dit, timesteps=1000, gelu=gelu_in_product)
+    network(*inputs_for(dit, 2))
+    assert stub.launches == ["_norm_modulate", *["_add_norm_modulate"] * 4]
+
+
+@torch.inference_mode()
 def test_a_step_is_two_launches_at_any_row_count(stub: StubDriver) -> None:
     held = Buffers.zeros((4, 8, 8), slots=8, rows=8, device=torch.device("cpu"))
     step = FusedStep()
@@ -246,6 +260,19 @@ def test_a_captured_call_answers_like_an_eager_one(
         buffer.copy_(values)
     graph.replay()
     assert torch.equal(answer, fused(*inputs))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_on_a_device_both_gelus_agree(dtype: torch.dtype) -> None:
+    dit = randomise(DiT_models["DiT-XL/2"](depth=1)).to("cuda", dtype).eval()
+    assert fastest_gelu(dit) in (gelu_in_product, gelu_after_product)
+    after = CudaNetwork(dit, timesteps=1000)
+    within = CudaNetwork(dit, timesteps=1000, gelu=gelu_in_product)
+    inputs = rows_for(after, 4)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.03
+    assert relative_error(within(*inputs), after(*inputs)) < tolerance
 
 
 @pytest.mark.gpu

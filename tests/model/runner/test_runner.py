@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from model.backends.network import Network
+from model.networks.dit import DiT
 from model.networks.vae import Vae
+from model.runner import build
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.sampling.noise import ImageNoise
@@ -151,6 +153,21 @@ def test_reproducible_ticks_are_padded_where_rows_depend_on_each_other(
     for network, rows in ((independent, 2), (FunctionNetwork(checkpoint.dit), 16)):
         runner = ModelRunner(checkpoint, network, max_rows=16, reproducible=True)
         assert runner.tick([runner.join(plan())]) == rows
+
+
+@pytest.mark.parametrize("reproducible", [True, False])
+def test_a_reproducible_runner_chooses_nothing_by_time(
+    pipeline_folder: Path, reproducible: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, measures = load_small_checkpoint(pipeline_folder), list[bool]()
+
+    def network_for(dit: DiT, *, measure: bool, **_: object) -> Network:
+        measures.append(measure)
+        return FunctionNetwork(dit)
+
+    monkeypatch.setattr(build, "network_for", network_for)
+    build_runner(checkpoint, max_rows=8, reproducible=reproducible)
+    assert measures == [not reproducible]
 
 
 class PassesNetwork(FunctionNetwork):
