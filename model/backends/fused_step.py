@@ -1,7 +1,7 @@
 """FusedStep: all that a tick computes around the network, in two Triton kernels for CUDA.
 
-Plain torch runs some 35 kernels for it, most of them on a few kilobytes: for a few rows, their
-launches take longer than what they compute.
+Plain torch runs some 35 kernels for it, most of them on a few kilobytes: with few rows, starting them
+takes longer than what they compute.
 
 Importing this module requires Triton. Nothing is compiled before the first call.
 """
@@ -101,7 +101,7 @@ def check_step(shape: tuple[int, int, int], out_channels: int, device: torch.dev
 
 
 def sample_plan(generator: torch.Generator) -> Tensor:
-    """A plan of all kinds of rows, with slots out of order and coefficients like a sampler's."""
+    """A plan of all kinds of rows, with slots out of order and random coefficients."""
     plan = _normal(generator, SAMPLE_ROWS, len(PLAN_COLUMNS))
     columns = dict(zip(PLAN_COLUMNS, plan.unbind(1)))
     plan[SAMPLE_IMAGES:] = 0.0
@@ -169,7 +169,7 @@ def _advance(
     now = tl.load(line + X0_X) * x + tl.load(line + X0_EPS) * eps
     log_var = tl.load(line + LOG_VAR_MIN)
     if ANSWER > SIZE:  # variance channels
-        fraction = (tl.load(mine + SIZE, mask=inside) + 1) / 2
+        fraction = 0.5 * (tl.load(mine + SIZE, mask=inside) + 1)
         log_var = log_var + fraction * (tl.load(line + LOG_VAR_MAX) - log_var)
     deviation = tl.load(line + NOISE) * tl.exp(0.5 * log_var)
     fresh = tl.load(noise + row * SIZE + place, mask=inside)
