@@ -151,7 +151,7 @@ class ModelRunner:
     @torch.inference_mode()
     def start_preview(self, flights: Sequence[Flight]) -> Decoding:
         """Like `start_decode`, for the model's current estimate of each image."""
-        return self._decoder.start(self._tick.gather(self._tick.x0, _slots(flights)))
+        return self._decoder.start(self._tick.gather(self._tick.x0, flights))
 
     def decode(self, flights: Sequence[Flight]) -> Pixels:
         """Finished latents -> uint8 pixels (H, W, 3) each; None if a latent is not finite."""
@@ -162,7 +162,7 @@ class ModelRunner:
     @torch.inference_mode()
     def latents(self, flights: Sequence[Flight]) -> Tensor:
         """A copy of the images' current latents (n, C, S, S)."""
-        return self._tick.gather(self._tick.latents, _slots(flights))
+        return self._tick.gather(self._tick.latents, flights)
 
     def warm_up(self, report: Callable[[str], None]) -> TickTimes:
         """Run every kernel once, on CUDA record every tick, and time a small and a full tick.
@@ -219,7 +219,3 @@ class ModelRunner:
         self._tick.run(plan, fresh_noise(flights, self._shape))
         for flight in flights:
             flight.launched = True
-
-
-def _slots(flights: Sequence[Flight]) -> list[int]:
-    return [flight.slot for flight in flights]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from model.backends.network import Network
 from model.backends.step import PLAN_COLUMNS, Buffers, TickStep
+from model.runner.flight import Flight
 
 CAPTURE_TRIALS = 3
 """Runs before a capture, in which libraries choose their kernels and allocate their workspaces."""
@@ -73,10 +74,10 @@ class Tick:
         self.latents[slot].copy_(self._staged(noise), non_blocking=True)
         self.x0[slot].zero_()
 
-    def gather(self, source: Tensor, slots: Sequence[int]) -> Tensor:
-        """A copy (n, C, S, S) of these slots of ``latents`` or ``x0``."""
-        index = self._staged(torch.tensor(slots))
-        return source.index_select(0, index.to(self._device, non_blocking=True))
+    def gather(self, source: Tensor, flights: Sequence[Flight]) -> Tensor:
+        """A copy (n, C, S, S) of the images' slots in ``latents`` or ``x0``."""
+        slots = self._staged(torch.tensor([flight.slot for flight in flights]))
+        return source.index_select(0, slots.to(self._device, non_blocking=True))
 
     def run(self, plan: Tensor, noise: Tensor | None) -> None:
         """Advance the images of a plan, (rows, len(PLAN_COLUMNS)) from `plan_tick`.
