@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 
 import torch
 
+from bench.arms.launches import kernels_of
 from bench.arms.protocol import Answer, ArmSpec, Draw, Probe, Task
 from bench.arms.timing import mean_seconds
+from model.runner.flight import Flight
 from model.sampling.samplers import ddim_table
 from model.sampling.trajectory import Trajectory
 from service.load_model import load_runner
@@ -62,9 +65,13 @@ class Arm:
         ]
         flights = [self._runner.join(plan) for plan in plans]
         seconds = mean_seconds(lambda: self._runner.tick(flights), self._runner.device)
+        kernels = self._kernels(flights) if task.kernels else None
         for flight in flights:
             self._runner.leave(flight)
-        return Answer(seconds)
+        return Answer(seconds, [] if kernels is None else [kernels])
+
+    def _kernels(self, flights: Sequence[Flight]) -> int | None:
+        return kernels_of(lambda: self._runner.tick(flights), self._runner.device)
 
     def _plan(self, label: int, seed: int, steps: int, cfg_scale: float) -> Trajectory:
         """DDIM at the timesteps of diffusers' "leading" spacing, so that all arms agree."""

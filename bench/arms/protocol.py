@@ -10,7 +10,10 @@ from pydantic import TypeAdapter
 
 @dataclass(frozen=True, slots=True)
 class ArmSpec:
-    """The arm that a worker runs. ``dtype``: auto, float32 or bfloat16; ``max_rows``: ours only."""
+    """The arm that a worker runs. ``dtype``: auto, float32 or bfloat16; ``max_rows``: ours only.
+
+    Without ``triton`` the arm runs as where Triton is not installed.
+    """
 
     arm: Literal["ours", "pipeline", "plain", "matmul", "count"]
     model: str
@@ -18,6 +21,7 @@ class ArmSpec:
     dtype: str = "auto"
     max_rows: int | None = None
     compiled: bool = False
+    triton: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,14 @@ class Draw:
 class Probe:
     """Time the arm's own kind of work at a size; the mean of several runs.
 
-    ours: a denoising step of ``size`` rows, guided if that is even; plain: the forward pass alone;
+    ours: a denoising step of ``size`` rows, guided if that is even; with ``kernels``, ``values`` is how
+    many it runs on a GPU, or empty if they cannot be counted; plain: the forward pass alone;
     matmul: a product of square matrices, ``values`` is its FLOP/s; count: nothing is timed, ``values``
     are the multiply-accumulates of one row and of decoding one image.
     """
 
     size: int
+    kernels: bool = False
 
 
 Task = Draw | Probe

@@ -29,6 +29,8 @@ def build(spec: ArmSpec) -> Arm:
     """Each arm is a module with a class `Arm`; imports late, so that no arm configures another."""
     if spec.arm == "ours":
         configure_openmp()  # as service/__main__.py does
+    if not spec.triton:
+        sys.modules["triton"] = None  # type: ignore[assignment]  # importing it fails
     import torch
 
     if spec.dtype == "float32":  # plain fp32 on GPUs too

@@ -54,6 +54,11 @@ class Worker:
     def step(self, rows: int) -> float:
         return self.ask(Probe(rows)).seconds
 
+    def kernels(self, rows: int) -> float | None:
+        """The kernels of a step; None if they cannot be counted."""
+        counted = self.ask(Probe(rows, kernels=True)).values
+        return counted[0] if counted else None
+
     def peak(self, sizes: Sequence[int]) -> float:
         """The best FLOP/s over square products of these sizes."""
         return max(self.ask(Probe(size)).values[0] for size in sizes)

@@ -99,7 +99,7 @@ def _seconds(
     try:
         with device_faults(), sdpa_kernel(backend):
             result = attend(qkv, heads)
-            seconds = _time(lambda: attend(qkv, heads), qkv.device, clock)
+            seconds = seconds_of(lambda: attend(qkv, heads), qkv.device, clock)
     except DeviceLost:
         raise
     except RuntimeError:  # "No available kernel", or out of memory
@@ -111,7 +111,10 @@ def _seconds(
     return float("inf")
 
 
-def _time(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
+def seconds_of(
+    call: Callable[[], object], device: torch.device, clock: Callable[[], float]
+) -> float:
+    """Time of ``TRIALS`` calls."""
     _synchronize(device)
     began = clock()
     for _ in range(TRIALS):

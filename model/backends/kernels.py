@@ -21,12 +21,26 @@ EPSILON = tl.constexpr(1e-6)
 OPTIONS = {"enable_fp_fusion": True}
 """Products and sums may fuse. Explicit, because Triton 3.9 warns that its default will change."""
 
+TOLERANCE = 1e-5
+"""Accepted difference besides rounding to the dtype, relative to the largest value."""
+
+
+def compare(ours: Tensor, theirs: Tensor) -> None:
+    """Compare a kernel's values with torch's.
+
+    Raises:
+        RuntimeError: they differ by more than rounding.
+    """
+    error = ((ours.float() - theirs).abs().max() / theirs.abs().max()).item()
+    if not error <= torch.finfo(ours.dtype).eps + TOLERANCE:  # also if it is NaN
+        raise RuntimeError(f"a kernel's values differ from torch's by {error:.1g}")
+
 
 def norm_modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """`model.networks.blocks.modulate`: tokens (N, T, D), vectors (N, 1, D) -> (N, T, D)."""
     N, T, D = _checked(x, shift, scale)
     out = torch.empty_like(x)
-    with _device_of(x):
+    with device_of(x):
         _norm_modulate[(T, N)](x, shift, scale, out, shift.stride(0), D, **norm_launch(D))
     return out
 
@@ -50,7 +64,7 @@ def add_norm_modulate(
     assert y.shape == x.shape, "this is a bug: the layer changed the tokens' shape"
     assert y.is_contiguous(), "this is a bug: the layer's tokens are strided"
     total, out = torch.empty_like(x), torch.empty_like(x)
-    with _device_of(x):
+    with device_of(x):
         _add_norm_modulate[(T, N)](
             x, gate, y, shift, scale, total, out, shift.stride(0), D, **norm_launch(D)
         )
@@ -68,7 +82,7 @@ def add_gelu_(x: Tensor, bias: Tensor) -> Tensor:
     rows = x.numel() // D
     launch = gelu_launch()
     grid = (triton.cdiv(rows, launch["ROWS"]), triton.cdiv(D, launch["COLUMNS"]))
-    with _device_of(x):
+    with device_of(x):
         _add_gelu[grid](x, bias, rows, D, **launch)
     return x
 
@@ -94,7 +108,7 @@ def _checked(x: Tensor, *vectors: Tensor) -> tuple[int, int, int]:
     return N, T, D
 
 
-def _device_of(x: Tensor) -> AbstractContextManager[None]:
+def device_of(x: Tensor) -> AbstractContextManager[None]:
     """Make the tensor's device the current one: Triton launches there, not where its arguments are."""
     device: AbstractContextManager[None] = torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
     return device

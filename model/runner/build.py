@@ -1,10 +1,10 @@
-"""Building a runner from a checkpoint, with the fastest network for its device."""
+"""Building a runner from a checkpoint, with what is fastest on its device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from model.backends.choose import network_for
+from model.backends.choose import network_for, step_for
 from model.runner.runner import ModelRunner
 from model.weights.checkpoint import Checkpoint
 
@@ -18,7 +18,7 @@ def build_runner(
     consume: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> ModelRunner:
-    """Build the network that is fastest on the checkpoint's device, and a runner for it.
+    """Build the network and the step that are fastest on the checkpoint's device, and their runner.
 
     Args:
         checkpoint: the model, already on the device.
@@ -27,7 +27,7 @@ def build_runner(
         compile: on CUDA, use torch.compile for the forward pass.
         consume: take the weights away from the checkpoint's DiT, so that they are never in memory
             twice; the DiT can no longer be used.
-        report: called with a line of text about the choice of the network.
+        report: called with a line of text about each choice.
     """
     network = network_for(
         checkpoint.dit,
@@ -35,6 +35,8 @@ def build_runner(
         rows=max_rows,
         compile=compile,
         consume=consume,
+        measure=not reproducible,
         report=report,
     )
-    return ModelRunner(checkpoint, network, max_rows=max_rows, reproducible=reproducible)
+    step = step_for(checkpoint.dit, report=report)
+    return ModelRunner(checkpoint, network, max_rows=max_rows, step=step, reproducible=reproducible)

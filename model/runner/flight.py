@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from model.backends.network import Pair
+from model.backends.step import PLAN_COLUMNS
+from model.runner.row_counts import RowCounts
 from model.sampling.noise import ImageNoise
 from model.sampling.samplers import COLUMNS
 from model.sampling.trajectory import Trajectory
-
-PLAN_COLUMNS = ("slot", "null_row", "cfg_scale", *COLUMNS, "image", "timestep", "label")
-"""Row i of a plan: first what to do with image i, then the inputs of forward row i."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +57,13 @@ class Flight:
         return pairs
 
 
+def passes_of(flights: list[Flight], row_counts: RowCounts) -> list[list[Flight]]:
+    """The images of each forward pass of a tick."""
+    if row_counts.padding == "chunks":
+        return chunks_of(flights, row_counts.chunk)
+    return [flights] if flights else []
+
+
 def chunks_of(flights: Sequence[Flight], rows: int) -> list[list[Flight]]:
     """Flights in groups whose next steps take at most ``rows`` rows each, in as few as possible.
 
@@ -72,6 +78,15 @@ def chunks_of(flights: Sequence[Flight], rows: int) -> list[list[Flight]]:
         chunks[-1].append(flight)
         free -= flight.rows
     return chunks
+
+
+def foreseen_pairs(flights: Sequence[Flight], steps: int, null_class: int) -> list[Pair]:
+    """What to compute ahead: the next ``steps`` steps of every image that has just done as many.
+
+    With 0 steps, nothing.
+    """
+    due = [flight for flight in flights if steps and flight.step % steps == 0]
+    return [pair for flight in due for pair in flight.next_pairs(steps, null_class)]
 
 
 def plan_tick(flights: Sequence[Flight], rows: int, *, null_class: int, spare_slot: int) -> Tensor:

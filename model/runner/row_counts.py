@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 Padding = Literal["none", "buckets", "chunks"]
 
 CHUNK_ROWS = 16
@@ -13,6 +15,13 @@ are, the less they fill the device."""
 
 BUCKET_STEP = 8
 """Distance between buckets above two steps; up to there they are powers of two."""
+
+
+def padding_for(device: torch.device, *, chunks: bool) -> Padding:
+    """``chunks`` if asked for; else what suits the device: recorded ticks need few row counts."""
+    if chunks:
+        return "chunks"
+    return "none" if device.type == "cpu" else "buckets"
 
 
 @dataclass(frozen=True, slots=True)

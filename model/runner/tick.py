@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from model.backends.network import Network
-from model.runner.flight import PLAN_COLUMNS
-from model.sampling.samplers import COLUMNS, advance
+from model.backends.step import PLAN_COLUMNS, Buffers, TickStep
+from model.runner.flight import Flight
 
 CAPTURE_TRIALS = 3
 """Runs before a capture, in which libraries choose their kernels and allocate their workspaces."""
@@ -24,12 +25,13 @@ class Recording:
 
 
 class Tick:
-    """The latents of all images in flight, by slot, and the step that advances them.
+    """The images in flight on the device, by slot, and what takes them a step further.
 
-    ``latents`` and ``x0`` are (slots + 1, C, S, S); padding writes to the last slot.
+    Nothing here waits for the device, except `record`.
 
     Args:
         network: the forward pass.
+        step: what comes before and after it.
         shape: a latent's (C, S, S).
         slots: the most images in flight.
         rows: the most rows of a forward pass.
@@ -41,6 +43,7 @@ class Tick:
     def __init__(
         self,
         network: Network,
+        step: TickStep,
         shape: tuple[int, int, int],
         *,
         slots: int,
@@ -50,24 +53,43 @@ class Tick:
     ) -> None:
         self._side = side
         self._network = network
-        self._channels = shape[0]
-        self.spare_slot = slots
-        self.latents = torch.zeros(slots + 1, *shape, device=device)
-        self.x0 = torch.zeros_like(self.latents)
-        self._noise = torch.zeros(rows, *shape, device=device)
+        self._step = step
+        self._device = device
+        self._buffers = Buffers.zeros(shape, slots=slots, rows=rows, device=device)
         self._recordings: dict[int, Recording] = {}
+        self.spare_slot = slots
+
+    @property
+    def latents(self) -> Tensor:
+        """(slots + 1, C, S, S)."""
+        return self._buffers.latents
+
+    @property
+    def x0(self) -> Tensor:
+        """The network's latest estimates of the clean latents, (slots + 1, C, S, S)."""
+        return self._buffers.x0
+
+    def begin(self, slot: int, noise: Tensor) -> None:
+        """Start an image, with noise (C, S, S), in a slot."""
+        self.latents[slot].copy_(self._staged(noise), non_blocking=True)
+        self.x0[slot].zero_()
+
+    def gather(self, source: Tensor, flights: Sequence[Flight]) -> Tensor:
+        """A copy (n, C, S, S) of the images' slots in ``latents`` or ``x0``."""
+        slots = self._staged(torch.tensor([flight.slot for flight in flights]))
+        return source.index_select(0, slots.to(self._device, non_blocking=True))
 
     def run(self, plan: Tensor, noise: Tensor | None) -> None:
         """Advance the images of a plan, (rows, len(PLAN_COLUMNS)) from `plan_tick`.
 
-        ``noise`` (n, C, S, S) belongs to the first n images; None if no image takes any. Both may
-        be in pinned memory: nothing here waits for the device.
+        ``noise`` (n, C, S, S) belongs to the first n images; None if no image takes any.
         """
+        plan = self._staged(plan)
         if noise is not None:
-            self._noise[: len(noise)].copy_(noise, non_blocking=True)
+            self._buffers.noise[: len(noise)].copy_(self._staged(noise), non_blocking=True)
         recording = self._recordings.get(len(plan))
         if recording is None:
-            self._advance(plan.to(self.latents.device, non_blocking=True))
+            self._advance(plan.to(self._device, non_blocking=True))
         else:
             recording.plan.copy_(plan, non_blocking=True)
             recording.graph.replay()
@@ -79,9 +101,9 @@ class Tick:
             torch.OutOfMemoryError: not enough device memory.
         """
         assert self._side is not None, "this is a bug: no stream for the capture"
-        plan = torch.zeros(rows, len(PLAN_COLUMNS), device=self.latents.device)
+        plan = torch.zeros(rows, len(PLAN_COLUMNS), device=self._device)
         plan[:, 0] = self.spare_slot
-        plan[:, PLAN_COLUMNS.index("image")] = torch.arange(rows, device=plan.device)
+        plan[:, PLAN_COLUMNS.index("image")] = torch.arange(rows, device=self._device)
         self._side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._side):  # a failed capture does not leave its stream
             for _ in range(CAPTURE_TRIALS):
@@ -107,17 +129,9 @@ class Tick:
         return graph
 
     def _advance(self, plan: Tensor) -> None:
-        slots, null_row = plan[:, 0].long(), plan[:, 1].long()
-        cfg_scale = plan[:, 2].view(-1, 1, 1, 1)
-        coefficients = plan[:, 3 : 3 + len(COLUMNS)]
-        image, t, y = plan[:, -3].long(), plan[:, -2], plan[:, -1].long()
-        x = self.latents.index_select(0, slots)  # (R, C, S, S): one per image, then padding
-        answers = self._network(x.index_select(0, image), t, y)  # (R, out_channels, S, S)
-        conditional = answers[:, : self._channels]
-        unconditional = conditional.index_select(0, null_row)
-        guided = unconditional + cfg_scale * (conditional - unconditional)
-        output = torch.cat([guided, answers[:, self._channels :]], dim=1)
-        x0_before = self.x0.index_select(0, slots)
-        x, x0 = advance(x, x0_before, output, self._noise[: len(plan)], coefficients)
-        self.latents.index_copy_(0, slots, x)
-        self.x0.index_copy_(0, slots, x0)
+        answers = self._network(*self._step.inputs(self._buffers, plan))
+        self._step.advance(self._buffers, plan, answers)
+
+    def _staged(self, tensor: Tensor) -> Tensor:
+        """The tensor in pinned memory for CUDA, so that copying it to the device need not block."""
+        return tensor.pin_memory() if self._device.type == "cuda" else tensor

@@ -13,7 +13,8 @@ import torch
 from model.runner.span import Span
 
 TICKS_AHEAD = 2
-"""Ticks that may be queued on a CUDA stream before the host waits: enough to hide the launch."""
+"""Ticks that may be on a CUDA stream before the host waits: one that runs and one that follows it at
+once. With one alone the device would wait for every launch."""
 
 KEPT = 1024
 """Finished ticks kept for a caller of `finished`; without one the oldest are forgotten."""

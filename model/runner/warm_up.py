@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +11,19 @@ from typing import Protocol
 
 import torch
 
-from model.device import OutOfMemory
+from model.device import OutOfMemory, device_faults
 from model.runner.decoding import Pixels
 from model.runner.flight import Flight
+from model.runner.row_counts import RowCounts
 from model.sampling.parameters import WHOLE_RANGE, Sampling
 from model.sampling.schedule import NoiseSchedule
 from model.sampling.trajectory import Trajectory, plan_trajectory
+from model.weights.checkpoint import Checkpoint
+
+LEAST_ROWS = 2
+"""What a guided image takes: without room for these there is nothing to serve."""
+
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,13 @@ def trial_trajectories(schedule: NoiseSchedule, count: int) -> list[Trajectory]:
 class Runner(Protocol):
     """What a warm-up needs from a runner."""
 
+    checkpoint: Checkpoint
+    device: torch.device
+    max_rows: int
+    row_counts: RowCounts
+
+    @property
+    def decoded_at_once(self) -> int: ...
     def join(self, trajectory: Trajectory) -> Flight: ...
     def leave(self, flight: Flight) -> None: ...
     def tick(self, flights: Sequence[Flight]) -> int: ...
@@ -58,6 +73,47 @@ class Runner(Protocol):
     def limit_decodes(self, images: int) -> None: ...
     def synchronize(self) -> None: ...
     def release_cached_memory(self) -> None: ...
+    def record(self, report: Report) -> None: ...
+    def forget_recordings(self) -> None: ...
+    def forget_ticks(self) -> None: ...
+    def limit_rows(self, max_rows: int) -> None: ...
+
+
+def warm_up(runner: Runner, report: Report) -> TickTimes:
+    """Warm up with as many rows as the memory has room for: see `ModelRunner.warm_up`."""
+    while (times := _warm_up_if_it_fits(runner, report)) is None:
+        gc.collect()  # what the failed attempt held
+        runner.release_cached_memory()
+        if runner.max_rows <= LEAST_ROWS:
+            raise ValueError(f"not enough memory on {runner.device} for {runner.max_rows} rows")
+        runner.limit_rows(max(LEAST_ROWS, runner.max_rows // 2))
+        report(f"out of memory: from now on ticks of at most {runner.max_rows} rows")
+    return times
+
+
+def _warm_up_if_it_fits(runner: Runner, report: Report) -> TickTimes | None:
+    """One attempt at the runner's ``max_rows``; None if the memory does not suffice."""
+    try:
+        with device_faults():
+            return _warm_up_once(runner, report)
+    except OutOfMemory:
+        runner.forget_recordings()
+        return None
+    finally:
+        runner.forget_ticks()  # trials tell nothing of the ticks to come
+
+
+def _warm_up_once(runner: Runner, report: Report) -> TickTimes:
+    report("warming up")
+    schedule = runner.checkpoint.schedule
+    tick_seconds(runner, schedule, 1)  # the very first tick builds what all later ones use
+    runner.record(report)
+    seconds = [tick_seconds(runner, schedule, rows) for rows in runner.row_counts.to_warm_up()]
+    most = min(runner.decoded_at_once, runner.max_rows)
+    warm_decoder(runner, schedule, decodes_to_warm_up(runner.device, most), report)
+    one_row, full = seconds[0], seconds[-1]
+    report(f"tick of 1 row: {one_row * 1e3:.1f} ms, of {runner.max_rows} rows: {full * 1e3:.1f} ms")
+    return TickTimes(min(one_row, full), full, least_rows=runner.row_counts.padded(1))
 
 
 def tick_seconds(runner: Runner, schedule: NoiseSchedule, rows: int) -> float:
@@ -78,7 +134,7 @@ def decodes_to_warm_up(device: torch.device, most: int) -> list[int]:
 
 
 def warm_decoder(
-    runner: Runner, schedule: NoiseSchedule, counts: Sequence[int], report: Callable[[str], None]
+    runner: Runner, schedule: NoiseSchedule, counts: Sequence[int], report: Report
 ) -> None:
     """Decode as many images at once as ``counts`` says; what does not fit limits the decodes.
 

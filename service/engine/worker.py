@@ -78,9 +78,13 @@ class Worker:
     def step(self, wait_s: float) -> None:
         """Schedule, run, settle. Wait up to ``wait_s`` for a new job first.
 
+        The wait for the device comes before the choice of the images, so that who arrives or leaves
+        meanwhile is considered.
+
         Raises:
             DeviceLost: the device is gone, and every image with it.
         """
+        self._runner.wait_for_room()
         self._admit(wait_s)
         picked = self._schedule()
         advanced = self._run(picked)

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import math
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from torch._C._autograd import DeviceType
 
+from bench.arms.launches import count_kernels, kernels_of
+from bench.arms.protocol import ArmSpec, Ready
+from bench.arms.worker import build
+from bench.arms.workers import WorkerDied
 from bench.check import __main__ as check
+from bench.check import ticks
 from bench.check.attention import relative_error, why_not
 from bench.check.gpu_tests import GpuTests, read_report
 from bench.check.loaded import Loaded
 from bench.check.one_image import one_image
 from bench.check.ticks import ESTIMATES_MS, Ticks
-from bench.options import ROOT, XL_256, Options
+from bench.options import BUNDLED, ROOT, XL_256, Options
 from bench.report.figures import Measured, Spread, Table, read_results
 from bench.report.page import render
 
@@ -118,6 +129,70 @@ def test_every_file_with_gpu_tests_is_run() -> None:
 
 def test_ticks_are_compared_with_every_estimate() -> None:
     assert Ticks.planned(Options(device="cuda")).rows == tuple(ESTIMATES_MS)
+
+
+class NotedWorker:
+    """A worker whose ticks and kernels are known; without ``kernels`` the profiler ends it."""
+
+    def __init__(self, seconds: float, kernels: float | None) -> None:
+        self.ready = Ready(3.0, "bfloat16", 1)
+        self._seconds = seconds
+        self._kernels = kernels
+
+    def step(self, rows: int) -> float:
+        return rows * self._seconds
+
+    def kernels(self, rows: int) -> float:
+        if self._kernels is None:
+            raise WorkerDied("a fault of the profiler")
+        return rows + self._kernels
+
+
+def test_the_fused_tick_is_compared_with_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, ArmSpec] = {}
+
+    @contextmanager
+    def started(specs: dict[str, ArmSpec], _: Options) -> Iterator[dict[str, NotedWorker]]:
+        asked.update(specs)
+        yield {"fused": NotedWorker(1e-3, 200.0), "plain": NotedWorker(3e-3, None)}
+
+    monkeypatch.setattr(ticks, "running_workers", started)
+    measured = Ticks(BUNDLED, rows=(2, 8), rounds=1).run(Options(device="cuda"))
+    assert {name: spec.triton for name, spec in asked.items()} == {"fused": True, "plain": False}
+    (table,) = measured.tables
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    assert [row["kernels"] for row in rows] == [202.0, 208.0]
+    assert [row["plain's kernels"] for row in rows] == [None, None]
+    ratios = [row["plain / fused"] for row in rows]
+    assert [each.median for each in ratios if isinstance(each, Spread)] == pytest.approx([3.0, 3.0])
+    assert measured.figures["8.ms"].median == pytest.approx(8.0)
+    assert measured.figures["8.plain_ms"].median == pytest.approx(24.0)
+
+
+def test_an_arm_can_run_as_where_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", ModuleType("triton"))
+    build(ArmSpec("matmul", "", "cpu", "bfloat16", triton=False))
+    with pytest.raises(ModuleNotFoundError):
+        import_module("triton")
+
+
+@dataclass(slots=True)
+class Activity:
+    name: str
+    device_type: DeviceType
+
+
+def test_kernels_are_counted_without_copies_and_what_the_host_does() -> None:
+    gpu, host = DeviceType.CUDA, DeviceType.CPU
+    activities = [
+        Activity("Memcpy HtoD (Pinned -> Device)", gpu),
+        Activity("_gather", gpu),
+        Activity("sm90_xmma_gemm_bf16", gpu),
+        Activity("Memset (Device)", gpu),
+        Activity("cudaGraphLaunch", host),
+    ]
+    assert count_kernels(activities) == 2
+    assert kernels_of(lambda: None, torch.device("cpu")) is None
 
 
 def test_one_image_and_the_load_are_of_the_official_model() -> None:

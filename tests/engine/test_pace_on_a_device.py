@@ -1,15 +1,16 @@
-"""Worker: on a device that lags behind the host, the pace follows the device."""
+"""Worker: on a device that lags behind the host, the pace and the choice of images follow the device."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from model.runner.runner import Flight
-from model.runner.tick_log import TickLog
+from model.runner.tick_log import TICKS_AHEAD, TickLog
+from service.scheduling.jobs import Job
 from tests.model.runner.fake_events import FakeDevice, fake_events
 from tests.support.workbench import Bench, BrittleRunner
 
@@ -71,3 +72,32 @@ def test_a_tick_counts_as_launched_before_its_time_is_known(
     device.now = device.busy_until
     bench.worker.step(0.0)
     assert bench.metric("dit_tick_duration_seconds_count") == 1
+
+
+def waiting(lagging: tuple[Bench, FakeDevice], act: Callable[[Bench, Job], object]) -> Job:
+    """A job of which two ticks are on the device; ``act`` while the worker waits to launch a third."""
+    bench, device = lagging
+    job = bench.submit(1, steps=9)
+    for _ in range(TICKS_AHEAD):
+        bench.worker.step(0.0)
+    assert not device.waited_for
+    device.while_waiting = lambda: act(bench, job)
+    bench.worker.step(0.0)
+    assert len(device.waited_for) == 1
+    return job
+
+
+def test_a_job_that_arrives_while_the_device_is_busy_joins_the_next_tick(
+    lagging: tuple[Bench, FakeDevice],
+) -> None:
+    arrived: list[Job] = []
+    job = waiting(lagging, lambda bench, _: arrived.append(bench.submit(2, steps=9)))
+    assert [each.steps_done for each in (job, *arrived)] == [3, 1]
+
+
+def test_a_job_that_is_cancelled_while_the_device_is_busy_has_no_further_tick(
+    lagging: tuple[Bench, FakeDevice],
+) -> None:
+    job = waiting(lagging, lambda _, job: setattr(job, "cancelled", True))
+    assert job.steps_done == TICKS_AHEAD
+    assert job.future.done()

@@ -8,6 +8,7 @@ approximate exp and rsqrt, races, speed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from triton.runtime import interpreter
 
 from model.backends import cuda
 from model.backends.choose import fused_network_for
-from model.backends.cuda import CudaNetwork
+from model.backends.cuda import CudaNetwork, Gelu, gelu_after_product, gelu_in_product
 from model.backends.eager import EagerNetwork
 from model.backends.kernels import add_gelu_, add_norm_modulate, norm_modulate
 from model.networks.blocks import modulate
@@ -117,6 +118,73 @@ def test_tokens_as_small_as_epsilon_are_normalised_with_it() -> None:
     _, shift, scale = vectors(1, 1152, dtype=torch.float32)
     expected = modulate(x.double(), shift.double(), scale.double())
     assert relative_error(norm_modulate(x, shift, scale), expected) < 1e-5
+
+
+@pytest.mark.parametrize(("way", "kind"), [(gelu_after_product, "tanh"), (gelu_in_product, "none")])
+def test_a_product_with_its_gelu(way: Gelu, kind: str) -> None:
+    """On the CPU, torch's own fusion has another GELU."""
+    (x,), (bias,) = tensors(1, 2, 5, 64, dtype=torch.float32), tensors(1, 96, dtype=torch.float32)
+    (weight,) = tensors(1, 96, 64, dtype=torch.float32)
+    expected = F.gelu(F.linear(x.double(), weight.double(), bias.double()), approximate=kind)
+    assert relative_error(way(x, weight, bias), expected) < 1e-5
+
+
+class Ways:
+    """Two ways to a GELU, on a clock that only they move on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.seconds = {"gelu_in_product": 1.0, "gelu_after_product": 1.0}
+        self.scale = 1.0
+        for name in self.seconds:
+            monkeypatch.setattr(cuda, name, partial(self._gelu, name))
+
+    def _gelu(self, name: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        self.now += self.seconds[name]
+        gelu = F.gelu(F.linear(x, weight, bias), approximate="tanh")
+        return gelu * self.scale if name == "gelu_in_product" else gelu
+
+    def fastest(self) -> str:
+        chosen = cuda.fastest_gelu(tiny(), clock=lambda: self.now)
+        (name,) = [name for name in self.seconds if getattr(cuda, name) is chosen]
+        return name
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> Ways:
+    return Ways(monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["gelu_in_product", "gelu_after_product"])
+def test_the_faster_gelu_is_chosen(ways: Ways, name: str) -> None:
+    ways.seconds[name] = 0.5
+    assert ways.fastest() == name
+
+
+def test_a_gelu_in_the_product_that_is_wrong_is_not_chosen(ways: Ways) -> None:
+    ways.seconds["gelu_in_product"], ways.scale = 0.5, 1.001
+    assert ways.fastest() == "gelu_after_product"
+
+
+def test_a_gelu_in_the_product_that_torch_does_not_support_is_not_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unsupported(*_: Tensor) -> Tensor:
+        raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
+
+    monkeypatch.setattr(cuda, "gelu_in_product", unsupported)
+    assert cuda.fastest_gelu(tiny()) is gelu_after_product
+
+
+@pytest.mark.parametrize("measure", [True, False])
+def test_the_gelu_is_only_measured_where_starts_may_differ(
+    measure: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "fastest_gelu", lambda dit: gelu_in_product)
+    lines = list[str]()
+    fused_network_for(tiny(), timesteps=1000, consume=True, measure=measure, report=lines.append)
+    chosen = "the GELU is part of the product before it, which is faster here"
+    assert (chosen in lines) is measure
 
 
 def small(width: int, *, rows: int) -> tuple[DiT, tuple[Tensor, Tensor, Tensor]]:

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.backends.choose import fused_network_for, network_for
+from model.backends.choose import fused_network_for, fused_step_for, network_for, step_for
 from model.backends.cpu import CpuNetwork, has_onednn_products
 from model.backends.eager import EagerNetwork
 from model.backends.network import Network
+from model.backends.step import PLAIN_STEP
 from model.networks.dit import DiT
 from tests.support.networks import inputs_for, relative_error, tiny
 
@@ -66,6 +67,30 @@ def test_without_a_driver_the_plain_network_is_used() -> None:
     network = fused_network_for(tiny(), timesteps=1000, consume=True, report=lines.append)
     assert type(network) is EagerNetwork
     assert lines[-1].startswith("running without fused kernels, which is slower: ")
+
+
+def test_the_step_is_plain_on_a_cpu() -> None:
+    lines = list[str]()
+    assert step_for(tiny(), report=lines.append) is PLAIN_STEP
+    assert lines == []
+
+
+def test_without_triton_the_step_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("model.backends.fused_step", "model.backends.kernels"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    lines = list[str]()
+    assert fused_step_for(tiny(), report=lines.append) is PLAIN_STEP
+    (line,) = lines
+    assert line.startswith("running with plain guidance and samplers, which is slower: ModuleNot")
+
+
+def test_without_a_driver_the_step_is_plain() -> None:
+    """Or, on a machine with one, because Triton refuses tensors of the CPU."""
+    lines = list[str]()
+    assert fused_step_for(tiny(), report=lines.append) is PLAIN_STEP
+    (line,) = lines
+    assert line.startswith("running with plain guidance and samplers, which is slower: ")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

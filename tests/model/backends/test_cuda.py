@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,23 +25,34 @@ from triton.backends.nvidia.compiler import get_ptxas, sm_arch_from_capability
 from triton.compiler import ASTSource, compile
 from triton.runtime import driver
 
-from model.backends import kernels
-from model.backends.cuda import CudaNetwork, check_kernels
+from model.backends import fused_step, kernels
+from model.backends.cuda import (
+    CudaNetwork,
+    check_kernels,
+    fastest_gelu,
+    gelu_after_product,
+    gelu_in_product,
+)
+from model.backends.fused_step import FusedStep, check_step
+from model.backends.step import PLAN_COLUMNS, Buffers
 
 if TYPE_CHECKING:
     from triton.runtime.jit import JITFunction
 
 ROOT = Path(__file__).parents[3]
-INTERPRETED = Path(__file__).with_name("interpreted_cuda.py")
+OF_THE_NETWORK = (kernels._norm_modulate, kernels._add_norm_modulate, kernels._add_gelu)
+OF_THE_STEP = (fused_step._gather, fused_step._advance)
 INTEGERS = {"vector_stride", "rows"}
+LABELS = "y"  # of `_gather`: the only pointer to integers
 WARP = 32
 
 
-def test_in_tritons_interpreter() -> None:
-    """All of interpreted_cuda.py, in a process that has the interpreter's setting from its start."""
+@pytest.mark.parametrize("file", ["interpreted_cuda.py", "interpreted_step.py"])
+def test_in_tritons_interpreter(file: str) -> None:
+    """All of a file, in a process that has the interpreter's setting from its start."""
     command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider"]
     result = subprocess.run(
-        [*command, str(INTERPRETED)],
+        [*command, str(Path(__file__).with_name(file))],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         cwd=ROOT,
         capture_output=True,
@@ -51,52 +62,80 @@ def test_in_tritons_interpreter() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def ptx_of(kernel: JITFunction, width: int, pointer: str, target: GPUTarget) -> str:
-    """A kernel compiled to a cubin, for tensors with aligned rows; its PTX."""
-    gelu = kernel is kernels._add_gelu
-    launch = kernels.gelu_launch() if gelu else kernels.norm_launch(width)
-    constants = {name: value for name, value in launch.items() if name in kernel.arg_names}
-    constants["D"] = 4 * width if gelu else width
+def ptx_of(kernel: JITFunction, constants: dict[str, int], pointer: str, target: GPUTarget) -> str:
+    """A kernel compiled to a cubin, for tensors with aligned rows; its PTX.
+
+    ``constants``: what it is launched with, except tensors and their integers.
+    """
+    given = {name: value for name, value in constants.items() if name in kernel.arg_names}
     signature = {
-        name: "constexpr" if name in constants else "i32" if name in INTEGERS else pointer
+        name: "constexpr" if name in given else "i32" if name in INTEGERS else pointer
         for name in kernel.arg_names
     }
+    if LABELS in signature and kernel is fused_step._gather:
+        signature[LABELS] = "*i64"
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(kernel.arg_names)
-        if name not in constants and name != "rows"  # on which the kernel is not specialised
+        if name not in given and name != "rows"  # on which the kernel is not specialised
     }
-    source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
-    options = {name: value for name, value in launch.items() if name not in constants}
+    source = ASTSource(kernel, signature=signature, constexprs=given, attrs=aligned)
+    options = {name: value for name, value in constants.items() if name not in given}
     compiled = compile(source, target=target, options=options)
     assert compiled.asm["cubin"]
     ptx: str = compiled.asm["ptx"]
     return ptx
 
 
-@pytest.mark.parametrize("pointer", ["*fp32", "*bf16"])
-@pytest.mark.parametrize("capability", [80, 90, 100])
-def test_kernels_compile_without_spills(
-    capability: int,
-    pointer: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    """At DiT-XL/2's width: nothing but registers, and 16 bytes per load. Needs no device."""
+Check = Callable[["JITFunction", dict[str, int], str, int], None]
+CAPABILITIES = [80, 90, 100]
+
+
+@pytest.fixture
+def assert_without_spills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Check:
+    """Compile a kernel for a compute capability: nothing but registers, and 16 bytes per load."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("TRITON_DUMP_PTXAS_LOG", "1")
-    name = sm_arch_from_capability(capability)
-    if f"'{name}'" not in subprocess.check_output(
-        [get_ptxas(capability).path, "--help"], text=True
-    ):
-        pytest.skip(f"Triton's ptxas does not know {name}")
-    for kernel in (kernels._norm_modulate, kernels._add_norm_modulate, kernels._add_gelu):
-        ptx = ptx_of(kernel, 1152, pointer, GPUTarget("cuda", capability, WARP))
+
+    def check(kernel: JITFunction, constants: dict[str, int], pointer: str, arch: int) -> None:
+        name, ptxas = sm_arch_from_capability(arch), get_ptxas(arch).path
+        if f"'{name}'" not in subprocess.check_output([ptxas, "--help"], text=True):
+            pytest.skip(f"Triton's ptxas does not know {name}")
+        ptx = ptx_of(kernel, constants, pointer, GPUTarget("cuda", arch, WARP))
         log = capfd.readouterr().out
         assert re.findall(r"(\d+) bytes spill", log) == ["0", "0"], log
         assert "ld.global.v4.b32" in ptx
         assert "st.global.v4.b32" in ptx
+
+    return check
+
+
+@pytest.mark.parametrize("pointer", ["*fp32", "*bf16"])
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_kernels_compile_without_spills(
+    capability: int, pointer: str, assert_without_spills: Check
+) -> None:
+    """At DiT-XL/2's width. Needs no device."""
+    norm, gelu = {"D": 1152, **kernels.norm_launch(1152)}, {"D": 4608, **kernels.gelu_launch()}
+    for kernel in (kernels._norm_modulate, kernels._add_norm_modulate):
+        assert_without_spills(kernel, norm, pointer, capability)
+    assert_without_spills(kernels._add_gelu, gelu, pointer, capability)
+
+
+@pytest.mark.parametrize("side", [8, 32])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_the_steps_kernels_compile_without_spills(
+    capability: int, channels: int, side: int, assert_without_spills: Check
+) -> None:
+    """With and without variance channels, at the sizes of the bundled model and of DiT-XL/2."""
+    size = 4 * side * side
+    constants = {"SIZE": size, "ANSWER": channels * size, **fused_step.step_launch()}
+    gather = {name: value for name, value in constants.items() if name != "ANSWER"}
+    assert_without_spills(fused_step._gather, gather, "*fp32", capability)
+    assert_without_spills(fused_step._advance, constants, "*fp32", capability)
 
 
 class StubDriver:
@@ -126,17 +165,24 @@ class StubDriver:
         return lambda *arguments: self.launches.append(source.name)
 
 
-@torch.inference_mode()
-def test_each_kernel_is_compiled_once_for_all_row_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Through the launch path that a device takes: only the driver is not Triton's."""
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StubDriver:
+    """In the place of Triton's driver; what has been compiled before is forgotten."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    compiled = (kernels._norm_modulate, kernels._add_norm_modulate, kernels._add_gelu)
-    for kernel in compiled:
+    for kernel in (*OF_THE_NETWORK, *OF_THE_STEP):
         monkeypatch.setattr(kernel, "device_caches", defaultdict(kernel.create_binder))
     stub = StubDriver()
     monkeypatch.setattr(driver, "_active", stub)
+    return stub
+
+
+def times_compiled(compiled: Sequence[JITFunction]) -> list[int]:
+    return [len(kernel.device_caches[0][0]) for kernel in compiled]
+
+
+@torch.inference_mode()
+def test_each_kernel_is_compiled_once_for_all_row_counts(stub: StubDriver) -> None:
+    """Through the launch path that a device takes: only the driver is not Triton's."""
     dit = DiT_models["DiT-XL/2"](depth=2, input_size=8).bfloat16().eval()
     network = CudaNetwork(dit, timesteps=1000)
     for rows in (1, 2, 3):
@@ -144,7 +190,29 @@ def test_each_kernel_is_compiled_once_for_all_row_counts(
         network(*inputs_for(dit, rows))
         block = ["_add_norm_modulate", "_add_gelu", "_add_norm_modulate"]
         assert stub.launches == ["_norm_modulate", *block, *block]
-    assert [len(kernel.device_caches[0][0]) for kernel in compiled] == [1, 1, 1]
+    assert times_compiled(OF_THE_NETWORK) == [1, 1, 1]
+
+
+@torch.inference_mode()
+def test_with_the_gelu_in_the_product_a_block_is_two_launches_of_ours(stub: StubDriver) -> None:
+    dit = DiT_models["DiT-XL/2"](depth=2, input_size=8).bfloat16().eval()
+    network = CudaNetwork(dit, timesteps=1000, gelu=gelu_in_product)
+    network(*inputs_for(dit, 2))
+    assert stub.launches == ["_norm_modulate", *["_add_norm_modulate"] * 4]
+
+
+@torch.inference_mode()
+def test_a_step_is_two_launches_at_any_row_count(stub: StubDriver) -> None:
+    held = Buffers.zeros((4, 8, 8), slots=8, rows=8, device=torch.device("cpu"))
+    step = FusedStep()
+    for rows in (1, 2, 3, 8):
+        stub.launches.clear()
+        plan = torch.zeros(rows, len(PLAN_COLUMNS))
+        x, t, y = step.inputs(held, plan)
+        assert (len(x), t.shape, y.dtype) == (rows, (rows,), torch.int64)
+        step.advance(held, plan, torch.zeros(rows, 8, 8, 8))
+        assert stub.launches == ["_gather", "_advance"]
+    assert times_compiled(OF_THE_STEP) == [1, 1]
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16])
@@ -192,3 +260,46 @@ def test_a_captured_call_answers_like_an_eager_one(
         buffer.copy_(values)
     graph.replay()
     assert torch.equal(answer, fused(*inputs))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_on_a_device_both_gelus_agree(dtype: torch.dtype) -> None:
+    dit = randomise(DiT_models["DiT-XL/2"](depth=1)).to("cuda", dtype).eval()
+    assert fastest_gelu(dit) in (gelu_in_product, gelu_after_product)
+    after = CudaNetwork(dit, timesteps=1000)
+    within = CudaNetwork(dit, timesteps=1000, gelu=gelu_in_product)
+    inputs = rows_for(after, 4)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.03
+    assert relative_error(within(*inputs), after(*inputs)) < tolerance
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", [(4, 32, 32), (4, 8, 8), (4, 12, 12), (3, 7, 7)])
+def test_on_a_device_the_step_agrees_with_the_plain_one(shape: tuple[int, int, int]) -> None:
+    for out_channels in (shape[0], 2 * shape[0]):
+        check_step(shape, out_channels, torch.device("cuda", 0))
+
+
+@pytest.mark.gpu
+@torch.inference_mode()
+def test_a_captured_step_does_what_a_launched_one_does() -> None:
+    device = torch.device("cuda", 0)
+    check_step((4, 32, 32), 8, device)  # compiles
+    plan = fused_step.sample_plan(torch.Generator().manual_seed(0)).to(device)
+    rows = len(plan)
+    latents, x0, noise = torch.randn(3, rows, 4, 32, 32, device=device).unbind(0)
+    answers = torch.randn(rows, 8, 32, 32, device=device)
+    launched, captured = (Buffers(latents.clone(), x0.clone(), noise) for _ in range(2))
+    graph, step = torch.cuda.CUDAGraph(), FusedStep()
+    with torch.cuda.graph(graph):
+        inputs = step.inputs(captured, plan)
+        step.advance(captured, plan, answers)
+    graph.replay()
+    for ours, theirs in zip(inputs, step.inputs(launched, plan)):
+        assert torch.equal(ours, theirs)
+    step.advance(launched, plan, answers)
+    in_use = slice(fused_step.SAMPLE_SLOTS)
+    assert torch.equal(captured.latents[in_use], launched.latents[in_use])
+    assert torch.equal(captured.x0[in_use], launched.x0[in_use])

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 
 class FakeDevice:
-    """Works off what is launched, one after the other, as far as `now`. Times in milliseconds."""
+    """Works off what is launched, one after the other, as far as `now`. Times in milliseconds.
+
+    ``while_waiting`` is called whenever the host waits.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
         self.busy_until = 0.0
         self.waited_for: list[FakeEvent] = []
+        self.while_waiting: Callable[[], object] = lambda: None
 
     def launch(self, ms: float) -> None:
         self.busy_until = max(self.busy_until, self.now) + ms
@@ -38,6 +44,7 @@ class FakeEvent:
 
     def synchronize(self) -> None:
         self._device.waited_for.append(self)
+        self._device.while_waiting()
         self._device.now = max(self._device.now, self._recorded_at)
 
     def elapsed_time(self, end: FakeEvent) -> float:

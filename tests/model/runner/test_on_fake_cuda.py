@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 from torch import Tensor
 
+from model.backends.step import Buffers, Inputs
 from model.device import choose_device
 from model.runner.build import build_runner
 from model.runner.decoding import Decoding, Pixels
@@ -20,6 +22,7 @@ from model.sampling.trajectory import Trajectory, plan_trajectory
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from service.load_model import load_runner
 from service.settings import read_settings
+from tests.support.fake_cuda.graphs import Graph
 from tests.support.fake_cuda.harness import fake_cuda, forbid_waits, no_waits
 from tests.support.fake_cuda.misuse import DeviceMisuse
 from tests.support.fake_cuda.streams import Device, Launch
@@ -174,6 +177,42 @@ def test_a_recorded_tick_is_two_copies_and_one_replay(cuda: Device, recorded: Mo
     work = [launch for launch in cuda.launches if launch.name != "event"]
     assert work[:2] == [Launch(0, "copy to device")] * 2  # the noise and the plan
     assert work[2:] == [Launch(0, f"replay of graph {number}") for number in replays(cuda)]
+
+
+class LaunchedStep:
+    """A step of two launches, as that of Triton's kernels, which the fake device cannot run."""
+
+    def __init__(self, cuda: Device) -> None:
+        self._cuda = cuda
+
+    def inputs(self, buffers: Buffers, plan: Tensor) -> Inputs:
+        self._cuda.launch("inputs")
+        rows, (_, *shape) = len(plan), buffers.latents.shape
+        y = torch.empty(rows, dtype=torch.int64, device=plan.device)
+        return (
+            torch.empty(rows, *shape, device=plan.device),
+            torch.empty_like(y, dtype=torch.float),
+            y,
+        )
+
+    def advance(self, buffers: Buffers, plan: Tensor, answers: Tensor) -> None:
+        self._cuda.launch("advance")
+
+
+def test_a_recorded_tick_holds_what_its_network_and_its_step_launch(
+    cuda: Device, checkpoint: Checkpoint
+) -> None:
+    def forward(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        cuda.launch("network")
+        return torch.empty_like(x)
+
+    network = FunctionNetwork(forward)
+    runner = ModelRunner(checkpoint, network, max_rows=2, step=LaunchedStep(cuda))
+    runner.record(lambda line: None)
+    recordings = runner._tick._recordings.values()
+    assert len(recordings) == 2
+    for recording in recordings:
+        assert cast("Graph", recording.graph).names == ("inputs", "network", "advance")
 
 
 def test_each_row_count_has_its_graph(cuda: Device, recorded: ModelRunner) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend
 
 from model.backends.network import Network
+from model.networks.dit import DiT
 from model.networks.vae import Vae
-from model.runner import runner as running
+from model.runner import build
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.sampling.noise import ImageNoise
@@ -153,6 +153,21 @@ def test_reproducible_ticks_are_padded_where_rows_depend_on_each_other(
     for network, rows in ((independent, 2), (FunctionNetwork(checkpoint.dit), 16)):
         runner = ModelRunner(checkpoint, network, max_rows=16, reproducible=True)
         assert runner.tick([runner.join(plan())]) == rows
+
+
+@pytest.mark.parametrize("reproducible", [True, False])
+def test_a_reproducible_runner_chooses_nothing_by_time(
+    pipeline_folder: Path, reproducible: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, measures = load_small_checkpoint(pipeline_folder), list[bool]()
+
+    def network_for(dit: DiT, *, measure: bool, **_: object) -> Network:
+        measures.append(measure)
+        return FunctionNetwork(dit)
+
+    monkeypatch.setattr(build, "network_for", network_for)
+    build_runner(checkpoint, max_rows=8, reproducible=reproducible)
+    assert measures == [not reproducible]
 
 
 class PassesNetwork(FunctionNetwork):
@@ -375,19 +390,6 @@ def test_a_decoding_outlives_its_slot(runner: ModelRunner) -> None:
     assert decoding.done
     assert shown is not None
     assert np.array_equal(shown, expected)
-
-
-def test_the_choice_of_attention_can_report(
-    runner: ModelRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def choose(*_: object, report: Callable[[str], None], **__: object) -> SDPBackend:
-        report("a backend is wrong")
-        return SDPBackend.MATH
-
-    monkeypatch.setattr(running, "fastest_backend", choose)
-    lines: list[str] = []
-    assert runner._fastest_attention(lines.append) is SDPBackend.MATH
-    assert lines == ["a backend is wrong"]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.backends.step import PLAIN_STEP
 from model.runner.tick import CAPTURE_TRIALS, Tick
 from tests.support.networks import FunctionNetwork
 
@@ -88,7 +89,8 @@ class HungryNetwork(FunctionNetwork):
 
 def tick_with(graphs: FakeGraphs, network: HungryNetwork) -> Tick:
     side = cast("torch.cuda.Stream", graphs.side)
-    return Tick(network, (4, 2, 2), slots=8, rows=8, device=torch.device("cpu"), side=side)
+    cpu = torch.device("cpu")
+    return Tick(network, PLAIN_STEP, (4, 2, 2), slots=8, rows=8, device=cpu, side=side)
 
 
 def test_all_ticks_are_captured_on_one_stream_with_one_pool(graphs: FakeGraphs) -> None:
