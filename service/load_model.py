@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 import torch
 
-from model.device import choose_device, choose_dtype, device_faults
+from model.device import choose_device, choose_dtype, device_faults, flush_denormals
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.weights.checkpoint import load_checkpoint
@@ -16,13 +16,14 @@ MAX_ROWS = {"cuda": 128, "cpu": 32}
 
 @device_faults()
 def load_runner(settings: Settings) -> ModelRunner:
-    """Build the runner that the settings describe.
+    """Build the runner that the settings describe, in the thread that will use it.
 
     Raises:
         ValueError: the device does not exist or cannot be used, or a file is invalid.
         OutOfMemory: the device's memory is full.
         DeviceLost: the device failed.
     """
+    flush_denormals()
     log = structlog.get_logger()
     device = choose_device(settings.device, log.warning)
     if settings.reproducible:
