@@ -26,9 +26,21 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # until the server handles them
         signal.signal(number, lambda *_: os._exit(0))
     configure_openmp()
+    _keep_metrics_in_memory()
     from service.launch import serve  # loads torch
 
     return serve(settings)
+
+
+def _keep_metrics_in_memory() -> None:
+    """Take away the variable that makes prometheus_client keep metrics in files, before its import.
+
+    The files are for services of several processes. Ours would go on counting from an earlier
+    process of the same id, which in a container is always 1.
+    """
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        if os.environ.pop(name, None) is not None:
+            structlog.get_logger().warning(f"{name} is ignored: one process has all the metrics")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Callable
+
 import structlog
 import torch
 
-from model.device import choose_device, choose_dtype, device_faults
+from model.device import choose_device, choose_dtype, device_faults, flush_denormals
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.weights.checkpoint import load_checkpoint
+from service.cpu_quota import cpu_quota
 from service.settings import Settings
 
 MAX_ROWS = {"cuda": 128, "cpu": 32}
@@ -16,14 +21,16 @@ MAX_ROWS = {"cuda": 128, "cpu": 32}
 
 @device_faults()
 def load_runner(settings: Settings) -> ModelRunner:
-    """Build the runner that the settings describe.
+    """Build the runner that the settings describe, in the thread that will use it.
 
     Raises:
         ValueError: the device does not exist or cannot be used, or a file is invalid.
         OutOfMemory: the device's memory is full.
         DeviceLost: the device failed.
     """
+    flush_denormals()
     log = structlog.get_logger()
+    limit_threads(cpu_quota(), log.info)
     device = choose_device(settings.device, log.warning)
     if settings.reproducible:
         round_threads()
@@ -43,6 +50,20 @@ def load_runner(settings: Settings) -> ModelRunner:
         consume=True,
         report=structlog.get_logger().info,
     )
+
+
+def limit_threads(quota: float | None, report: Callable[[str], None]) -> None:
+    """Give torch no more threads than whole processors in the quota, but at least one.
+
+    More would use up the quota early in every period and wait for each other. OMP_NUM_THREADS
+    takes precedence.
+    """
+    if quota is None or "OMP_NUM_THREADS" in os.environ:
+        return
+    threads = max(1, math.floor(quota))
+    if threads < torch.get_num_threads():
+        torch.set_num_threads(threads)
+        report(f"threads: {threads}, because of a CPU quota of {quota:g}")
 
 
 def round_threads() -> None:
