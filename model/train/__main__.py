@@ -28,9 +28,10 @@ from model.train.options import (
     add_licence_option,
     add_training_options,
     command_parser,
+    named_errors,
 )
 from model.train.pretrained import load_pretrained
-from model.train.run_folder import exclusive, named_errors
+from model.train.run_folder import exclusive
 from model.train.stages import AUTOENCODER, TEXTURED, TRANSFORMER, WIDE, Settings, Stages
 from model.train.trainer import Schedule, local_batch_size, saved_settings
 

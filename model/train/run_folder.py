@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,12 +37,3 @@ def exclusive(folder: Path, accelerator: Accelerator) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
-
-
-@contextmanager
-def named_errors() -> Iterator[None]:
-    """End the process with one line where the options or the photographs do not allow a training."""
-    try:
-        yield
-    except ValueError as error:
-        sys.exit(f"cannot train: {error}")

@@ -25,9 +25,9 @@ from model.train.data.latents import fingerprint, sample_batch, training_latents
 from model.train.data.photographs import photographs_from
 from model.train.loss import min_snr_weights, sample_timesteps, training_loss
 from model.train.network import NETWORKS, SMALL, NetworkSpec
-from model.train.options import accelerator_from, add_vae_option, training_parser
+from model.train.options import accelerator_from, add_vae_option, named_errors, training_parser
 from model.train.pretrained import copy_matching_weights
-from model.train.run_folder import exclusive, named_errors
+from model.train.run_folder import exclusive
 from model.train.stages import TRANSFORMER, Stage
 from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 

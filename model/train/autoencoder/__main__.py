@@ -17,8 +17,8 @@ from model.train.autoencoder.network import reconstruct
 from model.train.autoencoder.options import add_latent_options, latent_shape
 from model.train.data.photographs import photographs_from
 from model.train.data.similarity import psnr
-from model.train.options import accelerator_from, training_parser
-from model.train.run_folder import exclusive, named_errors
+from model.train.options import accelerator_from, named_errors, training_parser
+from model.train.run_folder import exclusive
 from model.train.trainer import Schedule
 
 

@@ -38,8 +38,9 @@ from model.train.options import (
     add_training_options,
     add_vae_option,
     command_parser,
+    named_errors,
 )
-from model.train.run_folder import exclusive, named_errors
+from model.train.run_folder import exclusive
 from model.train.stages import TEXTURED as TEXTURED_STAGE
 from model.train.stages import WIDE as WIDE_STAGE
 from model.train.stages import Stages

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from model.train.data.latents import fingerprint
 from model.train.data.photographs import Photographs, photographs_from
 from model.train.data.pixels import mirror_half, to_unit_range
-from model.train.options import accelerator_from, training_parser
-from model.train.run_folder import exclusive, named_errors
+from model.train.options import accelerator_from, named_errors, training_parser
+from model.train.run_folder import exclusive
 from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 
 MAX_SHIFT = 4  # pixels
