@@ -205,16 +205,24 @@ class Trainer(Generic[Trained]):
             )
 
     def _report(self, means: dict[str, float], seconds_per_step: float) -> None:
-        minutes_left = (self.schedule.steps - self.step) * seconds_per_step / 60
+        left = (self.schedule.steps - self.step) * seconds_per_step
         terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         self._print(
             f"step {self.step}/{self.schedule.steps}  {terms}  "
-            f"{1000 * seconds_per_step:.0f} ms/step  {minutes_left:.0f} min left"
+            f"{1000 * seconds_per_step:.0f} ms/step  {in_words(left)} left"
         )
 
     def _print(self, line: str) -> None:
         if self.accelerator.is_main_process:
             print(f"{self.stage.title}: {line}", flush=True)
+
+
+def in_words(seconds: float) -> str:
+    """Seconds below 100, then whole minutes, then hours and minutes."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def saved_settings(state_file: Path) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from model.train.stages import Stage
-from model.train.trainer import MUON_RATE_FACTOR, Loss, Schedule, Trainer
+from model.train.trainer import MUON_RATE_FACTOR, Loss, Schedule, Trainer, in_words
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
@@ -164,4 +165,23 @@ def test_the_log_names_the_stage_and_how_long_it_takes(
     for line, (step, part) in zip(reports, parts, strict=True):
         mean = sum(part) / len(part)
         assert line.startswith(f"stage 2 of 4, wide decoder: step {step}/25  loss {mean:.4f}  ")
-        assert line.endswith(" min left")
+        assert re.search(r"  \d+ ms/step  \d+ s left$", line)
+    assert reports[-1].endswith(" 0 s left")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.4, "0 s"),
+        (99, "99 s"),
+        (100, "2 min"),
+        (3540, "59 min"),
+        (3599, "1 h 0 min"),
+        (3600, "1 h 0 min"),
+        (7230, "2 h 0 min"),
+        (7199, "2 h 0 min"),
+        (90_000, "25 h 0 min"),
+    ],
+)
+def test_the_time_left_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
