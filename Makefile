@@ -3,9 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What is installed so far: the service; what training adds; the tools of tests and checks.
 STAMP := $(VENV)/.installed
+TRAIN := $(VENV)/.installed-train
+DEV := $(VENV)/.installed-dev
 PEERS := build/bench/site/.installed
-PIP := $(BIN)/python -m pip install -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+PIP_LOG := $(VENV)/pip.log
 
 # A GPU host without network has Python 3.12 and torch; the rest comes from the wheels in this folder.
 # Where there are none, gpu-check uses the environment.
@@ -15,7 +19,7 @@ ifneq ($(wildcard $(GPU_WHEELS)/*.whl),)
 GPU_READY := $(GPU_SITE)/.installed
 GPU_PYTHON := PYTHONPATH=$(CURDIR)/$(GPU_SITE) $(PYTHON)
 else
-GPU_READY := install
+GPU_READY := $(DEV)
 GPU_PYTHON := $(BIN)/python
 endif
 # pip compares these tags with a wheel's own one by one, so older ones have to be named too.
@@ -29,15 +33,21 @@ PIP-DOWNLOAD = $(BIN)/python -m pip download --quiet --constraint constraints.tx
 # old for the CUDA version of PyPI's build: make install TORCH_INDEX=https://download.pytorch.org/whl/cu126
 TORCH_INDEX ?=
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+# An index that is named replaces the torch that is there, once.
+ifneq ($(TORCH_INDEX),)
+ifneq ($(TORCH_INDEX),$(shell cat $(VENV)/.torch-index 2>/dev/null))
+$(STAMP): FORCE
+endif
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-kernels test-gpu lint format bench gpu-check gpu-wheels train solver \
+.PHONY: FORCE help install run test test-slow test-kernels test-gpu lint format bench gpu-check gpu-wheels train solver \
 	contact-sheet clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## create the environment in .venv (other targets do this when needed)
+install: $(STAMP) ## install the service into .venv; other targets do this, and add what they need
 
 run: install ## run the service on DIT_HOST:DIT_PORT; flags in ARGS="..."
 	@exec $(BIN)/python -m service $(ARGS)
@@ -47,20 +57,20 @@ run: install ## run the service on DIT_HOST:DIT_PORT; flags in ARGS="..."
 test test-slow test-gpu: export OMP_WAIT_POLICY ?= passive
 test: export OMP_NUM_THREADS ?= 1
 
-test: install ## run the quick tests; select some with ARGS="-k name"
+test: $(DEV) ## run the quick tests; select some with ARGS="-k name"
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-slow: install ## run the tests that take minutes
+test-slow: $(DEV) ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
-test-kernels: install ## run the tests of the Triton kernels without a GPU; installs Triton (720 MB)
+test-kernels: $(DEV) ## run the tests of the Triton kernels without a GPU; installs Triton (720 MB)
 	@$(PIP) --quiet --group kernels
 	@$(BIN)/python -m pytest tests/model/backends/test_cuda.py $(ARGS)
 
-test-gpu: install ## run the tests that need a CUDA device
+test-gpu: $(DEV) ## run the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
-lint: install ## check style, types, imports, Dockerfile and compose file
+lint: $(DEV) ## check style, types, imports, Dockerfile and compose file
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -68,11 +78,11 @@ lint: install ## check style, types, imports, Dockerfile and compose file
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-format: install ## format the code and fix what ruff can
+format: $(DEV) ## format the code and fix what ruff can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: install $(PEERS) ## measure and rewrite docs/benchmarks.md; a part with ARGS="alone --quick"
+bench: $(DEV) $(PEERS) ## measure and rewrite docs/benchmarks.md; a part with ARGS="alone --quick"
 	@$(BIN)/python -m bench $(ARGS)
 
 gpu-check: $(GPU_READY) ## check a GPU host; STEP=device, tests, sdpa, tick, alone or serving runs one step
@@ -85,13 +95,13 @@ gpu-wheels: install ## fetch what gpu-check needs on a host without network into
 	@$(PIP-DOWNLOAD) --dest $(GPU_WHEELS) --requirement $(GPU_WHEELS)/requirements.txt
 	@du -sh $(GPU_WHEELS)
 
-train: install ## train a model: ARGS="--data PHOTOGRAPHS --out FOLDER"
+train: $(TRAIN) ## train a model: ARGS="--data PHOTOGRAPHS --out FOLDER"
 	@$(BIN)/python -m model.train $(ARGS)
 
-solver: install ## fit a solver of few steps to a model: ARGS="--model FOLDER --steps 6"
+solver: $(TRAIN) ## fit a solver of few steps to a model: ARGS="--model FOLDER --steps 6"
 	@$(BIN)/python -m model.train.solver $(ARGS)
 
-contact-sheet: install ## draw docs/contact-sheet.png: every class of DIT_MODEL, from the service
+contact-sheet: $(DEV) ## draw docs/contact-sheet.png: every class of DIT_MODEL, from the service
 	$(BIN)/python -m docs.contact_sheet docs/contact-sheet.png
 
 clean: ## remove caches and build output
@@ -105,11 +115,24 @@ distclean: clean ## also remove the environment
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"Python 3.11 or newer is needed, for instance: make PYTHON=python3.12 $(MAKECMDGOALS)")'
-	@echo "== creating $(VENV) (once; takes a few minutes)"
+	@echo "== setting up $(VENV) (once; takes a few minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) --quiet pip
+	@echo "== 1 of 2: torch, the largest part"
 	@$(install-torch)
-	@$(PIP) --editable . --group dev
+	@echo "== 2 of 2: the service and its other packages"
+	@$(call install-quietly,--editable .)
+	@echo "$(TORCH_INDEX)" > $(VENV)/.torch-index
+	@touch $@
+
+$(TRAIN): $(STAMP)
+	@echo "== adding what training needs (once)"
+	@$(call install-quietly,--editable .[train])
+	@touch $@
+
+$(DEV): $(STAMP)
+	@echo "== adding what tests and checks need (once)"
+	@$(call install-quietly,--group dev)
 	@touch $@
 
 # LitServe is installed outside the environment: otherwise our service would use its uvloop and httptools.
@@ -130,13 +153,24 @@ $(BIN)/python -c 'import tomllib; \
 	print(*[each for each in needed if not each.startswith("torch>")], sep="\n")'
 endef
 
+# pip's 200 lines go to a log; in their place the packages are counted. If pip fails, the log's end is shown.
+define install-quietly
+{ $(PIP) $(1) 2>&1; echo "exit $$?"; } | tee $(PIP_LOG) | { n=0; \
+	while IFS= read -r line; do case "$$line" in \
+		Collecting*) n=$$((n + 1)); printf '\r   %d packages' $$n;; \
+		exit*) code=$${line#exit };; \
+	esac; done; \
+	test $$n = 0 || echo; exit $$code; } \
+|| { tail -n 20 $(PIP_LOG); echo "== pip failed; $(PIP_LOG) has all that it said"; exit 1; }
+endef
+
 # torch is installed first and alone. On Linux, PyPI's build includes gigabytes of CUDA, which only
 # machines with an NVIDIA GPU need. Other machines use a build that pip finds locally (find-links), or
 # else the CPU build from PyTorch's index; if that cannot be reached, the next step installs PyPI's
 # build. macOS has only PyPI's build.
 define install-torch
 if [ -n "$(TORCH_INDEX)" ]; then \
-	$(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch; \
+	$(PIP) --no-deps --force-reinstall --index-url "$(TORCH_INDEX)" torch; \
 elif [ "$$(uname -s)" = Linux ] && ! nvidia-smi -L >/dev/null 2>&1; then \
 	$(PIP) --no-deps --no-index torch >/dev/null 2>&1 \
 	|| { $(reach-torch-index) && $(PIP) --no-deps --index-url "$(TORCH_CPU_INDEX)" torch; } \

@@ -3,14 +3,15 @@
     python -m model.train --data PHOTOGRAPHS --out FOLDER
 
 Trains an autoencoder, its decoder (wider, then textured) and a DiT, and exports them. After an
-interruption, run the same command again and it continues where it stopped. With --vae, a trained
-autoencoder is used unchanged, and only the DiT is trained.
+interruption, run the same command again and it continues where it stopped; with other options, a stage
+that they change is refused. With --vae, a trained autoencoder is used unchanged, and only the DiT is
+trained.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -27,9 +28,19 @@ from model.train.options import (
     add_licence_option,
     add_training_options,
     command_parser,
+    named_errors,
 )
 from model.train.pretrained import load_pretrained
-from model.train.trainer import Schedule, local_batch_size
+from model.train.run_folder import exclusive
+from model.train.stages import AUTOENCODER, TEXTURED, TRANSFORMER, WIDE, Settings, Stages
+from model.train.trainer import Schedule, local_batch_size, saved_settings
+
+OPTIONS = {
+    AUTOENCODER: {"steps": "--autoencoder-steps", "batch_size": "--autoencoder-batch-size"},
+    WIDE: {"steps": "--wide-steps", "batch_size": "--autoencoder-batch-size"},
+    TEXTURED: {"steps": "--textured-steps", "batch_size": "--autoencoder-batch-size"},
+    TRANSFORMER: {"steps": "--transformer-steps"},
+}
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -85,13 +96,32 @@ def options_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def stages_of(options: argparse.Namespace) -> Stages:
+    """The trainings that these options ask for, in order."""
+    wanted = {
+        AUTOENCODER: options.vae is None,
+        WIDE: options.vae is None and options.wide_steps,
+        TEXTURED: options.vae is None and options.textured_steps,
+        TRANSFORMER: True,
+    }
+    return Stages(tuple(name for name in wanted if wanted[name]), OPTIONS)
+
+
 def check(options: argparse.Namespace, accelerator: Accelerator) -> None:
     """Find early what would otherwise end a long training.
 
     Raises:
-        ValueError: a batch size is not divisible by the number of processes, or a model or
-            autoencoder that the options name cannot be loaded.
+        ValueError: a batch size is not divisible by the number of processes, a model or autoencoder
+            that the options name cannot be loaded, the run's folder holds a stage that was trained with
+            other options, or the model folder another model.
     """
+    check_stages(options)
+    if (options.out / "model_index.json").exists() and not (
+        options.run / transformer.STATE_FILE
+    ).exists():
+        raise ValueError(
+            f"{options.out} holds a model, and {options.run} no training of it: give another --out"
+        )
     if options.begin_with is not None:
         load_pretrained(options.begin_with)
     local_batch_size(options.batch_size, accelerator)
@@ -101,6 +131,41 @@ def check(options: argparse.Namespace, accelerator: Accelerator) -> None:
         raise ValueError(f"--vae {options.vae} has no config.json of an autoencoder")
     else:
         trained_autoencoder(options.vae)
+
+
+def check_stages(options: argparse.Namespace) -> None:
+    """Compare the options with those that the stages in the run's folder were trained with.
+
+    Raises:
+        ValueError: some differ; each is named.
+    """
+    stages, asked = stages_of(options), settings_of(options)
+    files = {
+        AUTOENCODER: options.run / training.STATE_FILE,
+        WIDE: decoder.state_file(options.run / decoder.WIDE),
+        TEXTURED: decoder.state_file(options.run / decoder.TEXTURED),
+        TRANSFORMER: options.run / transformer.STATE_FILE,
+    }
+    for name in stages.listed:
+        stages[name].check(saved_settings(files[name]), asked[name], options.run)
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Settings]:
+    """What the options say about each stage."""
+    shape = latent_shape(options)
+    common = {
+        "seed": options.seed,
+        "image_size": options.image_size,
+        "batch_size": options.autoencoder_batch_size,
+    }
+    shapes = {"downscale": shape.downscale, "latent_channels": shape.channels}
+    wide, textured = options.wide_steps, options.textured_steps
+    return {
+        AUTOENCODER: common | shapes | {"steps": options.autoencoder_steps},
+        WIDE: common | {"steps": wide},
+        TEXTURED: common | {"steps": textured, "wide_steps": wide},
+        TRANSFORMER: asdict(transformer_plan(options)),
+    }
 
 
 def train_autoencoder(
@@ -114,6 +179,7 @@ def train_autoencoder(
         out=options.run,
         accelerator=accelerator,
         shape=latent_shape(options),
+        stage=stages_of(options)[AUTOENCODER],
     )
     return Path(options.run / training.FOLDER)
 
@@ -131,32 +197,45 @@ def train_decoder(
         batch_size=options.autoencoder_batch_size,
         seed=options.seed,
     )
-    return decoder.train(examples, vae_folder, plan, out=options.run, accelerator=accelerator)
+    return decoder.train(
+        examples,
+        vae_folder,
+        plan,
+        out=options.run,
+        accelerator=accelerator,
+        stages=stages_of(options),
+    )
 
 
 def train_transformer(
     examples: decoder.Examples, options: argparse.Namespace, accelerator: Accelerator
 ) -> None:
-    plan = transformer.Plan(
+    transformer.train(
+        examples.latents,
+        examples.labels,
+        transformer_plan(options),
+        out=options.run,
+        accelerator=accelerator,
+        stage=stages_of(options)[TRANSFORMER],
+    )
+
+
+def transformer_plan(options: argparse.Namespace) -> transformer.Plan:
+    return transformer.Plan(
         network=options.network,
         steps=options.transformer_steps,
         batch_size=options.batch_size,
         seed=options.seed,
         begin_with=options.begin_with,
     )
-    transformer.train(
-        examples.latents, examples.labels, plan, out=options.run, accelerator=accelerator
-    )
 
 
-def train(options: argparse.Namespace) -> None:
+def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
     """Train everything and write the model folder.
 
     Raises:
         ValueError: the options or the photographs do not allow it.
     """
-    options.run = options.run or options.out.with_name(options.out.name + ".run")
-    accelerator = accelerator_from(options)
     check(options, accelerator)
     photographs = photographs_from(options)
     vae_folder = options.vae or train_autoencoder(photographs, options, accelerator)
@@ -179,10 +258,11 @@ def train(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    try:
-        train(options_parser().parse_args())
-    except ValueError as error:
-        sys.exit(f"cannot train: {error}")
+    options = options_parser().parse_args()
+    options.run = options.run or options.out.with_name(options.out.name + ".run")
+    accelerator = accelerator_from(options)
+    with named_errors(), exclusive(options.run, accelerator):
+        train(options, accelerator)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ file can give synonyms.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,12 @@ from model.networks.dit import DiT
 from model.sampling.schedule import NoiseSchedule
 from model.train.data.photographs import class_names
 from model.train.network import DOWNSCALE_FREQ_SHIFT, NetworkSpec
-from model.train.options import add_data_option, add_licence_option, command_parser
+from model.train.options import (
+    add_data_option,
+    add_licence_option,
+    command_parser,
+    named_errors,
+)
 from model.train.transformer import NETWORK_FILE, STATE_FILE
 from model.weights.diffusers_names import to_diffusers
 
@@ -158,6 +164,12 @@ def main() -> None:
         help="guidance that the service uses by default (default: none recommended)",
     )
     options = parser.parse_args()
+    with named_errors("export"):
+        run(options)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export as the options say."""
     synonyms = json.loads(options.synonyms.read_text(encoding="utf-8")) if options.synonyms else {}
     export(
         averaged_dit(options.run),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -129,6 +132,15 @@ def add_licence_option(parser: argparse.ArgumentParser) -> None:
 
 def add_batch_size_option(parser: argparse.ArgumentParser, default: int) -> None:
     add_count_option(parser, "--batch-size", default=default, help="batch size over all processes")
+
+
+@contextmanager
+def named_errors(action: str = "train") -> Iterator[None]:
+    """End the process with one line if the options, the photographs or a file do not allow the action."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot {action}: {error}")
 
 
 def set_threads(options: argparse.Namespace) -> None:

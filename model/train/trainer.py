@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -21,8 +21,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from model.train.stages import Settings, Stage
+
 MUON_RATE_FACTOR = 5.0
 """Muon's learning rate divided by AdamW's."""
+
+FIRST_REPORT = 10
+"""Steps until the log first says how long the rest takes."""
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
@@ -75,6 +80,8 @@ class Trainer(Generic[Trained]):
         state_file: where `save` writes and `resume` reads the state of the run.
         accelerator: the devices and processes.
         muon_matrices: the module's parameters that Muon updates in place of AdamW.
+        stage: names the training in the log and in errors.
+        settings: what else the training depends on; saved with the state, and the same on resuming.
     """
 
     def __init__(
@@ -85,8 +92,12 @@ class Trainer(Generic[Trained]):
         *,
         accelerator: Accelerator,
         muon_matrices: Sequence[nn.Parameter] = (),
+        stage: Stage | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.accelerator = accelerator
+        self.stage = stage or Stage(state_file.name.partition(".")[0])
+        self.settings = asdict(schedule) | dict(settings or {})
         self.module = module.to(self.device)
         self.ema = copy.deepcopy(module).eval().requires_grad_(False)
         self.schedule = schedule
@@ -108,10 +119,15 @@ class Trainer(Generic[Trained]):
         return self.done and output.exists() and _mtime(output) >= _mtime(self.state_file)
 
     def resume(self) -> None:
-        """Continue from the saved state of an earlier run, if there is one."""
+        """Continue from the saved state of an earlier run, if there is one.
+
+        Raises:
+            ValueError: the earlier run had other settings.
+        """
         if not self.state_file.exists():
             return
         state = torch.load(self.state_file, weights_only=True, map_location="cpu")
+        self.stage.check(state.get("settings", {}), self.settings, self.state_file.parent)
         self.module.load_state_dict(state["module"])
         self.ema.load_state_dict(state["ema"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -128,6 +144,7 @@ class Trainer(Generic[Trained]):
             "ema": self.ema.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
+            "settings": self.settings,
         }
         self.state_file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.state_file.with_suffix(".tmp")
@@ -142,19 +159,25 @@ class Trainer(Generic[Trained]):
         """
         self.module.train()
         generator = torch.Generator(self.device)
-        means: dict[str, Tensor] = {}
-        started, first_step = time.monotonic(), self.step
+        sums: dict[str, Tensor] = {}
+        started, first_step, reported = time.monotonic(), self.step, self.step
+        if not self.done:
+            self._print(f"{self.schedule.steps - self.step} steps")
         while not self.done:
             generator.manual_seed(self._seed())
             torch.manual_seed(self._seed())
             losses = loss(self._prepared_module, generator)
             self._update(losses["loss"])
             for name, value in losses.items():
-                part = value.detach().float() / log_every
-                means[name] = means[name] + part if name in means else part
-            if self.step % log_every == 0:
-                self._report(means, (time.monotonic() - started) / (self.step - first_step))
-                means = {}
+                part = value.detach().float()
+                sums[name] = sums[name] + part if name in sums else part
+            taken = self.step - first_step
+            if self.step % log_every == 0 or taken == FIRST_REPORT or self.done:
+                means = {
+                    name: float(value) / (self.step - reported) for name, value in sums.items()
+                }
+                self._report(means, (time.monotonic() - started) / taken)
+                sums, reported = {}, self.step
             if self.step % save_every == 0 or self.done:
                 self.save()
         self.accelerator.wait_for_everyone()
@@ -181,17 +204,34 @@ class Trainer(Generic[Trained]):
                 list(self.ema.parameters()), list(self.module.parameters()), 1 - decay
             )
 
-    def _report(self, means: dict[str, Tensor], seconds_per_step: float) -> None:
-        minutes_left = (self.schedule.steps - self.step) * seconds_per_step / 60
-        terms = "  ".join(f"{name} {float(value):.4f}" for name, value in means.items())
+    def _report(self, means: dict[str, float], seconds_per_step: float) -> None:
+        left = (self.schedule.steps - self.step) * seconds_per_step
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         self._print(
             f"step {self.step}/{self.schedule.steps}  {terms}  "
-            f"{1000 * seconds_per_step:.0f} ms/step  {minutes_left:.0f} min left"
+            f"{1000 * seconds_per_step:.0f} ms/step  {in_words(left)} left"
         )
 
     def _print(self, line: str) -> None:
         if self.accelerator.is_main_process:
-            print(line, flush=True)
+            print(f"{self.stage.title}: {line}", flush=True)
+
+
+def in_words(seconds: float) -> str:
+    """Seconds below 100, then whole minutes, then hours and minutes."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def saved_settings(state_file: Path) -> Settings:
+    """What the state in a file was trained with; empty if there is no file."""
+    if not state_file.exists():
+        return {}
+    state = torch.load(state_file, weights_only=True, map_location="cpu", mmap=True)
+    settings: Settings = state.get("settings", {})
+    return settings
 
 
 def _optimizers(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -21,12 +21,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.networks.dit import DiT
 from model.sampling.schedule import NoiseSchedule
-from model.train.data.latents import sample_batch, training_latents
+from model.train.data.latents import fingerprint, sample_batch, training_latents
 from model.train.data.photographs import photographs_from
 from model.train.loss import min_snr_weights, sample_timesteps, training_loss
 from model.train.network import NETWORKS, SMALL, NetworkSpec
-from model.train.options import accelerator_from, add_vae_option, training_parser
+from model.train.options import accelerator_from, add_vae_option, named_errors, training_parser
 from model.train.pretrained import copy_matching_weights
+from model.train.run_folder import exclusive
+from model.train.stages import TRANSFORMER, Stage
 from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 12000, 128, 8e-4
@@ -89,7 +91,13 @@ def _forward(dit: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
 
 
 def train(
-    latents: Tensor, labels: Tensor, plan: Plan, *, out: Path, accelerator: Accelerator
+    latents: Tensor,
+    labels: Tensor,
+    plan: Plan,
+    *,
+    out: Path,
+    accelerator: Accelerator,
+    stage: Stage | None = None,
 ) -> DiT:
     """Train a DiT, or continue an interrupted training, and return the averaged weights.
 
@@ -99,9 +107,11 @@ def train(
         plan: the network and the optimiser's settings.
         out: the run's folder, which gets the trainer's state and the network's configuration.
         accelerator: the devices and processes.
+        stage: this training's place among those of a command.
 
     Raises:
-        ValueError: ``out`` holds a run of another network, or ``begin_with`` does not fit.
+        ValueError: ``out`` holds a run of another network or another plan, or ``begin_with`` does not
+            fit.
     """
     _, _, channels, side, _ = latents.shape
     spec = NetworkSpec(plan.network, channels, side, num_classes=int(labels.max()) + 1)
@@ -118,6 +128,8 @@ def train(
         out / STATE_FILE,
         accelerator=accelerator,
         muon_matrices=muon_matrices(dit),
+        stage=stage or Stage(TRANSFORMER),
+        settings=asdict(plan) | {"latents": fingerprint(latents, labels)},
     )
     trainer.resume()
     batch_size = local_batch_size(plan.batch_size, accelerator)
@@ -152,6 +164,12 @@ def main() -> None:
     add_network_options(parser)
     options = parser.parse_args()
     accelerator = accelerator_from(options)
+    with named_errors(), exclusive(options.out, accelerator):
+        run(options, accelerator)
+
+
+def run(options: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Train as the options say."""
     images, labels = photographs_from(options).part(held_out=False)
     latents = training_latents(images, options.vae, options.out / "latents.pt", accelerator)
     plan = Plan(

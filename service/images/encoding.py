@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from service.images.exif import USER_COMMENT
 from service.images.parameters import ImageParameters
 
 OutputFormat = Literal["png", "webp", "jpeg"]
@@ -31,7 +32,7 @@ def encode(pixels: np.ndarray, output_format: OutputFormat, parameters: ImagePar
         image.save(buffer, "PNG", compress_level=PNG_LEVEL, pnginfo=_png_texts(parameters))
     else:
         exif = Image.Exif()
-        comment = b"ASCII\0\0\0" + parameters.as_json().encode("ascii")
+        comment = USER_COMMENT + parameters.as_json().encode("ascii")
         exif.get_ifd(EXIF_IFD)[EXIF_USER_COMMENT] = comment
         image.save(buffer, output_format.upper(), quality=LOSSY_QUALITY, exif=exif)
     return buffer.getvalue()

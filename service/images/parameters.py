@@ -7,6 +7,7 @@ metadata, the ETag and the answer, and is what /verify reads back.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import Annotated
 
@@ -26,6 +27,12 @@ def _writable(text: str) -> str:
 
 def _is_absent(value: object) -> bool:
     return value is None
+
+
+def _quoted(text: str) -> str:
+    """``text`` if a reader finds its end on a line of ``key: value, key: value``, else as JSON."""
+    plain = text.isprintable() and text == text.strip() and not re.search(r"[,:]|^\"", text)
+    return text if plain else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 Text = Annotated[str, AfterValidator(_writable)]
@@ -58,14 +65,17 @@ class ImageParameters(Sampling):
         return json.dumps(present, sort_keys=True)
 
     def as_line(self) -> str:
-        """The form that image tools read: the prompt, then the settings on one line."""
+        """The form that image tools read: the prompt, then the settings on one line.
+
+        A value that would break that line is a JSON string, as in Stable Diffusion web UI's format.
+        """
         settings = {
             "Steps": self.num_sampling_steps,
             "Sampler": self.sampler,
             "CFG scale": self.cfg_scale,
             "Seed": self.seed,
             "Size": f"{self.image_size}x{self.image_size}",
-            "Model": self.model,
+            "Model": _quoted(self.model),
             "Model hash": self.model_digest[:10],
             "Class": self.class_label,
         }

@@ -1,4 +1,8 @@
-"""Verification: whether a PNG is what its metadata says, by making it again and comparing."""
+"""Verification: whether a file is what its metadata says, by making it again and comparing.
+
+A PNG is compared by its pixels. A WebP or JPEG is lossy, so it is compared with what the same pixels
+become when they are encoded with its own metadata, byte for byte.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +13,32 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from service.engine.model_info import ModelInfo
-from service.errors import FieldError, InvalidRequest
-from service.images.fields import read_fields
-from service.images.json_object import read_json_object
+from service.images.claim import Claim
 from service.images.parameters import ImageParameters
-from service.images.png import NotPng, Png, read_png
 
-KEYWORD = b"dit"
-OURS = "a PNG that this service made"
 ROUNDING_LEVELS = 1
 """How far rounding alone moves a pixel outside reproducible mode, in fp32."""
 
 PROVENANCE = frozenset({"version", "model", "dtype", "reproducible"})
 """Metadata that says where a picture was made, not what it shows."""
 
-LEAST_LIMIT = 2**20
-ROOM_FOR_TEXTS = 65_536
-
 
 class VerifyResponse(BaseModel):
     """The result of making a picture again."""
 
     verified: bool = Field(
-        description="The picture is what its metadata says: pixels and parameters agree."
+        description="The file is what its metadata says: pixels and texts agree, and it holds nothing"
+        " that this service does not write."
     )
     bytes_equal: bool = Field(description="Making it again gives the same file, byte for byte.")
     max_pixel_difference: int | None = Field(
         default=None,
         description="The largest difference in any colour channel, of 255; null if the picture was"
-        " not made again.",
+        " not made again, or is a WebP or JPEG whose bytes differ.",
     )
     reproducible: bool = Field(
         description="The picture and this service are both in reproducible mode, where every bit"
-        " must agree. Otherwise a difference of 1 of 255 is accepted as rounding."
+        " must agree. Otherwise a difference of 1 of 255 is accepted as rounding in a PNG."
     )
     parameters: ImageParameters
     reason: str | None = Field(
@@ -50,52 +47,32 @@ class VerifyResponse(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A file, and what it says about how it was made."""
+class Remade:
+    """The picture that a claim's parameters give here.
 
-    file: bytes
-    png: Png
+    ``pixels`` is uint8 (H, W, 3), ``file`` the file that this service writes of it, and ``as_claimed``
+    the same with the claim's metadata.
+    """
+
     parameters: ImageParameters
-
-
-def longest_file(image_size: int) -> int:
-    """A bound on a picture's bytes: uncompressed, with a channel to spare, and its texts.
-
-    At least 1 MiB, so that a larger model's picture is reported as such rather than refused.
-    """
-    return max(4 * image_size**2 + ROOM_FOR_TEXTS, LEAST_LIMIT)
-
-
-def read_claim(file: bytes) -> Claim:
-    """Read a file, whatever its bytes. Its pixels stay compressed.
-
-    Raises:
-        InvalidRequest: it is not a PNG, or our metadata is missing or wrong.
-    """
-    try:
-        png = read_png(file)
-    except NotPng as error:
-        raise _not_ours(f"is not a PNG ({error})") from None
-    texts = png.texts_called(KEYWORD)
-    if len(texts) != 1:
-        count = f"{len(texts)} texts" if texts else "no text"
-        raise _not_ours(f"has {count} called `dit`, which should hold its parameters")
-    content = read_json_object(texts[0], "dit")
-    return Claim(file, png, read_fields(ImageParameters, content, "`dit`"))
+    pixels: np.ndarray
+    file: bytes
+    as_claimed: bytes
 
 
 def early_mismatch(claim: Claim, model_info: ModelInfo) -> VerifyResponse | None:
     """The verdict if making the picture again would prove nothing, else None."""
-    theirs, png = claim.parameters, claim.png
-    size = model_info.image_size
+    theirs, side = claim.parameters, model_info.image_size
+    reason = claim.altered
     if theirs.model_digest != model_info.digest:
         reason = (
             f"made by another model: {theirs.model}, digest {theirs.model_digest};"
             f" this service runs {model_info.name}, digest {model_info.digest}"
         )
-    elif (png.width, png.height) != (size, size):
-        reason = f"it has {png.width} x {png.height} pixels, this model makes {size} x {size}"
-    else:
+    elif claim.size not in (None, (side, side)):
+        width, height = claim.size or (0, 0)
+        reason = f"it has {width} x {height} pixels, this model makes {side} x {side}"
+    if reason is None:
         return None
     return VerifyResponse(
         verified=False,
@@ -107,42 +84,52 @@ def early_mismatch(claim: Claim, model_info: ModelInfo) -> VerifyResponse | None
     )
 
 
-def compare(claim: Claim, ours: ImageParameters, pixels: np.ndarray, file: bytes) -> VerifyResponse:
-    """Compare a file with what its parameters give here: ``pixels``, written as ``file``.
-
-    Raises:
-        InvalidRequest: its pixels cannot be read.
-    """
-    try:
-        sent = claim.png.pixels()
-    except NotPng as error:
-        raise _not_ours(f"is not a PNG ({error})") from None
-    difference = int(np.abs(sent.astype(int) - pixels).max())
-    changed = _changes(claim.parameters, ours)
-    exact = ours.reproducible and not changed.keys() & {"reproducible", "dtype"}
-    alike = difference <= (0 if exact else ROUNDING_LEVELS)
-    equal = claim.file == file
+def compare(claim: Claim, sent: np.ndarray | None, ours: Remade) -> VerifyResponse:
+    """Compare a file, whose pixels are ``sent`` if it is a PNG, with what its parameters give here."""
+    changed = _changes(claim.parameters, ours.parameters)
+    exact = ours.parameters.reproducible and not changed.keys() & {"reproducible", "dtype"}
+    difference = _difference(claim, sent, ours)
+    alike = difference is not None and difference <= (0 if exact else ROUNDING_LEVELS)
+    false_line = _false_line(claim, ours.parameters)
+    equal = claim.file == ours.file
+    others = [*changed.values(), *([false_line] if false_line else [])]
     return VerifyResponse(
-        verified=alike and changed.keys() <= PROVENANCE,
+        verified=alike and changed.keys() <= PROVENANCE and not false_line,
         bytes_equal=equal,
         max_pixel_difference=difference,
         reproducible=exact,
         parameters=claim.parameters,
-        reason=None if equal else _reason(difference, exact, list(changed.values())),
+        reason=None if equal else _reason(difference, exact, others),
     )
 
 
-def _reason(difference: int, exact: bool, changes: list[str]) -> str:
+def _difference(claim: Claim, sent: np.ndarray | None, ours: Remade) -> int | None:
+    if sent is not None:
+        return int(np.abs(sent.astype(int) - ours.pixels).max())
+    return 0 if claim.file == ours.as_claimed else None
+
+
+def _false_line(claim: Claim, ours: ImageParameters) -> str | None:
+    """What the text for image tools says wrongly."""
+    true = {claim.parameters.as_line(), ours.as_line()}
+    if true.issuperset(claim.lines()):
+        return None
+    return "its text `parameters` does not say what `dit` says"
+
+
+def _reason(difference: int | None, exact: bool, changes: list[str]) -> str:
     parts = ["the pixels are the same"]
-    if difference:
+    if difference is None:
+        parts = ["a lossy file is compared byte for byte, and making it again gives other bytes"]
+    elif difference:
         parts = [f"the pixels differ by up to {difference} of 255"]
-        if not exact:
-            parts.append(
-                "this may be rounding: reproducible mode is off here or was off where the picture"
-                " was made, or the dtypes differ"
-            )
     elif not changes:
         parts.append("only the file's encoding differs")
+    if difference != 0 and not exact:
+        parts.append(
+            "this may be rounding: reproducible mode is off here or was off where the picture"
+            " was made, or the dtypes differ"
+        )
     return "; ".join(parts + changes)
 
 
@@ -154,7 +141,3 @@ def _changes(theirs: ImageParameters, ours: ImageParameters) -> dict[str, str]:
         for name, value in asdict(theirs).items()
         if value != expected[name]
     }
-
-
-def _not_ours(problem: str) -> InvalidRequest:
-    return InvalidRequest(FieldError("body", f"{problem}; it must be {OURS}", None, OURS))

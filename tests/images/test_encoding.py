@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -137,6 +138,33 @@ def test_any_class_name_survives_encoding(name: str, output_format: OutputFormat
         assert json.loads(info["dit"])["class_name"] == name
     else:
         assert in_exif(file)["class_name"] == name
+
+
+@pytest.mark.parametrize(
+    ("model", "written"),
+    [
+        ("fruit, v2: final", '"fruit, v2: final"'),
+        ("fruit: final", '"fruit: final"'),
+        ("a,b", '"a,b"'),
+        ('"quoted"', r'"\"quoted\""'),
+        ('5" disc', '5" disc'),
+        (" padded ", '" padded "'),
+        ("two\nlines", r'"two\nlines"'),
+        ("two\u2028lines", r'"two\u2028lines"'),
+        ("\x1b[31m", r'"\u001b[31m"'),
+        ("obst, größe: 2", '"obst, größe: 2"'),
+        ("りんご", "りんご"),
+        ("back\\slash, comma", r'"back\\slash, comma"'),
+    ],
+)
+def test_a_value_with_separators_is_quoted_on_the_line(model: str, written: str) -> None:
+    """As web UIs write it, so that their reader finds the settings after it."""
+    prompt, settings = replace(PARAMETERS, model=model).as_line().split("\n")
+    assert (prompt, f"Model: {written}, Model hash:" in settings) == ("golden retriever", True)
+    read = dict(re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', settings))
+    value = read["Model"]
+    assert (json.loads(value) if value[0] == value[-1] == '"' else value) == model
+    assert (read["Model hash"], read["Class"]) == ("0123456789", "207")
 
 
 def test_a_generated_picture_carries_its_parameters(service: Running) -> None:

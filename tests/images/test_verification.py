@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from service.images.verification import longest_file
+from service.images.claim import longest_file
 
 
 def test_a_large_picture_fits_even_uncompressed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from model.train.trainer import MUON_RATE_FACTOR, Loss, Schedule, Trainer
+from model.train.stages import Stage
+from model.train.trainer import MUON_RATE_FACTOR, Loss, Schedule, Trainer, in_words
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
@@ -104,3 +106,82 @@ def test_muon_moves_a_matrix_as_far_in_every_direction_and_adamw_the_rest(tmp_pa
         lengths = torch.linalg.svdvals(matrix) / step
         assert 0.6 < lengths.min() <= lengths.max() < 1.3
     torch.testing.assert_close(moves[3].abs(), torch.tensor([rate]), rtol=1e-3, atol=0)
+
+
+def test_a_training_with_other_settings_is_not_continued(tmp_path: Path) -> None:
+    state_file, accelerator = tmp_path / "autoencoder.state.pt", Accelerator(cpu=True)
+
+    def training(schedule: Schedule, **settings: object) -> Trainer[nn.Module]:
+        return Trainer(
+            noisy_network(),
+            schedule,
+            state_file,
+            accelerator=accelerator,
+            stage=Stage("autoencoder", options={"steps": "--autoencoder-steps"}),
+            settings=settings,
+        )
+
+    training(Schedule(3, 1e-2), batch_size=16, photographs="4 with hash a").run(noisy_loss)
+    before = state_file.read_bytes()
+    again = training(Schedule(3, 1e-2), batch_size=16, photographs="4 with hash a")
+    again.resume()
+    assert again.done
+    other = training(Schedule(5, 1e-2, seed=1), batch_size=8, photographs="5 with hash b")
+    with pytest.raises(ValueError, match="holds a training of the autoencoder") as caught:
+        other.resume()
+    for part in (
+        str(tmp_path),
+        "--autoencoder-steps was 3 and is now 5",
+        "--seed was 0 and is now 1",
+        "--batch-size was 16 and is now 8",
+        "--data or --leave-out was 4 with hash a and is now 5 with hash b",
+    ):
+        assert part in str(caught.value)
+    assert "learning-rate" not in str(caught.value)
+    assert state_file.read_bytes() == before
+
+
+def test_the_log_names_the_stage_and_how_long_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = Trainer(
+        noisy_network(),
+        Schedule(25, 1e-2),
+        tmp_path / "state.pt",
+        accelerator=Accelerator(cpu=True),
+        stage=Stage("wide decoder", "stage 2 of 4"),
+    )
+    losses: list[float] = []
+
+    def recorded(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        terms = noisy_loss(network, generator)
+        losses.append(float(terms["loss"].detach()))
+        return terms
+
+    steps.run(recorded, log_every=20)
+    first, *reports = capsys.readouterr().out.splitlines()
+    assert first == "stage 2 of 4, wide decoder: 25 steps"
+    parts = [(10, losses[:10]), (20, losses[10:20]), (25, losses[20:])]
+    for line, (step, part) in zip(reports, parts, strict=True):
+        mean = sum(part) / len(part)
+        assert line.startswith(f"stage 2 of 4, wide decoder: step {step}/25  loss {mean:.4f}  ")
+        assert re.search(r"  \d+ ms/step  \d+ s left$", line)
+    assert reports[-1].endswith(" 0 s left")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.4, "0 s"),
+        (99, "99 s"),
+        (100, "2 min"),
+        (3540, "59 min"),
+        (3599, "1 h 0 min"),
+        (3600, "1 h 0 min"),
+        (7230, "2 h 0 min"),
+        (7199, "2 h 0 min"),
+        (90_000, "25 h 0 min"),
+    ],
+)
+def test_the_time_left_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words

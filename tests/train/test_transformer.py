@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -97,12 +98,15 @@ def test_a_dit_begins_with_the_weights_that_fit(
 def test_a_continued_run_no_longer_needs_the_model_it_began_with(tmp_path: Path) -> None:
     latents, labels = torch.randn(4, 2, 4, 4, 4), torch.tensor([0, 1, 2, 0])
     accelerator = Accelerator(cpu=True)
-    begun = transformer.Plan(steps=1, batch_size=2)
-    transformer.train(latents, labels, begun, out=tmp_path, accelerator=accelerator)
-    gone = transformer.Plan(steps=2, batch_size=2, begin_with=str(tmp_path / "gone"))
-    transformer.train(latents, labels, gone, out=tmp_path, accelerator=accelerator)
+    start, out = tmp_path / "start", tmp_path / "run"
+    names: dict[str, list[str]] = {"a": [], "b": [], "c": []}
+    export.export(random_dit(num_classes=3), small_autoencoder(32), names, out=start, licence="mit")
+    plan = transformer.Plan(steps=1, batch_size=2, begin_with=str(start))
+    transformer.train(latents, labels, plan, out=out, accelerator=accelerator)
+    shutil.rmtree(start)
+    transformer.train(latents, labels, plan, out=out, accelerator=accelerator)
     with pytest.raises(ValueError, match="cannot begin with"):
-        transformer.train(latents, labels, gone, out=tmp_path / "anew", accelerator=accelerator)
+        transformer.train(latents, labels, plan, out=tmp_path / "anew", accelerator=accelerator)
 
 
 def test_a_missing_model_to_begin_with_is_noticed_before_any_training(

@@ -8,12 +8,17 @@ pixels, plus a tiny KL term.
 
 from __future__ import annotations
 
+import argparse
+
+from accelerate import Accelerator
+
 from model.train.autoencoder import training
 from model.train.autoencoder.network import reconstruct
 from model.train.autoencoder.options import add_latent_options, latent_shape
 from model.train.data.photographs import photographs_from
 from model.train.data.similarity import psnr
-from model.train.options import accelerator_from, training_parser
+from model.train.options import accelerator_from, named_errors, training_parser
+from model.train.run_folder import exclusive
 from model.train.trainer import Schedule
 
 
@@ -28,6 +33,12 @@ def main() -> None:
     add_latent_options(parser)
     options = parser.parse_args()
     accelerator = accelerator_from(options)
+    with named_errors(), exclusive(options.out, accelerator):
+        run(options, accelerator)
+
+
+def run(options: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Train as the options say, and print how good the autoencoder is."""
     photographs = photographs_from(options)
     vae = training.train(
         photographs,

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from model.train.autoencoder.network import decoder_layers, reconstruct
 from model.train.autoencoder.objectives import AdversarialObjective, PixelObjective
 from model.train.autoencoder.widen import widen
-from model.train.data.latents import sample_batch, training_latents
+from model.train.data.latents import fingerprint, sample_batch, training_latents
 from model.train.data.photographs import photographs_from
 from model.train.data.pixels import to_unit_range
 from model.train.data.similarity import psnr, ssim
@@ -38,7 +38,12 @@ from model.train.options import (
     add_training_options,
     add_vae_option,
     command_parser,
+    named_errors,
 )
+from model.train.run_folder import exclusive
+from model.train.stages import TEXTURED as TEXTURED_STAGE
+from model.train.stages import WIDE as WIDE_STAGE
+from model.train.stages import Stages
 from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 
 WIDE, TEXTURED = "vae-wide", "vae-textured"
@@ -49,6 +54,12 @@ WIDTH_FACTOR = 2
 WIDE_STEPS, WIDE_RATE = 4000, 1e-3
 TEXTURED_STEPS, TEXTURED_RATE, TEXTURED_BETAS = 4500, 4e-4, (0.5, 0.9)
 BATCH_SIZE = 16
+
+
+STAGES = Stages(
+    (WIDE_STAGE, TEXTURED_STAGE),
+    {WIDE_STAGE: {"steps": "--wide-steps"}, TEXTURED_STAGE: {"steps": "--textured-steps"}},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +104,36 @@ def decoding_loss(
 
 
 def train(
-    examples: Examples, vae_folder: Path, plan: Plan, *, out: Path, accelerator: Accelerator
+    examples: Examples,
+    vae_folder: Path,
+    plan: Plan,
+    *,
+    out: Path,
+    accelerator: Accelerator,
+    stages: Stages = STAGES,
 ) -> Path:
     """Run both trainings on the decoder of a saved autoencoder, or continue where they stopped.
+
+    ``stages`` are those of the command that they belong to.
 
     Returns:
         The folder of the last autoencoder trained; its encoder gives the same latents.
 
     Raises:
-        ValueError: see `widen` and `local_batch_size`.
+        ValueError: see `widen`, `local_batch_size` and `Trainer.resume`.
     """
+    settings = _settings(examples, plan)
     if plan.wide_steps:
         torch.manual_seed(plan.seed)
         wide = widen(AutoencoderKL.from_pretrained(vae_folder), WIDTH_FACTOR, plan.seed)
         schedule = Schedule(plan.wide_steps, WIDE_RATE, seed=plan.seed)
         trainer = Trainer(
-            PixelObjective(wide), schedule, _state_file(out / WIDE), accelerator=accelerator
+            PixelObjective(wide),
+            schedule,
+            state_file(out / WIDE),
+            accelerator=accelerator,
+            stage=stages[WIDE_STAGE],
+            settings=settings,
         )
         vae_folder = _train_decoder(
             trainer, wide, examples, batch_size=plan.batch_size, folder=out / WIDE
@@ -118,14 +143,30 @@ def train(
         vae = AutoencoderKL.from_pretrained(vae_folder)
         schedule = Schedule(plan.textured_steps, TEXTURED_RATE, TEXTURED_BETAS, seed=plan.seed)
         objective = AdversarialObjective(vae, examples.num_classes)
-        trainer = Trainer(objective, schedule, _state_file(out / TEXTURED), accelerator=accelerator)
+        trainer = Trainer(
+            objective,
+            schedule,
+            state_file(out / TEXTURED),
+            accelerator=accelerator,
+            stage=stages[TEXTURED_STAGE],
+            settings=settings | {"wide_steps": plan.wide_steps},
+        )
         vae_folder = _train_decoder(
             trainer, vae, examples, batch_size=plan.batch_size, folder=out / TEXTURED
         )
     return vae_folder
 
 
-def _state_file(folder: Path) -> Path:
+def _settings(examples: Examples, plan: Plan) -> dict[str, object]:
+    return {
+        "batch_size": plan.batch_size,
+        "image_size": examples.images.shape[-1],
+        "photographs": fingerprint(examples.images, examples.labels),
+        "latents": fingerprint(examples.latents),
+    }
+
+
+def state_file(folder: Path) -> Path:
     return folder.with_suffix(".state.pt")
 
 
@@ -177,6 +218,12 @@ def main() -> None:
     add_batch_size_option(parser, BATCH_SIZE)
     options = parser.parse_args()
     accelerator = accelerator_from(options)
+    with named_errors(), exclusive(options.out, accelerator):
+        run(options, accelerator)
+
+
+def run(options: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Train as the options say, and print how good the decoder is."""
     photographs = photographs_from(options)
     images, labels = photographs.part(held_out=False)
     latents = training_latents(images, options.vae, options.out / "latents.pt", accelerator)

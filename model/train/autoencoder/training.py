@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from model.train.autoencoder.network import LatentShape, small_autoencoder, standardise_latents
 from model.train.autoencoder.objectives import AutoencoderObjective
+from model.train.data.latents import fingerprint
 from model.train.data.photographs import Photographs
 from model.train.data.pixels import mirror_half, to_unit_range
+from model.train.stages import AUTOENCODER, Stage
 from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 
+STATE_FILE = "autoencoder.state.pt"
 STEPS, BATCH_SIZE, LEARNING_RATE = 12000, 16, 1.5e-3
 
 FOLDER = "vae"
@@ -30,6 +33,7 @@ def train(
     out: Path,
     accelerator: Accelerator,
     shape: LatentShape,
+    stage: Stage | None = None,
 ) -> AutoencoderKL:
     """Train an autoencoder, or continue an interrupted training.
 
@@ -40,17 +44,31 @@ def train(
         out: the run's folder, which gets the trainer's state and the autoencoder in ``vae``.
         accelerator: the devices and processes.
         shape: of the latents.
+        stage: this training's place among those of a command.
 
     Returns:
         The averaged autoencoder, its latents standardised.
 
     Raises:
-        ValueError: see `local_batch_size`.
+        ValueError: see `local_batch_size` and `Trainer.resume`.
     """
     images, _ = photographs.part(held_out=False)
     torch.manual_seed(schedule.seed)
     objective = AutoencoderObjective(small_autoencoder(images.shape[-1], shape))
-    trainer = Trainer(objective, schedule, out / "autoencoder.state.pt", accelerator=accelerator)
+    trainer = Trainer(
+        objective,
+        schedule,
+        out / STATE_FILE,
+        accelerator=accelerator,
+        stage=stage or Stage(AUTOENCODER),
+        settings={
+            "batch_size": batch_size,
+            "image_size": images.shape[-1],
+            "downscale": shape.downscale,
+            "latent_channels": shape.channels,
+            "photographs": fingerprint(images),
+        },
+    )
     trainer.resume()
     folder = out / FOLDER
     if trainer.is_up_to_date(folder / SAFETENSORS_WEIGHTS_NAME):

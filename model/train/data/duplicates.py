@@ -21,6 +21,7 @@ from model.train.options import (
     add_photograph_options,
     add_threads_option,
     command_parser,
+    named_errors,
     set_threads,
 )
 
@@ -73,7 +74,8 @@ def main() -> None:
     add_threads_option(parser)
     options = parser.parse_args()
     set_threads(options)
-    print(report(photographs_from(options)))
+    with named_errors("compare"):
+        print(report(photographs_from(options)))
 
 
 if __name__ == "__main__":

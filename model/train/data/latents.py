@@ -71,6 +71,11 @@ def encoder_weights(vae: AutoencoderKL) -> list[Tensor]:
     return [scale, *(weight for part in parts for weight in part.state_dict().values())]
 
 
+def fingerprint(examples: Tensor, *others: Tensor) -> str:
+    """How many examples there are, and a hash that differs for others."""
+    return f"{len(examples)} with hash {digest([examples, *others])[:8]}"
+
+
 def digest(tensors: Iterable[Tensor]) -> str:
     """A hash of the tensors' bytes."""
     hashed = hashlib.blake2b(digest_size=16)

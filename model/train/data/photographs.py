@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -60,7 +60,8 @@ def load_photographs(folder: Path, image_size: int, leave_out: Sequence[str] = (
     class whose names differ only in their first number.
 
     Raises:
-        ValueError: there is no class folder, a class folder has no picture, or a pattern matches none.
+        ValueError: there is no class folder, a class folder has no picture, a picture cannot be read, or a pattern
+            matches none.
     """
     skipped = _matching_files(folder, leave_out)
     names = class_names(folder)
@@ -118,12 +119,25 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _read(path: Path, image_size: int) -> np.ndarray:
-    """Return the picture's centre square as uint8 (S, S, 3)."""
-    with Image.open(path) as picture:
-        rgb = picture.convert("RGB")
+    """Return the picture's centre square as uint8 (S, S, 3).
+
+    It is turned as its EXIF orientation says; what is transparent becomes white.
+    """
+    try:
+        with Image.open(path) as picture:
+            rgb = _on_white(ImageOps.exif_transpose(picture))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
     side = min(rgb.size)
     left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
     square = rgb.crop((left, top, left + side, top + side))
     if side != image_size:
         square = square.resize((image_size, image_size), Image.Resampling.LANCZOS)
     return np.asarray(square)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")

@@ -43,10 +43,10 @@ from model.train.options import (
     add_leave_out_option,
     add_threads_option,
     command_parser,
+    named_errors,
     set_threads,
 )
 from model.weights.checkpoint import load_checkpoint
-from model.weights.errors import CheckpointError
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -152,10 +152,9 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    try:
-        evaluate(options_parser().parse_args())
-    except (CheckpointError, ValueError) as error:
-        sys.exit(f"cannot evaluate: {error}")
+    options = options_parser().parse_args()
+    with named_errors("evaluate"):
+        evaluate(options)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ same photographs as the model, and never on generated pictures.
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from model.train.data.latents import fingerprint
 from model.train.data.photographs import Photographs, photographs_from
 from model.train.data.pixels import mirror_half, to_unit_range
-from model.train.options import accelerator_from, training_parser
+from model.train.options import accelerator_from, named_errors, training_parser
+from model.train.run_folder import exclusive
 from model.train.trainer import Loss, Schedule, Trainer, local_batch_size
 
 MAX_SHIFT = 4  # pixels
@@ -110,13 +113,14 @@ def train(
     """Train a classifier, or continue an interrupted training, and return the averaged weights.
 
     Raises:
-        ValueError: see `local_batch_size`.
+        ValueError: see `local_batch_size` and `Trainer.resume`.
     """
     images, labels = photographs.part(held_out=False)
     torch.manual_seed(schedule.seed)
     classifier = Classifier(len(photographs.class_names))
     state_file = out / "classifier.state.pt"
-    trainer = Trainer(classifier, schedule, state_file, accelerator=accelerator)
+    settings = {"batch_size": batch_size, "photographs": fingerprint(images, labels)}
+    trainer = Trainer(classifier, schedule, state_file, accelerator=accelerator, settings=settings)
     trainer.resume()
     device, local = trainer.device, local_batch_size(batch_size, accelerator)
     return trainer.run(classification_loss(images.to(device), labels.to(device), local))
@@ -136,6 +140,12 @@ def main() -> None:
     )
     options = parser.parse_args()
     accelerator = accelerator_from(options)
+    with named_errors(), exclusive(options.out, accelerator):
+        run(options, accelerator)
+
+
+def run(options: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Train as the options say, and save the classifier."""
     photographs = photographs_from(options)
     schedule = Schedule(
         options.steps, options.learning_rate, weight_decay=0.05, warmup_steps=100, seed=options.seed

@@ -20,7 +20,10 @@ from matplotlib.figure import Figure
 
 from model.train.evaluation.figures import HEADER, Figures, table_row
 from model.train.evaluation.setting import EvaluationSetting
-from model.train.options import command_parser
+from model.train.options import (
+    command_parser,
+    named_errors,
+)
 
 RECONSTRUCTED = "held-out, reconstructed"
 """The row that shows what a perfect DiT could reach."""
@@ -138,13 +141,19 @@ def main() -> None:
         "--page", type=Path, required=True, metavar="FILE", help="the Markdown page to write"
     )
     options = parser.parse_args()
-    evaluation, rows = read_evaluation(options.figures)
-    plot_file = options.page.with_suffix(".svg")
+    with named_errors("write the page"):
+        write(options.figures, options.page)
+
+
+def write(figures: Path, page: Path) -> None:
+    """Write the page, and its plot beside it."""
+    evaluation, rows = read_evaluation(figures)
+    plot_file = page.with_suffix(".svg")
     reconstructed = next(row for row in rows if row.name == RECONSTRUCTED)
     plot(generated(rows), reconstructed, plot_file)
     table = "\n".join([HEADER, *map(table_row, rows)])
-    page = PAGE.format(table=table, plot=plot_file.name, **evaluation)
-    options.page.write_text(page, encoding="utf-8")
+    text = PAGE.format(table=table, plot=plot_file.name, **evaluation)
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""POST /verify: whether a PNG made by this service is what its metadata says."""
+"""POST /verify: whether a file made by this service is what its metadata says."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -10,15 +11,10 @@ from starlette.requests import Request
 from service.http.context import client_of, context_of
 from service.http.disconnect import result_of
 from service.http.problems import problem_responses
+from service.images.claim import longest_file, read_claim
 from service.images.encoding import CONTENT_TYPES
 from service.images.order import Order, make_job, parameters_here
-from service.images.verification import (
-    VerifyResponse,
-    compare,
-    early_mismatch,
-    longest_file,
-    read_claim,
-)
+from service.images.verification import Remade, VerifyResponse, compare, early_mismatch
 
 router = APIRouter(tags=["generate"])
 
@@ -69,7 +65,10 @@ _BODY = {
         "required": True,
         "description": "The unchanged file:"
         " `curl --data-binary @picture.png -H 'Content-Type: image/png' localhost:8000/verify`",
-        "content": {CONTENT_TYPES["png"]: {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            each: {"schema": {"type": "string", "format": "binary"}}
+            for each in CONTENT_TYPES.values()
+        },
     }
 }
 _VERDICT = {
@@ -97,10 +96,12 @@ async def verify(request: Request) -> VerifyResponse:
     mismatch = early_mismatch(claim, model_info)
     if mismatch is not None:
         return mismatch
+    sent = await asyncio.to_thread(claim.pixels)
     limits = context.limits
     ours = parameters_here(claim.parameters, model_info, reproducible=limits.reproducible)
     order = Order((ours,), limits.timeout_s)
     job = make_job(order, model_info, request.state.request_id, client=client_of(request))
     (pixels,) = (await result_of(request, job, context.engine.submit(job))).pixels
-    file = await context.encoder.encode(pixels, "png", ours)
-    return await asyncio.to_thread(compare, claim, ours, pixels, file)
+    encode = partial(context.encoder.encode, pixels, claim.output_format)
+    remade = Remade(ours, pixels, await encode(ours), await encode(claim.parameters))
+    return await asyncio.to_thread(compare, claim, sent, remade)

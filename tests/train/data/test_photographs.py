@@ -62,3 +62,32 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "Empty").mkdir()
     with pytest.raises(ValueError, match="no picture"):
         load_photographs(tmp_path, 32)
+
+
+def test_a_photograph_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    picture = np.zeros((16, 16, 3), np.uint8)
+    picture[:, 8:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn to the right
+    (tmp_path / "Kiwi").mkdir()
+    Image.fromarray(picture).save(tmp_path / "Kiwi" / "1.png", exif=exif)
+    images = load_photographs(tmp_path, 16).images
+    assert (int(images[0, :, :8].max()), int(images[0, :, 8:].min())) == (0, 255)
+
+
+def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+    picture = np.zeros((16, 16, 4), np.uint8)
+    picture[:, 8:] = (10, 20, 30, 255)
+    (tmp_path / "Kiwi").mkdir()
+    Image.fromarray(picture).save(tmp_path / "Kiwi" / "1.png")
+    Image.fromarray(picture).quantize(4).save(tmp_path / "Kiwi" / "2.png")
+    for image in load_photographs(tmp_path, 16).images:
+        assert int(image[:, :, :8].min()) == 255
+        assert image[:, :, 8:].amax((1, 2)).tolist() == [10, 20, 30]
+
+
+def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
+    paint(tmp_path / "Kiwi" / "1.png", 10)
+    (tmp_path / "Kiwi" / "2.jpg").write_bytes(b"<html>")
+    with pytest.raises(ValueError, match=r"2\.jpg cannot be read as a picture"):
+        load_photographs(tmp_path, 16)
