@@ -1,7 +1,7 @@
 """ModelRunner: the model on its device: ticks for many images, decoding, warm-up.
 
-The runner owns the device's buffers. Every image in flight has a slot in them, and a tick reads and
-writes the slots of the images it is given. Any images may share a tick.
+The runner owns the device's buffers. A tick reads and writes the slots of the images it is given, and
+any images may share a tick. Images beyond the number of slots are parked between their ticks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from model.networks.dit import DiT
 from model.runner.decoding import Decoder, Decoding, Pixels
 from model.runner.flight import Flight, chunks_of, fresh_noise, plan_tick
 from model.runner.row_counts import Padding, RowCounts
+from model.runner.slots import Slots
 from model.runner.tick import Tick
 from model.runner.tick_log import FinishedTick, TickLog
 from model.runner.warm_up import TickTimes, decodes_to_warm_up, tick_seconds, warm_decoder
@@ -33,7 +34,7 @@ DECODED_AT_ONCE = 8
 """Images per decoder pass, whose activations dominate memory at 512 pixels."""
 
 SLOTS_PER_ROW = 4
-"""Images that can be in flight per row of a tick; those that a tick leaves out are paused."""
+"""Images with a slot per row of a tick; a tick leaves most of them out."""
 
 LEAST_ROWS = 2
 """What a guided image takes: without room for these there is nothing to serve."""
@@ -71,31 +72,28 @@ class ModelRunner:
         self._dtype = dit.pos_embed.dtype
         chunks = reproducible and not network.rows_are_independent
         self._padding = _padding(self.device, chunks=chunks)
-        self._limit_rows(max_rows)
         self._tick = Tick(
             network,
             self._shape,
-            slots=self.slots,
-            rows=self._row_counts.chunk,
+            slots=SLOTS_PER_ROW * max_rows,
+            rows=RowCounts(max_rows, self._padding).chunk,
             device=self.device,
             side=_stream(self.device),
         )
+        self._limit_rows(max_rows)
         at_once = 1 if reproducible else DECODED_AT_ONCE
         self._decoder = Decoder(checkpoint.vae, at_once, _stream(self.device))
         self._log = TickLog(self.device)
 
     def join(self, trajectory: Trajectory) -> Flight:
-        """Give an image a slot and its first noise. There must be a free slot."""
-        assert self._free, "this is a bug: more images in flight than slots"
-        noise = ImageNoise(trajectory.seed, self._shape)
-        slot = self._free.pop()
-        self._tick.latents[slot].copy_(self._staged(noise.draw()), non_blocking=True)
-        self._tick.x0[slot].zero_()
-        return Flight(trajectory, slot, noise)
+        """Give an image a slot and its first noise."""
+        flight = Flight(trajectory, self._tick.spare_slot, ImageNoise(trajectory.seed, self._shape))
+        self._slots.join(flight, self._staged(flight.noise.draw()))
+        return flight
 
     def leave(self, flight: Flight) -> None:
         """Free an image's slot, at any step."""
-        self._free.append(flight.slot)
+        self._slots.leave(flight)
 
     @device_faults()
     @torch.inference_mode()
@@ -112,6 +110,7 @@ class ModelRunner:
         self._log.wait_for_room()
         rows = self._row_counts.padded(sum(flight.rows for flight in flights))
         with self._log.timing(rows):
+            self._slots.seat(flights)
             self._foresee(flights)
             left = [flight for flight in flights if not flight.launched]
             for chunk in self._chunks(left):
@@ -199,7 +198,7 @@ class ModelRunner:
         self.max_rows = max_rows
         self.slots = SLOTS_PER_ROW * max_rows
         self._row_counts = RowCounts(max_rows, self._padding)
-        self._free = list(range(self.slots))[::-1]
+        self._slots = Slots(self._tick, self.slots)
 
     def _chunks(self, flights: list[Flight]) -> list[list[Flight]]:
         """The images of each forward pass."""
@@ -229,6 +228,7 @@ class ModelRunner:
 
     def _gather(self, source: Tensor, flights: Sequence[Flight]) -> Tensor:
         """A copy (n, C, S, S) of the images' slots in a buffer."""
+        self._slots.seat(flights)
         slots = self._staged(torch.tensor([flight.slot for flight in flights]))
         return source.index_select(0, slots.to(self.device, non_blocking=True))
 
@@ -256,12 +256,14 @@ class ModelRunner:
         counts = self._row_counts.to_warm_up()
         seconds = [tick_seconds(self, schedule, rows) for rows in counts]
         most = min(self.decoded_at_once, self.max_rows)
-        warm_decoder(self, schedule, decodes_to_warm_up(self.device, most), report)
+        passes = decodes_to_warm_up(self.device, most)
+        decode = warm_decoder(self, schedule, passes, report)
         one_row, full = seconds[0], seconds[-1]
         report(
             f"tick of 1 row: {one_row * 1e3:.1f} ms, of {self.max_rows} rows: {full * 1e3:.1f} ms"
         )
-        return TickTimes(min(one_row, full), full, least_rows=self._row_counts.padded(1))
+        least_rows = self._row_counts.padded(1)
+        return TickTimes(min(one_row, full), full, least_rows=least_rows, decode=decode)
 
     @torch.inference_mode()
     def _record(self, report: Callable[[str], None]) -> None:

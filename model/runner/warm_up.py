@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from model.sampling.trajectory import Trajectory, plan_trajectory
 
 @dataclass(frozen=True, slots=True)
 class TickTimes:
-    """Seconds of a tick of one row and of a full tick.
+    """Seconds of a tick of one row, of a full tick, and of decoding an image in company.
 
     A tick of one row is padded to ``least_rows``.
     """
@@ -28,6 +29,7 @@ class TickTimes:
     one_row: float
     full: float
     least_rows: int = 1
+    decode: float = 0.0
 
 
 def trial_trajectories(schedule: NoiseSchedule, count: int) -> list[Trajectory]:
@@ -79,22 +81,32 @@ def decodes_to_warm_up(device: torch.device, most: int) -> list[int]:
 
 def warm_decoder(
     runner: Runner, schedule: NoiseSchedule, counts: Sequence[int], report: Callable[[str], None]
-) -> None:
+) -> float:
     """Decode as many images at once as ``counts`` says; what does not fit limits the decodes.
+
+    Returns:
+        The seconds per image of the fastest pass.
 
     Raises:
         OutOfMemory: not even one image fits.
     """
     most = max(counts)
+    fastest = math.inf
     with _trial(runner, schedule, most) as flights:
         for count in counts:
-            while not _fits(runner, flights[: min(count, most)]):
+            while True:
+                part = flights[: min(count, most)]
+                began = time.perf_counter()
+                if _fits(runner, part):
+                    fastest = min(fastest, (time.perf_counter() - began) / len(part))
+                    break
                 most = min(count, most) // 2
                 if most == 0:
                     raise OutOfMemory("decoding one image")
                 runner.limit_decodes(most)
                 runner.release_cached_memory()
                 report(f"out of memory: from now on decodes of at most {most} images")
+    return fastest
 
 
 @contextmanager

@@ -24,10 +24,10 @@ def test_the_row_limit_drops_after_an_out_of_memory_and_recovers(pipeline_folder
     assert bench.metric("dit_row_limit") == 8
     bench.runner.most_rows = 5
     jobs = [bench.submit(seed, steps=60) for seed in range(4)]
-    bench.worker.step(0.0)  # its two halves are the first ticks that fit
+    bench.worker.step()  # its two halves are the first ticks that fit
     assert bench.metric("dit_row_limit") == 4
     for _ in range(RECOVERY_TICKS - 3):
-        bench.worker.step(0.0)
+        bench.worker.step()
     assert bench.metric("dit_out_of_memory_total") == 1
     bench.runner.most_rows = 8
     bench.finish()
@@ -52,10 +52,10 @@ def test_an_image_that_is_set_aside_sends_no_preview_twice(pipeline_folder: Path
     reports: list[Progress] = []
     bench.submit(1, steps=9, preview_every=2, on_progress=reports.append)
     for _ in range(2):
-        bench.worker.step(0.0)
+        bench.worker.step()
     small = bench.submit(2, steps=4)
     while not small.future.done():
-        bench.worker.step(0.0)
+        bench.worker.step()
     assert [(each.steps_done, len(each.previews)) for each in reports] == [(1, 0), (2, 1)]
     bench.finish()
     assert [each.steps_done for each in reports] == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -82,12 +82,12 @@ def test_jobs_cancelled_while_waiting_are_dropped_within_a_few_steps(pipeline_fo
     bench = Bench(pipeline_folder, max_rows=2)
     runs = bench.submit(0, steps=40)
     waiting = [bench.submit(seed, steps=60) for seed in range(1, 3 * REVIEWED_PER_STEP)]
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert bench.metric("dit_requests_waiting") == len(waiting)
     for job in waiting:
         job.cancel()
     for _ in range(3):
-        bench.worker.step(0.0)
+        bench.worker.step()
     assert all(isinstance(job.future.exception(timeout=0), ClientGone) for job in waiting)
     assert bench.metric("dit_requests_waiting") == 0
     bench.finish()
@@ -97,11 +97,11 @@ def test_jobs_cancelled_while_waiting_are_dropped_within_a_few_steps(pipeline_fo
 def test_a_job_that_can_no_longer_meet_its_deadline_is_dropped(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, max_rows=2)
     late = bench.submit(1, steps=1000, timeout_s=30.0)
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert not late.future.done()
     for _ in range(200):
         bench.pace.observe(2, 1.0)  # one second per tick from now on: a thousand seconds
-    bench.worker.step(0.0)
+    bench.worker.step()
     with pytest.raises(DeadlinePassed, match="needs at least"):
         late.future.result(timeout=0)
     assert bench.metric("dit_tick_images_sum") == 1
@@ -112,7 +112,7 @@ def test_a_job_near_its_end_keeps_a_tight_deadline(pipeline_folder: Path) -> Non
     bench = Bench(pipeline_folder, max_rows=2)
     job = bench.submit(1, steps=20, timeout_s=60.0)
     for _ in range(15):
-        bench.worker.step(0.0)
+        bench.worker.step()
     for _ in range(200):
         bench.pace.observe(1, 8.0)  # 40 s for the remaining steps, 160 s for all
     bench.finish()
@@ -148,6 +148,12 @@ class OneAtATime:
         return [task for task in first if task.next_rows]
 
     def advanced(self, tasks: Sequence[ImageTask]) -> None:
+        pass
+
+    def in_order(self, tasks: Sequence[ImageTask]) -> Sequence[ImageTask]:
+        return tasks
+
+    def charge(self, row_steps: int) -> None:
         pass
 
     def shrink(self, rows: int) -> None:

@@ -255,7 +255,7 @@ def test_refusals_are_counted_by_their_reason(pipeline_folder: Path) -> None:
         running.engine.drain()
         stopping = generate(running, PICTURE)
         assert stopping.status_code == 503
-        for outcome in ("full", "timeout", "unavailable"):
+        for outcome in ("full", "impossible", "unavailable"):
             wait_until(lambda counted=outcome: _requests(running, counted) == 1)  # type: ignore[misc]
 
 

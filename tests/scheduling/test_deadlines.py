@@ -7,8 +7,7 @@ import time
 from model.runner.runner import TickTimes
 from service.errors import ClientGone, DeadlinePassed
 from service.scheduling.deadlines import reason_to_drop
-from service.scheduling.pace import Pace
-from tests.support.jobs import due_in, steady_pace
+from tests.support.jobs import due_in, measured_pace, steady_pace
 
 TEN_S = steady_pace(seconds_per_tick=10.0)
 
@@ -28,11 +27,11 @@ def test_a_job_is_dropped_only_if_twice_the_time_is_too_short() -> None:
     assert reason_to_drop(due_in(100.0, [2] * 19), TEN_S, time.monotonic()) is None
     dropped = reason_to_drop(due_in(100.0, [2] * 21), TEN_S, time.monotonic())
     assert isinstance(dropped, DeadlinePassed)
-    assert "needs at least 210.0 s more" in dropped.detail
+    assert "needs at least 210 s more" in dropped.detail
 
 
 def test_the_time_needed_is_estimated_from_small_ticks() -> None:
-    pace = Pace(TickTimes(one_row=1.0, full=10.0), max_rows=10)
+    pace = measured_pace(TickTimes(one_row=1.0, full=10.0), max_rows=10)
     assert reason_to_drop(due_in(100.0, [2] * 100), pace, time.monotonic()) is None
 
 

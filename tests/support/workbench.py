@@ -71,7 +71,7 @@ class Bench:
         self.queue = AdmissionQueue(100_000)
         self.metrics = Metrics()
         self.pace = Pace(TickTimes(1e-4, 1e-3), max_rows)
-        chosen = scheduler or FairScheduler(max_rows, self.runner.slots)
+        chosen = scheduler or FairScheduler(max_rows)
         self.worker = Worker(
             self.runner,
             self.queue,
@@ -118,7 +118,7 @@ class Bench:
 
     def finish(self) -> None:
         while self.worker.busy:
-            self.worker.step(0.0)
+            self.worker.step()
 
     def metric(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
