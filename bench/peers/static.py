@@ -56,9 +56,6 @@ class StaticBatcher:
     def advanced(self, tasks: Sequence[ImageTask]) -> None:
         self._batch += [image for image in tasks if image not in self._batch]
 
-    def in_order(self, tasks: Sequence[ImageTask]) -> Sequence[ImageTask]:
-        return tasks
-
     def charge(self, row_steps: int) -> None:
         pass
 

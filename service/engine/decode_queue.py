@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 from service.engine.decoder_passes import PASS_S, DecoderPasses
-from service.scheduling.jobs import ImageTask
-from service.scheduling.scheduler import Scheduler
+from service.scheduling.jobs import ImageTask, Job
 
 
 class DecodeQueue:
-    """Starts passes for about `PASS_S` at every step; ticks go on between the steps.
+    """Starts passes for about `PASS_S` at a time, so that a slow decoder stops no tick for long.
 
-    On CUDA passes are started in no time, and on a CPU a slow decoder holds nobody up for long.
-
-    Args:
-        passes: where the images are decoded.
-        scheduler: says who goes first.
+    The jobs take turns, an image each. On CUDA passes are started in no time, and none waits.
     """
 
-    def __init__(self, passes: DecoderPasses, scheduler: Scheduler) -> None:
+    def __init__(self, passes: DecoderPasses) -> None:
         self._passes = passes
-        self._scheduler = scheduler
-        self._waiting: Sequence[ImageTask] = []
+        self._waiting: OrderedDict[Job, deque[ImageTask]] = OrderedDict()  # the next comes first
 
-    def start(self, finished: Sequence[ImageTask]) -> dict[ImageTask, Exception]:
-        """Queue these images and start the next passes.
+    @property
+    def jobs(self) -> list[Job]:
+        """Those with an image that waits."""
+        return list(self._waiting)
+
+    def add(self, finished: Sequence[ImageTask]) -> None:
+        """Queue these images."""
+        for task in finished:
+            self._waiting.setdefault(task.job, deque()).append(task)
+
+    def drop(self, job: Job) -> None:
+        """Forget the images of a job, if any wait."""
+        self._waiting.pop(job, None)
+
+    def start(self) -> dict[ImageTask, Exception]:
+        """Start the next passes.
 
         Returns:
             The images that failed, each with its error.
@@ -34,12 +43,20 @@ class DecodeQueue:
         Raises:
             DeviceLost: the device is gone, and every image with it.
         """
-        wanted = [task for task in self._waiting if task.flight is not None]
-        self._waiting = self._scheduler.in_order([*wanted, *finished])
         faults: dict[ImageTask, Exception] = {}
         ends = time.monotonic() + PASS_S
-        while self._waiting and time.monotonic() < ends:
-            at_once = self._passes.at_once
-            part, self._waiting = self._waiting[:at_once], self._waiting[at_once:]
-            faults |= self._passes.start(part)
+        while self._waiting:
+            faults |= self._passes.start(self._next())
+            if time.monotonic() >= ends:
+                break
         return faults
+
+    def _next(self) -> list[ImageTask]:
+        """The images of the next pass."""
+        part: list[ImageTask] = []
+        while self._waiting and len(part) < self._passes.at_once:
+            job, images = self._waiting.popitem(last=False)
+            part.append(images.popleft())
+            if images:
+                self._waiting[job] = images
+        return part

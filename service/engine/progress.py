@@ -73,5 +73,7 @@ class ProgressReporter:
 
 def _is_due(task: ImageTask) -> bool:
     job = task.job
-    asked = job.preview_every > 0 and job.on_progress is not None and not job.future.done()
-    return asked and task.next_rows > 0 and task.steps_done % job.preview_every == 0
+    if job.preview_every == 0 or job.on_progress is None or job.future.done():
+        return False
+    unfinished = task.flight is not None and task.next_rows > 0
+    return unfinished and task.steps_done % job.preview_every == 0

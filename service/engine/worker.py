@@ -71,7 +71,7 @@ class Worker:
         previews = DecoderPasses(runner, self._isolation, runner.start_preview, pace)
         self._progress = ProgressReporter(previews, self._budget)
         self._decodes = DecoderPasses(runner, self._isolation, runner.start_decode, pace)
-        self._decode_queue = DecodeQueue(self._decodes, scheduler)
+        self._decode_queue = DecodeQueue(self._decodes)
         self._open = OpenJobs()
         self._gauges = LoadGauges(runner, queue, scheduler, metrics, clock)
 
@@ -123,7 +123,7 @@ class Worker:
     def _settle(self, advanced: Sequence[ImageTask], *, wait: bool) -> None:
         """Learn the pace, decode what is finished, deliver what is decoded, report progress."""
         self._learn_pace()
-        self._fail_all(self._decode_queue.start([t for t in advanced if flight_of(t).done]))
+        self._decode([task for task in advanced if flight_of(task).done])
         self._deliver_decoded(wait=wait)
         self._progress.report(advanced)
         self._review_some()
@@ -162,6 +162,13 @@ class Worker:
 
     def _shrink(self, tasks: Sequence[ImageTask]) -> None:
         self._scheduler.shrink(sum(task.next_rows for task in tasks))
+
+    def _decode(self, finished: Sequence[ImageTask]) -> None:
+        """Start the next passes; these images wait for theirs."""
+        self._decode_queue.add(finished)
+        for job in self._decode_queue.jobs:
+            self._drop_if_unwanted(job)
+        self._fail_all(self._decode_queue.start())
 
     def _deliver_decoded(self, *, wait: bool) -> None:
         """Hand pixels to their jobs, pass by pass.
@@ -207,7 +214,7 @@ class Worker:
         self._drop(job, answer, "failed")
 
     def _drop_if_unwanted(self, job: Job) -> bool:
-        error = reason_to_drop(job, self._pace, self._clock())
+        error = reason_to_drop(job, self._pace, self._clock(), alone=len(self._open) == 1)
         if error is not None:
             self._drop(job, error, error.outcome or "timeout")
         return error is not None
@@ -225,6 +232,7 @@ class Worker:
         """A job has ended: keep nothing of it."""
         self._queue.forget(job)
         self._open.remove(job)
+        self._decode_queue.drop(job)
         if not self._open:
             self._pace.rest()
 

@@ -53,7 +53,7 @@ class AdmissionQueue:
             if self._closed is not None:
                 raise self._closed.with_traceback(None) from None
             self._check_room(job, pace)
-            refusal = reason_to_drop(job, pace, self._clock())
+            refusal = reason_to_drop(job, pace, self._clock(), alone=self._row_steps == 0)
             if refusal is not None:
                 raise refusal
             self._jobs.append(job)

@@ -95,9 +95,6 @@ class FairScheduler:
         self._limit.succeeded(rows)
         self._clock.advance(rows)
 
-    def in_order(self, tasks: Sequence[ImageTask]) -> Sequence[ImageTask]:
-        return sorted(tasks, key=lambda task: (self._entries[task.job].place, task.index))
-
     def charge(self, row_steps: int) -> None:
         self._clock.advance(row_steps)
 

@@ -18,7 +18,7 @@ RECENT_TICKS = 64
 RECENT_DECODES = 15
 SURE_TICKS = 4
 SURE_DECODES = 3
-"""What has to be measured before `Pace.least_seconds` says anything."""
+"""What has to be measured before a lower bound is sure."""
 
 
 class Pace:
@@ -37,8 +37,9 @@ class Pace:
         self._per_row = max(times.full - times.one_row, 0.0) / more_rows
         self._base = max(times.one_row - times.least_rows * self._per_row, 1e-6)
         self._scale = self._fastest = 1.0
+        self.sure = False  # whether a few ticks were measured since the device was last idle
         self._ticks: deque[float] = deque(maxlen=RECENT_TICKS)  # their scales
-        self._least_scale = 0.0  # of these; 0 while it is not sure
+        self._least_scale = self._scale  # of these
         self._decodes: deque[float] = deque(maxlen=RECENT_DECODES)  # unscaled seconds per image
         self._decode, self._least_decode = times.decode, 0.0
 
@@ -48,7 +49,8 @@ class Pace:
         self._scale += SMOOTHING * (min(scale, JUMP * self._scale) - self._scale)
         self._fastest = min(self._fastest, scale)
         self._ticks.append(scale)
-        self._least_scale = min(self._ticks) if len(self._ticks) >= SURE_TICKS else 0.0
+        self._least_scale = min(self._ticks)
+        self.sure = len(self._ticks) >= SURE_TICKS
 
     def observe_decode(self, images: int, seconds: float) -> None:
         """Learn from a pass of the decoder."""
@@ -59,7 +61,7 @@ class Pace:
     def rest(self) -> None:
         """The device has nothing left to do. What it can do next is measured anew."""
         self._ticks.clear()
-        self._least_scale = 0.0
+        self.sure = False
 
     def tick_seconds(self, rows: int) -> float:
         return self._scale * self._unscaled(rows)
@@ -88,11 +90,7 @@ class Pace:
         return row_steps / self.max_rows * self.longest_tick_s
 
     def least_seconds(self, ticks: float, images: int) -> float:
-        """What this many small ticks in a row and these decodes take at the very least.
-
-        It goes by the fastest of the latest ticks since the device was idle, and is 0 while they are too
-        few: one slow measurement, or an old one, proves nothing.
-        """
+        """What this many small ticks in a row and these decodes take at the pace of the fastest recent tick."""
         return self._seconds(ticks, images, self._least_scale)
 
     def best_seconds(self, ticks: float, images: int) -> float:

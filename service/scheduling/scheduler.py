@@ -38,9 +38,6 @@ class Scheduler(Protocol):
     def advanced(self, tasks: Sequence[ImageTask]) -> None:
         """These, of those picked last, are in flight and one step further."""
 
-    def in_order(self, tasks: Sequence[ImageTask]) -> Sequence[ImageTask]:
-        """These images of jobs that it has, by who goes first."""
-
     def charge(self, row_steps: int) -> None:
         """The device did this work for a job outside of ticks."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from model.runner.runner import TickTimes
 from service.engine.worker import REVIEWED_PER_STEP
 from service.errors import ClientGone, DeadlinePassed
 from service.scheduling.jobs import ImageTask, Job, Progress
@@ -99,12 +100,15 @@ def test_a_job_that_can_no_longer_meet_its_deadline_is_dropped(pipeline_folder: 
     late = bench.submit(1, steps=1000, timeout_s=30.0)
     bench.worker.step()
     assert not late.future.done()
+    other = bench.submit(2, steps=2, timeout_s=60.0)
     for _ in range(200):
         bench.pace.observe(2, 1.0)  # one second per tick from now on: a thousand seconds
     bench.worker.step()
     with pytest.raises(DeadlinePassed, match="needs at least"):
         late.future.result(timeout=0)
-    assert bench.metric("dit_tick_images_sum") == 1
+    assert late.steps_done == 1
+    bench.finish()
+    assert pixels(other)
     assert bench.queue.row_steps == 0
 
 
@@ -117,6 +121,52 @@ def test_a_job_near_its_end_keeps_a_tight_deadline(pipeline_folder: Path) -> Non
         bench.pace.observe(1, 8.0)  # 40 s for the remaining steps, 160 s for all
     bench.finish()
     assert pixels(job)
+
+
+def test_a_newcomer_starts_at_the_next_tick_whatever_others_hold(pipeline_folder: Path) -> None:
+    """Each image overtakes the one before and takes a slot more, until more are set aside than fit."""
+    bench = Bench(pipeline_folder, max_rows=2)
+    held = 0
+    while held <= bench.runner.slots:
+        bench.submit(held, steps=1000 - 90 * held)
+        bench.worker.step()
+        held += 1
+    assert bench.metric("dit_requests_running") == held
+    newcomer = bench.submit(100, steps=1)
+    bench.worker.step()
+    assert pixels(newcomer)
+
+
+def test_a_slow_spell_refuses_nobody_once_it_is_over(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder)
+    spell = bench.submit(1, steps=3)
+    for _ in range(200):
+        bench.pace.observe(2, 1.0)
+    bench.finish()
+    assert pixels(spell)
+    for seed in range(20):
+        job = bench.submit(seed, steps=50, timeout_s=20.0)  # 50 s at the pace of the spell
+        bench.finish()
+        assert pixels(job)
+
+
+def test_a_disturbed_warm_up_refuses_nobody(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, times=TickTimes(10.0, 10.0, decode=10.0))
+    job = bench.submit(1, steps=50, timeout_s=20.0)
+    bench.finish()
+    assert pixels(job)
+
+
+def test_an_impossible_deadline_is_told_from_one_missed_under_load(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder)
+    bench.submit(1, 2, steps=1000, timeout_s=0.02)
+    bench.finish()
+    assert bench.metric("dit_images_total", outcome="impossible") == 2
+    late = bench.submit(3, steps=1)
+    late.admitted -= 60.0
+    late.deadline = late.admitted + 1.0
+    bench.finish()
+    assert bench.metric("dit_images_total", outcome="timeout") == 1
 
 
 class OneAtATime:
@@ -149,9 +199,6 @@ class OneAtATime:
 
     def advanced(self, tasks: Sequence[ImageTask]) -> None:
         pass
-
-    def in_order(self, tasks: Sequence[ImageTask]) -> Sequence[ImageTask]:
-        return tasks
 
     def charge(self, row_steps: int) -> None:
         pass

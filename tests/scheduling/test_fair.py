@@ -229,3 +229,23 @@ def test_ticks_that_are_not_full_do_not_raise_the_limit() -> None:
     for _ in range(2 * RECOVERY_TICKS):
         step(scheduler)
     assert scheduler.row_limit == 8
+
+
+def test_previews_count_as_work_of_their_job() -> None:
+    """Two equal jobs of two clients, but one has every step shown."""
+    shown, plain = job("shown", [2] * 20), job("plain", [2] * 20, admitted=1)
+    shown.preview_every, shown.preview_row_steps = 1, 8
+    shown.on_progress = lambda progress: None
+    assert ends(fair(2, shown, plain, band=EXACT)) == ["plain", "shown"]
+
+
+def test_previews_that_were_not_made_are_not_charged() -> None:
+    shown = job("shown", [2] * 20, client="a")
+    shown.preview_every, shown.preview_row_steps = 1, 1000
+    shown.on_progress = lambda progress: None
+    scheduler = fair(2, shown, job("other", [2] * 300, client="c"), band=EXACT)
+    while shown in scheduler.jobs():
+        step(scheduler)
+    scheduler.add(job("next", [2] * 20, client="a"))
+    scheduler.add(job("late", [2] * 100, client="b", admitted=1))
+    assert ends(scheduler)[0] == "next"

@@ -43,7 +43,8 @@ def job(
 
 def due_in(seconds: float, *images: Sequence[int]) -> Job:
     """A job whose deadline is this far away on the real clock; of one short image by default."""
-    return job("a job", *(images or ([1],)), deadline=time.monotonic() + seconds)
+    now = time.monotonic()
+    return job("a job", *(images or ([1],)), deadline=now + seconds, admitted=now)
 
 
 def step(scheduler: Scheduler) -> list[ImageTask]:
