@@ -10,6 +10,7 @@ ServiceError              500
   ImageFailed             500
   Unavailable             503  with Retry-After
   DeadlinePassed          504
+    DeadlineImpossible    504  even an idle device would have been too slow
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ class FieldError:
 
 
 class ServiceError(Exception):
-    """An answer other than pictures. Each class has its `status` and `title`."""
+    """An answer other than pictures. Each class has its `status` and `title`.
+
+    Metrics count it as ``outcome``, or by its status.
+    """
 
     status = 500
     title = "Internal error"
+    outcome: str | None = None
 
     def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
@@ -76,6 +81,7 @@ class QueueFull(ServiceError):
 class ClientGone(ServiceError):
     status = 499
     title = "Client closed the request"
+    outcome = "cancelled"
 
 
 class ImageFailed(ServiceError):
@@ -91,3 +97,8 @@ class Unavailable(ServiceError):
 class DeadlinePassed(ServiceError):
     status = 504
     title = "Deadline passed"
+
+
+class DeadlineImpossible(DeadlinePassed):
+    title = "Deadline impossible"
+    outcome = "impossible"

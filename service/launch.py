@@ -26,7 +26,7 @@ def serve(
     settings: Settings,
     load: Callable[[Settings], ModelRunner] = load_runner,
     patience: Patience = PATIENCE,
-    make_scheduler: Callable[[int, int], Scheduler] = FairScheduler,
+    make_scheduler: Callable[[int], Scheduler] = FairScheduler,
 ) -> int:
     """Run until a signal arrives or the engine ends; returns the process's exit code.
 

@@ -79,7 +79,8 @@ class Metrics:
         self.requests_waiting = gauge("requests_waiting", "Requests with no image in flight yet.")
         self.requests_running = gauge("requests_running", "Requests with an image in flight.")
         self.row_steps_waiting = gauge(
-            "row_steps_waiting", "Work admitted and not yet done, in rows times steps."
+            "row_steps_waiting",
+            "Work admitted and not yet done, in rows times steps, with previews.",
         )
         self.nonfinite_images = counter(
             "nonfinite_images_total", "Images whose latent was not finite."
@@ -97,5 +98,5 @@ class Metrics:
         self.build_info.info({"version": __version__})
         for kind in ("useful", "padding", "cancelled"):
             self.denoise_steps.labels(kind)
-        for outcome in ("ok", "failed", "cancelled", "timeout"):
+        for outcome in ("ok", "failed", "cancelled", "timeout", "impossible"):
             self.images.labels(outcome)

@@ -16,9 +16,8 @@ class StaticBatcher:
     longest image.
     """
 
-    def __init__(self, max_rows: int, slots: int) -> None:
+    def __init__(self, max_rows: int) -> None:
         self.row_limit = max_rows
-        self._slots = slots
         self._images: dict[Job, list[ImageTask]] = {}
         self._batch: list[ImageTask] = []
 
@@ -49,13 +48,16 @@ class StaticBatcher:
         rows = 0
         for image in (one for images in self._images.values() for one in images):
             rows += max(image.trajectory.rows)
-            if rows > self.row_limit or len(picked) == self._slots:
+            if rows > self.row_limit:
                 break
             picked.append(image)
         return picked
 
     def advanced(self, tasks: Sequence[ImageTask]) -> None:
         self._batch += [image for image in tasks if image not in self._batch]
+
+    def charge(self, row_steps: int) -> None:
+        pass
 
     def shrink(self, rows: int) -> None:
         self.row_limit = max(2, rows // 2)

@@ -36,7 +36,7 @@ class Decoding:
 
     @device_faults()
     def pixels(self) -> Pixels:
-        """Wait for the images.
+        """Wait for the images. Each is an array of its own, which keeps no other alive.
 
         Raises:
             DeviceLost: the device is gone.
@@ -44,7 +44,7 @@ class Decoding:
         if self._span is not None:
             self._span.wait()
         kept = self._finite.tolist()
-        return [image if ok else None for image, ok in zip(self._images.numpy(), kept)]
+        return [image.copy() if ok else None for image, ok in zip(self._images.numpy(), kept)]
 
 
 class Decoder:

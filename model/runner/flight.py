@@ -18,12 +18,16 @@ from model.sampling.trajectory import Trajectory
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One image in flight: its slot in the device's buffers and the steps it has done."""
+    """One image in flight: its slot in the device's buffers and the steps it has done.
+
+    While it is ``parked``, with its latent and its estimate, if any (C, S, S), it has no slot.
+    """
 
     trajectory: Trajectory
     slot: int
     noise: ImageNoise
     step: int = 0
+    parked: tuple[Tensor, Tensor | None] | None = None
     drawn: Tensor | None = None  # this step's noise, kept so that a repeated tick draws no more
     launched: bool = False  # the device has this step already, from a tick that failed elsewhere
 

@@ -1,7 +1,7 @@
 """ModelRunner: the model on its device: ticks for many images, decoding, warm-up.
 
-The runner owns the device's buffers. Every image in flight has a slot in them, and a tick reads and
-writes the slots of the images it is given. Any images may share a tick.
+The runner owns the device's buffers. A tick reads and writes the slots of the images it is given, and
+any images may share a tick. Images beyond the number of slots are parked between their ticks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from model.runner.decoding import Decoder, Decoding, Pixels
 from model.runner.flight import Flight, foreseen_pairs, fresh_noise, passes_of, plan_tick
 from model.runner.recorder import Recorder
 from model.runner.row_counts import RowCounts, padding_for
+from model.runner.slots import Slots
 from model.runner.tick import Tick
 from model.runner.tick_log import FinishedTick, TickLog
 from model.runner.warm_up import TickTimes, warm_up
@@ -33,7 +34,7 @@ DECODED_AT_ONCE = 8
 """Images per decoder pass, whose activations dominate memory at 512 pixels."""
 
 SLOTS_PER_ROW = 4
-"""Images that can be in flight per row of a tick; those that a tick leaves out are paused."""
+"""Images with a slot per row of a tick; a tick leaves most of them out."""
 
 
 class ModelRunner:
@@ -67,32 +68,30 @@ class ModelRunner:
         self._shape = (dit.in_channels, dit.input_size, dit.input_size)
         chunks = reproducible and not network.rows_are_independent
         self._padding = padding_for(self.device, chunks=chunks)
-        self.limit_rows(max_rows)
         self._tick = Tick(
             network,
             step,
             self._shape,
-            slots=self.slots,
-            rows=self.row_counts.chunk,
+            slots=SLOTS_PER_ROW * max_rows,
+            rows=RowCounts(max_rows, self._padding).chunk,
             device=self.device,
             side=own_stream(self.device),
         )
+        self.limit_rows(max_rows)
         self._recorder = Recorder(self._tick, dit, reproducible=reproducible)
         at_once = 1 if reproducible else DECODED_AT_ONCE
         self._decoder = Decoder(checkpoint.vae, at_once, own_stream(self.device))
         self._log = TickLog(self.device)
 
     def join(self, trajectory: Trajectory) -> Flight:
-        """Give an image a slot and its first noise. There must be a free slot."""
-        assert self._free, "this is a bug: more images in flight than slots"
-        noise = ImageNoise(trajectory.seed, self._shape)
-        slot = self._free.pop()
-        self._tick.begin(slot, noise.draw())
-        return Flight(trajectory, slot, noise)
+        """Give an image a slot and its first noise."""
+        flight = Flight(trajectory, self._tick.spare_slot, ImageNoise(trajectory.seed, self._shape))
+        self._slots.join(flight, flight.noise.draw())
+        return flight
 
     def leave(self, flight: Flight) -> None:
         """Free an image's slot, at any step."""
-        self._free.append(flight.slot)
+        self._slots.leave(flight)
 
     @device_faults()
     @torch.inference_mode()
@@ -109,6 +108,7 @@ class ModelRunner:
         self.wait_for_room()
         rows = self.row_counts.padded(sum(flight.rows for flight in flights))
         with self._log.timing(rows):
+            self._slots.seat(flights)
             steps = self._network.foreseen_steps
             self._network.foresee(foreseen_pairs(flights, steps, self._null_class))
             left = [flight for flight in flights if not flight.launched]
@@ -151,7 +151,7 @@ class ModelRunner:
     @torch.inference_mode()
     def start_preview(self, flights: Sequence[Flight]) -> Decoding:
         """Like `start_decode`, for the model's current estimate of each image."""
-        return self._decoder.start(self._tick.gather(self._tick.x0, flights))
+        return self._decoder.start(self._gather(self._tick.x0, flights))
 
     def decode(self, flights: Sequence[Flight]) -> Pixels:
         """Finished latents -> uint8 pixels (H, W, 3) each; None if a latent is not finite."""
@@ -162,7 +162,7 @@ class ModelRunner:
     @torch.inference_mode()
     def latents(self, flights: Sequence[Flight]) -> Tensor:
         """A copy of the images' current latents (n, C, S, S)."""
-        return self._tick.gather(self._tick.latents, flights)
+        return self._gather(self._tick.latents, flights)
 
     def warm_up(self, report: Callable[[str], None]) -> TickTimes:
         """Run every kernel once, on CUDA record every tick, and time a small and a full tick.
@@ -196,7 +196,7 @@ class ModelRunner:
         self.max_rows = max_rows
         self.slots = SLOTS_PER_ROW * max_rows
         self.row_counts = RowCounts(max_rows, self._padding)
-        self._free = list(range(self.slots))[::-1]
+        self._slots = Slots(self._tick, self.slots)
 
     def synchronize(self) -> None:
         """Wait until the device has finished everything launched so far."""
@@ -209,6 +209,10 @@ class ModelRunner:
     def release_cached_memory(self) -> None:
         """Return unused memory to the device after an out-of-memory error."""
         accelerator.release_cached_memory(self.device)
+
+    def _gather(self, source: Tensor, flights: Sequence[Flight]) -> Tensor:
+        self._slots.seat(flights)
+        return self._tick.gather(source, flights)
 
     def _launch(self, flights: list[Flight]) -> None:
         """One forward pass."""

@@ -74,6 +74,11 @@ class Tick:
         self.latents[slot].copy_(self._staged(noise), non_blocking=True)
         self.x0[slot].zero_()
 
+    def resume(self, slot: int, latent: Tensor, x0: Tensor) -> None:
+        """Continue an image in a slot, with what it had in another one: (C, S, S) each."""
+        self.latents[slot].copy_(latent)
+        self.x0[slot].copy_(x0)
+
     def gather(self, source: Tensor, flights: Sequence[Flight]) -> Tensor:
         """A copy (n, C, S, S) of the images' slots in ``latents`` or ``x0``."""
         slots = self._staged(torch.tensor([flight.slot for flight in flights]))

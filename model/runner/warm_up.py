@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class TickTimes:
-    """Seconds of a tick of one row and of a full tick.
+    """Seconds of a tick of one row, of a full tick, and of decoding an image in company.
 
     A tick of one row is padded to ``least_rows``.
     """
@@ -36,6 +37,7 @@ class TickTimes:
     one_row: float
     full: float
     least_rows: int = 1
+    decode: float = 0.0
 
 
 def trial_trajectories(schedule: NoiseSchedule, count: int) -> list[Trajectory]:
@@ -110,10 +112,12 @@ def _warm_up_once(runner: Runner, report: Report) -> TickTimes:
     runner.record(report)
     seconds = [tick_seconds(runner, schedule, rows) for rows in runner.row_counts.to_warm_up()]
     most = min(runner.decoded_at_once, runner.max_rows)
-    warm_decoder(runner, schedule, decodes_to_warm_up(runner.device, most), report)
+    passes = decodes_to_warm_up(runner.device, most)
+    decode = warm_decoder(runner, schedule, passes, report)
     one_row, full = seconds[0], seconds[-1]
     report(f"tick of 1 row: {one_row * 1e3:.1f} ms, of {runner.max_rows} rows: {full * 1e3:.1f} ms")
-    return TickTimes(min(one_row, full), full, least_rows=runner.row_counts.padded(1))
+    least_rows = runner.row_counts.padded(1)
+    return TickTimes(min(one_row, full), full, least_rows=least_rows, decode=decode)
 
 
 def tick_seconds(runner: Runner, schedule: NoiseSchedule, rows: int) -> float:
@@ -135,22 +139,32 @@ def decodes_to_warm_up(device: torch.device, most: int) -> list[int]:
 
 def warm_decoder(
     runner: Runner, schedule: NoiseSchedule, counts: Sequence[int], report: Report
-) -> None:
+) -> float:
     """Decode as many images at once as ``counts`` says; what does not fit limits the decodes.
+
+    Returns:
+        The seconds per image of the fastest pass.
 
     Raises:
         OutOfMemory: not even one image fits.
     """
     most = max(counts)
+    fastest = math.inf
     with _trial(runner, schedule, most) as flights:
         for count in counts:
-            while not _fits(runner, flights[: min(count, most)]):
+            while True:
+                part = flights[: min(count, most)]
+                began = time.perf_counter()
+                if _fits(runner, part):
+                    fastest = min(fastest, (time.perf_counter() - began) / len(part))
+                    break
                 most = min(count, most) // 2
                 if most == 0:
                     raise OutOfMemory("decoding one image")
                 runner.limit_decodes(most)
                 runner.release_cached_memory()
                 report(f"out of memory: from now on decodes of at most {most} images")
+    return fastest
 
 
 @contextmanager

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from model.runner.decoding import Decoding
+from model.runner.decoding import Decoding, Pixels
 from model.runner.runner import Flight, ModelRunner
 from service.engine.isolation import Isolation
 from service.scheduling.jobs import ImageTask, flights_of
+from service.scheduling.pace import Pace
+
+PASS_S = 0.5
+"""A pass takes about this long at most, or else is of one image."""
 
 log = structlog.get_logger()
 
@@ -32,6 +36,15 @@ class DecoderPass:
         return self.start_s if on_device is None else on_device
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The images of a finished pass, their pixels, and the seconds that it took."""
+
+    tasks: Sequence[ImageTask]
+    pixels: Pixels
+    seconds: float
+
+
 class DecoderPasses:
     """The passes under way, oldest first. They end in this order.
 
@@ -39,6 +52,7 @@ class DecoderPasses:
         runner: says how many images make a pass, and is told if they do not fit into memory.
         isolation: fails only the image at fault if a pass cannot be started.
         start: starts one pass.
+        pace: says how long a pass takes, and learns from each.
     """
 
     def __init__(
@@ -46,15 +60,23 @@ class DecoderPasses:
         runner: ModelRunner,
         isolation: Isolation,
         start: Callable[[Sequence[Flight]], Decoding],
+        pace: Pace,
     ) -> None:
         self._runner = runner
         self._isolation = isolation
         self._start = start
+        self._pace = pace
         self._passes: deque[DecoderPass] = deque()
 
     @property
     def under_way(self) -> Collection[DecoderPass]:
         return self._passes
+
+    @property
+    def at_once(self) -> int:
+        """The most images that should share a pass."""
+        most, each = self._runner.decoded_at_once, self._pace.decode_seconds
+        return most if most * each <= PASS_S else max(1, int(PASS_S / each))
 
     def start(self, tasks: Sequence[ImageTask]) -> dict[ImageTask, Exception]:
         """Start decoding these images, in as few passes as possible.
@@ -67,15 +89,18 @@ class DecoderPasses:
         """
         faults: dict[ImageTask, Exception] = {}
         while tasks:
-            at_once = self._runner.decoded_at_once
+            at_once = self.at_once
             part, tasks = tasks[:at_once], tasks[at_once:]
             faults |= self._isolation.run(part, self._launch, self._launched, self._shrink)
         return faults
 
-    def finished(self, wait: Callable[[], bool] = lambda: False) -> Iterator[DecoderPass]:
-        """The passes that are done, and the next ones too for as long as ``wait`` says so."""
+    def finished(self, wait: Callable[[], bool] = lambda: False) -> Iterator[Decoded]:
+        """What is decoded, and the next passes too for as long as ``wait`` says so."""
         while self._passes and (self._passes[0].decoding.done or wait()):
-            yield self._passes.popleft()
+            first = self._passes.popleft()
+            pixels = first.decoding.pixels()
+            self._pace.observe_decode(len(first.tasks), first.seconds)
+            yield Decoded(first.tasks, pixels, first.seconds)
 
     def _launch(self, tasks: Sequence[ImageTask]) -> DecoderPass:
         began = time.monotonic()

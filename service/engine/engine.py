@@ -55,7 +55,6 @@ class Loaded:
 
     model_info: ModelInfo
     pace: Pace
-    worker: Worker
 
 
 class Engine:
@@ -69,8 +68,7 @@ class Engine:
         queue: where the jobs come from.
         metrics: where the engine reports its state and stages.
         drain_timeout_s: how long `drain` lets admitted jobs run.
-        make_scheduler: builds the scheduler, from the rows of the largest tick and the number of
-            images that may be in flight.
+        make_scheduler: builds the scheduler, from the rows of the largest tick.
         patience: how long the thread may show no sign of life.
     """
 
@@ -81,7 +79,7 @@ class Engine:
         metrics: Metrics,
         *,
         drain_timeout_s: float = 30.0,
-        make_scheduler: Callable[[int, int], Scheduler] = FairScheduler,
+        make_scheduler: Callable[[int], Scheduler] = FairScheduler,
         patience: Patience = PATIENCE,
     ) -> None:
         self.state = State.STARTING
@@ -91,15 +89,12 @@ class Engine:
         self._load = load
         self._queue = queue
         self._metrics = metrics
+        metrics.ready.set_function(lambda: self.ready)
         self._drain_timeout_s = drain_timeout_s
         self._drain_ends = float("inf")
         self._make_scheduler = make_scheduler
         self._patience = patience
-        self._watchdog = Watchdog(
-            lambda: patience.hung_after(self._longest_tick_s),
-            late_s=patience.late_s,
-            on_stuck=self._give_up,
-        )
+        self._watchdog = Watchdog(patience, self._expected_stretch_s, on_stuck=self._give_up)
         self._changing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -136,9 +131,7 @@ class Engine:
     @property
     def ready(self) -> bool:
         """Whether a request would be admitted and run: loaded, warm, heartbeat fresh."""
-        if self.state is not State.READY or not self.alive:
-            return False
-        return self._watchdog.silence_s < self._patience.stale_after(self._longest_tick_s)
+        return self.state is State.READY and self.alive and not self._watchdog.stale
 
     @property
     def status(self) -> str:
@@ -167,9 +160,8 @@ class Engine:
         self._queue.offer(job, self._require_loaded().pace)
         return self._watchdog.guard(job)
 
-    @property
-    def _longest_tick_s(self) -> float:
-        return self._loaded.pace.longest_tick_s if self._loaded is not None else 0.0
+    def _expected_stretch_s(self) -> float:
+        return self._loaded.pace.longest_stretch_s if self._loaded is not None else 0.0
 
     def _require_loaded(self) -> Loaded:
         if self._loaded is None:
@@ -196,7 +188,6 @@ class Engine:
             self._loaded = loaded or self._loaded
             self.failure = failure
             self.state = state
-            self._metrics.ready.set(state is State.READY)
         return state
 
     def _run(self) -> None:
@@ -213,12 +204,18 @@ class Engine:
         """Load and warm up; None if the engine was stopped meanwhile."""
         runner = self._load()
         pace = Pace(runner.warm_up(log.info), runner.max_rows)
-        scheduler = self._make_scheduler(runner.max_rows, runner.slots)
-        worker = Worker(runner, self._queue, self._metrics, pace=pace, scheduler=scheduler)
+        worker = Worker(
+            runner,
+            self._queue,
+            self._metrics,
+            pace=pace,
+            scheduler=self._make_scheduler(runner.max_rows),
+            beat=self._beat,
+        )
         model_info = ModelInfo.of(runner.checkpoint)
         self._metrics.model_info.info(model_info.labels())
         self._beat()
-        if self._move(LOADED, loaded=Loaded(model_info, pace, worker)) is None:
+        if self._move(LOADED, loaded=Loaded(model_info, pace)) is None:
             return None
         self._watchdog.start()
         log.info("ready", model=model_info.name, device=model_info.device)
@@ -229,8 +226,10 @@ class Engine:
         why = FAILED
         try:
             while not self._finished(worker):
-                idle = self.state is State.READY and not worker.busy
-                worker.step(wait_s=IDLE_BEAT_S if idle else 0.0)
+                if not worker.busy:
+                    self._queue.wait(IDLE_BEAT_S)
+                    self._watchdog.rested()
+                worker.step()
                 self._beat()
             self._move(DRAINED)
             why = STOPPING
@@ -240,8 +239,9 @@ class Engine:
             worker.abandon(reason)
 
     def _finished(self, worker: Worker) -> bool:
-        if self.state is not State.DRAINING:
-            return self.state is not State.READY  # FAILED: the watchdog gave up on it
+        state = self.state  # another thread may change it meanwhile
+        if state is not State.DRAINING:
+            return state is not State.READY  # FAILED: the watchdog gave up on it
         return not worker.busy or time.monotonic() > self._drain_ends
 
     def _give_up(self) -> None:

@@ -23,11 +23,17 @@ class Isolation:
 
     This also splits work that is too large for the memory. An image that runs out of memory alone
     gets one more attempt, because another program may have held the memory for a moment.
+
+    Args:
+        beat: called after every attempt: a sign of life.
     """
 
-    def __init__(self, runner: ModelRunner, metrics: Metrics) -> None:
+    def __init__(
+        self, runner: ModelRunner, metrics: Metrics, beat: Callable[[], None] = lambda: None
+    ) -> None:
         self._runner = runner
         self._metrics = metrics
+        self._beat = beat
 
     def run(
         self,
@@ -60,6 +66,8 @@ class Isolation:
                 return self._reclaim_memory(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, one image caused it
                 return error
+            finally:
+                self._beat()
             done(part, result)
             return None
 

@@ -9,11 +9,17 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from service.engine.heartbeat import Heartbeat
 from service.errors import DeadlinePassed, ServiceError
 from service.scheduling.jobs import Job, JobResult
 
-STALE_TICKS = 3
-HUNG_TICKS = 20
+STALE_STRETCHES = 3
+HUNG_STRETCHES = 20
+
+NAP_S = 1.0
+"""The longest that the watchdog sleeps: what it oversleeps does not count as silence."""
+
+LEAST_NAP_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +27,20 @@ class Patience:
     """How long, in seconds, the engine may show no sign of life.
 
     After ``stale_s`` the service is not ready; after ``hung_s`` the watchdog gives up on the
-    engine. If ticks are long, both are a number of the longest ticks instead. A request waits ``late_s`` past
-    its deadline for the engine to end it, and a stop waits as long for the engine to end.
+        engine. Both are a multiple of the longest stretch between two signs of life instead, as measured,
+    where that is longer. A request waits ``late_s`` past its deadline for the engine to end it, and a
+    stop waits as long for the engine to end.
     """
 
     stale_s: float = 5.0
     hung_s: float = 60.0
     late_s: float = 5.0
 
-    def stale_after(self, longest_tick_s: float) -> float:
-        return max(self.stale_s, STALE_TICKS * longest_tick_s)
+    def stale_after(self, longest_s: float) -> float:
+        return max(self.stale_s, STALE_STRETCHES * longest_s)
 
-    def hung_after(self, longest_tick_s: float) -> float:
-        return max(self.hung_s, HUNG_TICKS * longest_tick_s)
+    def hung_after(self, longest_s: float) -> float:
+        return max(self.hung_s, HUNG_STRETCHES * longest_s)
 
 
 PATIENCE = Patience()
@@ -51,25 +58,26 @@ class Watchdog:
     caller was answered long ago.
 
     Args:
-        hung_after_s: how long the engine may be silent; evaluated anew each time.
-        late_s: how long past its deadline a job may end.
+        patience: how long the engine may be silent, and how long past its deadline a job may end.
+        expected_stretch_s: the longest that the engine is expected to be silent; evaluated each time.
         on_stuck: called once, in the watchdog's thread, when the engine has been silent for too
             long or has not ended by the time given to `expect_end`.
     """
 
     def __init__(
         self,
-        hung_after_s: Callable[[], float],
+        patience: Patience,
+        expected_stretch_s: Callable[[], float],
         *,
-        late_s: float,
         on_stuck: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._hung_after_s = hung_after_s
-        self._late_s = late_s
+        self._patience = patience
+        self._late_s = patience.late_s
+        self._expected_stretch_s = expected_stretch_s
         self._on_stuck = on_stuck
         self._clock = clock
-        self._last_beat = clock()
+        self._heart = Heartbeat(clock)
         self._end_expected = math.inf
         self._answers: dict[Job, Future[JobResult]] = {}
         self._ended: ServiceError | None = None
@@ -79,17 +87,34 @@ class Watchdog:
 
     def start(self) -> None:
         """Watch from now on."""
-        self.beat()
+        self._heart.start()
         self._thread.start()
 
     def beat(self) -> None:
         """Record a sign of life."""
-        self._last_beat = self._clock()
+        self._heart.beat()
+
+    def rested(self) -> None:
+        """A sign of life after a wait, which was no work."""
+        self._heart.start()
 
     @property
     def silence_s(self) -> float:
-        """Seconds since the last sign of life."""
-        return self._clock() - self._last_beat
+        """Seconds since the last sign of life, without those in which the whole process stood still."""
+        return self._heart.silence_s
+
+    @property
+    def stale(self) -> bool:
+        """Whether it is longer than usual."""
+        return self.silence_s >= self._patience.stale_after(self._longest_stretch_s)
+
+    @property
+    def _longest_stretch_s(self) -> float:
+        return max(self._expected_stretch_s(), self._heart.longest_s)
+
+    @property
+    def _hung_after_s(self) -> float:
+        return self._patience.hung_after(self._longest_stretch_s)
 
     def guard(self, job: Job) -> Future[JobResult]:
         """The future on which the caller of an admitted job waits."""
@@ -141,8 +166,7 @@ class Watchdog:
             self._on_stuck()
 
     def _stuck(self) -> bool:
-        now = self._clock()
-        return now >= min(self._last_beat + self._hung_after_s(), self._end_expected)
+        return self.silence_s >= self._hung_after_s or self._clock() >= self._end_expected
 
     def _end_late_jobs(self) -> None:
         latest = self._clock() - self._late_s
@@ -152,10 +176,11 @@ class Watchdog:
             )
 
     def _sleep(self) -> None:
-        """Until the next thing that could be overdue, or a change."""
+        """Until the next thing that could be overdue, or a change, but not for long."""
+        now = self._clock()
+        silent_until = now + self._hung_after_s - self.silence_s
         deadlines = [job.deadline + self._late_s for job in self._answers]
-        hung = self._last_beat + self._hung_after_s()
-        self._wakes_at = min(hung, self._end_expected, *deadlines)
-        self._changed.wait(max(self._wakes_at - self._clock(), 0.0))
-        if self._clock() > self._wakes_at + self._late_s:
-            self.beat()  # the whole process was paused, not the engine alone
+        self._wakes_at = min(now + NAP_S, silent_until, self._end_expected, *deadlines)
+        nap_s = max(self._wakes_at - now, LEAST_NAP_S)
+        self._heart.nap(nap_s)
+        self._changed.wait(nap_s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,23 +10,24 @@ import numpy as np
 import structlog
 
 from model.runner.runner import ModelRunner
-from service.engine.decoder_passes import DecoderPass, DecoderPasses
+from service.engine.decode_queue import DecodeQueue
+from service.engine.decoder_passes import Decoded, DecoderPasses
 from service.engine.isolation import Isolation, NotFinite
+from service.engine.load_gauges import LoadGauges
+from service.engine.preview_budget import PreviewBudget
 from service.engine.progress import ProgressReporter
-from service.errors import ClientGone, ImageFailed, ServiceError
+from service.errors import ImageFailed, ServiceError
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 from service.scheduling.deadlines import reason_to_drop
 from service.scheduling.jobs import ImageTask, Job, flight_of, flights_of
+from service.scheduling.open_jobs import OpenJobs
 from service.scheduling.pace import Pace
 from service.scheduling.scheduler import Scheduler
 
 REVIEWED_PER_STEP = 32
 """Jobs reviewed at every step in addition to the picked ones: a fixed number, so that the cost of a
 step does not depend on how many jobs wait."""
-
-MEMORY_EVERY_S = 1.0
-"""How often the device's memory is read: reading it takes a noticeable part of a short step."""
 
 log = structlog.get_logger()
 
@@ -43,7 +43,9 @@ class Ticked:
 class Worker:
     """Runs admitted jobs and resolves their futures. Used by one thread only.
 
-    ``clock`` is that of the jobs' times.
+    Args:
+        beat: called whenever the device has done something: a sign of life.
+        clock: that of the jobs' times.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Worker:
         *,
         pace: Pace,
         scheduler: Scheduler,
+        beat: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner = runner
@@ -61,22 +64,24 @@ class Worker:
         self._metrics = metrics
         self._pace = pace
         self._scheduler = scheduler
+        self._beat = beat
         self._clock = clock
-        self._isolation = Isolation(runner, metrics)
-        self._progress = ProgressReporter(runner, self._isolation)
-        self._decodes = DecoderPasses(runner, self._isolation, runner.start_decode)
-        self._reviews: deque[Job] = deque()  # the next to be reviewed comes first
-        self._memory_due = clock()
-        self._row_limit = scheduler.row_limit
-        metrics.row_limit.set(self._row_limit)
+        self._isolation = Isolation(runner, metrics, beat)
+        self._budget = PreviewBudget(pace, queue, scheduler)
+        previews = DecoderPasses(runner, self._isolation, runner.start_preview, pace)
+        self._progress = ProgressReporter(previews, self._budget)
+        self._decodes = DecoderPasses(runner, self._isolation, runner.start_decode, pace)
+        self._decode_queue = DecodeQueue(self._decodes)
+        self._open = OpenJobs()
+        self._gauges = LoadGauges(runner, queue, scheduler, metrics, clock)
 
     @property
     def busy(self) -> bool:
         """Whether any job is waiting or running."""
         return self._queue.pending or bool(self._scheduler.jobs())
 
-    def step(self, wait_s: float) -> None:
-        """Schedule, run, settle. Wait up to ``wait_s`` for a new job first.
+    def step(self) -> None:
+        """Schedule, run, settle.
 
         The wait for the device comes before the choice of the images, so that who arrives or leaves
         meanwhile is considered.
@@ -85,22 +90,22 @@ class Worker:
             DeviceLost: the device is gone, and every image with it.
         """
         self._runner.wait_for_room()
-        self._admit(wait_s)
+        self._admit()
         picked = self._schedule()
         advanced = self._run(picked)
         self._settle(advanced, wait=not picked)
 
     def abandon(self, error: ServiceError) -> None:
         """End every unfinished job with ``error``."""
-        self._admit(0.0)
+        self._admit()
         for job in tuple(self._scheduler.jobs()):
             self._drop(job, error, "cancelled")
-        self._observe_load()
+        self._gauges.observe()
 
-    def _admit(self, wait_s: float) -> None:
-        for job in self._queue.take(wait_s):
+    def _admit(self) -> None:
+        for job in self._queue.take():
             self._scheduler.add(job)
-            self._reviews.append(job)
+            self._open.add(job)
 
     def _schedule(self) -> list[ImageTask]:
         """The images of the next tick, all of them still wanted."""
@@ -122,11 +127,11 @@ class Worker:
     def _settle(self, advanced: Sequence[ImageTask], *, wait: bool) -> None:
         """Learn the pace, decode what is finished, deliver what is decoded, report progress."""
         self._learn_pace()
-        self._start_decode([task for task in advanced if flight_of(task).done])
+        self._decode([task for task in advanced if flight_of(task).done])
         self._deliver_decoded(wait=wait)
         self._progress.report(advanced)
         self._review_some()
-        self._observe_load()
+        self._gauges.observe()
 
     def _join(self, picked: Sequence[ImageTask]) -> None:
         now = self._clock()
@@ -156,13 +161,18 @@ class Worker:
         """From the ticks that have finished, which on CUDA were launched at earlier steps."""
         for tick in self._runner.finished_ticks():
             self._pace.observe(tick.rows, tick.seconds)
+            self._budget.earn(tick.seconds)
             self._metrics.tick_duration.observe(tick.seconds)
 
     def _shrink(self, tasks: Sequence[ImageTask]) -> None:
         self._scheduler.shrink(sum(task.next_rows for task in tasks))
 
-    def _start_decode(self, finished: Sequence[ImageTask]) -> None:
-        self._fail_all(self._decodes.start(finished))
+    def _decode(self, finished: Sequence[ImageTask]) -> None:
+        """Start the next passes; these images wait for theirs."""
+        self._decode_queue.add(finished)
+        for job in self._decode_queue.jobs:
+            self._drop_if_unwanted(job)
+        self._fail_all(self._decode_queue.start())
 
     def _deliver_decoded(self, *, wait: bool) -> None:
         """Hand pixels to their jobs, pass by pass.
@@ -170,15 +180,16 @@ class Worker:
         With ``wait``, wait for all passes under way, or until a job arrives that can run next to them.
         """
         for each in self._decodes.finished(lambda: wait and not self._queue.pending):
+            self._beat()
             self._deliver_pass(each)
 
-    def _deliver_pass(self, finished: DecoderPass) -> None:
-        pixels = finished.decoding.pixels()
+    def _deliver_pass(self, finished: Decoded) -> None:
         now = self._clock()
+        self._metrics.nonfinite_images.inc(sum(image is None for image in finished.pixels))
         self._metrics.decode_duration.observe(finished.seconds)
         for job in dict.fromkeys(task.job for task in finished.tasks):
             job.decode_s += finished.seconds
-        for task, image in zip(finished.tasks, pixels):
+        for task, image in zip(finished.tasks, finished.pixels):
             if image is None:
                 self._fail(task, NotFinite())
             elif task.flight is not None:  # else another image has failed the job
@@ -191,7 +202,7 @@ class Worker:
         self._leave(task)
         task.job.deliver(task.index, pixels, now)
         if task.job.future.done():
-            self._queue.forget(task.job)
+            self._close(task.job)
 
     def _fail_all(self, faults: dict[ImageTask, Exception]) -> None:
         for task, fault in faults.items():
@@ -202,20 +213,18 @@ class Worker:
         if task.flight is None:
             return  # another image has failed the job
         job = task.job
-        if isinstance(error, NotFinite):
-            self._metrics.nonfinite_images.inc()
         log.error("image failed", request_id=job.id, image=task.index, exc_info=error)
         answer = ImageFailed(f"image {task.index} could not be made; no other request was affected")
         self._drop(job, answer, "failed")
 
     def _drop_if_unwanted(self, job: Job) -> bool:
-        error = reason_to_drop(job, self._pace, self._clock())
+        error = reason_to_drop(job, self._pace, self._clock(), alone=len(self._open) == 1)
         if error is not None:
-            self._drop(job, error, "cancelled" if isinstance(error, ClientGone) else "timeout")
+            self._drop(job, error, error.outcome or "timeout")
         return error is not None
 
     def _drop(self, job: Job, error: ServiceError, outcome: str) -> None:
-        self._queue.forget(job)
+        self._close(job)
         for task in self._scheduler.drop(job):
             self._metrics.denoise_steps.labels("cancelled").inc(task.row_steps_done)
             self._metrics.images.labels(outcome).inc()
@@ -223,33 +232,20 @@ class Worker:
                 self._leave(task)
         job.fail(error)
 
+    def _close(self, job: Job) -> None:
+        """A job has ended: keep nothing of it."""
+        self._queue.forget(job)
+        self._open.remove(job)
+        self._decode_queue.drop(job)
+        if not self._open:
+            self._pace.rest()
+
     def _leave(self, task: ImageTask) -> None:
         self._runner.leave(flight_of(task))
         task.flight = None
 
     def _review_some(self) -> None:
         """Review the next few jobs: drop the unwanted, tell the waiting ones how many are ahead."""
-        for _ in range(min(REVIEWED_PER_STEP, len(self._reviews))):
-            job = self._reviews.popleft()
-            if job.future.done() or self._drop_if_unwanted(job):
-                continue
-            self._reviews.append(job)
-            if job.joined is None:
+        for job in self._open.next(REVIEWED_PER_STEP):
+            if not self._drop_if_unwanted(job) and job.joined is None:
                 self._progress.report_waiting(job, self._scheduler.ahead_of(job))
-
-    def _observe_load(self) -> None:
-        self._metrics.requests_running.set(self._scheduler.running)
-        self._metrics.requests_waiting.set(self._scheduler.waiting)
-        self._metrics.row_steps_waiting.set(self._queue.row_steps)
-        self._observe_memory()
-        if self._row_limit != self._scheduler.row_limit:
-            self._row_limit = self._scheduler.row_limit
-            self._metrics.row_limit.set(self._row_limit)
-            log.warning("row limit changed", rows=self._row_limit)
-
-    def _observe_memory(self) -> None:
-        now = self._clock()
-        if now >= self._memory_due:
-            self._memory_due = now + MEMORY_EVERY_S
-            for kind, size in self._runner.memory_bytes().items():
-                self._metrics.gpu_memory.labels(kind).set(size)

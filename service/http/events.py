@@ -76,7 +76,7 @@ class EventStream:
     Args:
         answer: the future that `Engine.submit` returned for the job.
         box: where the job reports its progress.
-        on_error: called with the status that a plain answer would have had.
+        on_error: called with the error that the stream ends in.
         ping_s: send a comment after this many seconds without an event.
     """
 
@@ -89,7 +89,7 @@ class EventStream:
         *,
         encoder: Encoder,
         output_format: OutputFormat,
-        on_error: Callable[[int], None],
+        on_error: Callable[[ServiceError], None],
         ping_s: float = PING_S,
     ) -> None:
         self._job = job
@@ -141,7 +141,7 @@ class EventStream:
         return [*images, _event("done", content.model_dump(exclude={"images"}))]
 
     def _error(self, error: ServiceError) -> str:
-        self._on_error(error.status)
+        self._on_error(error)
         return _event("error", problem_body(error, self._job.id))
 
     def _end(self, done: asyncio.Future[JobResult]) -> None:

@@ -62,8 +62,15 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     return {each: {"description": HTTPStatus(each).phrase, "content": content} for each in statuses}
 
 
+def note_error(request: Request, error: ServiceError) -> None:
+    """Tell `Observation` what a request ended in, whatever status its answer began with."""
+    request.state.status = error.status
+    request.state.outcome = error.outcome
+
+
 async def _on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError), "this is a bug: registered for ServiceError alone"
+    note_error(request, error)
     return problem(error, request.state.request_id)
 
 

@@ -36,13 +36,8 @@ class AdmissionQueue:
 
     @property
     def row_steps(self) -> int:
-        """The work admitted and neither done nor dropped, in rows times steps."""
+        """The work admitted and neither done nor dropped, in rows times steps, with previews."""
         return self._row_steps
-
-    @property
-    def jobs(self) -> int:
-        """The number of jobs admitted and not ended yet."""
-        return len(self._row_steps_left)
 
     def offer(self, job: Job, pace: Pace) -> None:
         """Admit a job, or refuse it at once.
@@ -53,23 +48,28 @@ class AdmissionQueue:
             ClientGone: it was cancelled already.
             ServiceError: the error given to `close`.
         """
+        job.preview_row_steps = pace.decode_row_steps
         with self._changed:
             if self._closed is not None:
                 raise self._closed.with_traceback(None) from None
             self._check_room(job, pace)
-            refusal = reason_to_drop(job, pace, self._clock())
+            refusal = reason_to_drop(job, pace, self._clock(), alone=self._row_steps == 0)
             if refusal is not None:
                 raise refusal
             self._jobs.append(job)
-            self._row_steps_left[job] = job.row_steps
-            self._row_steps += job.row_steps
+            self._row_steps_left[job] = job.work
+            self._row_steps += job.work
             self._changed.notify()
 
-    def take(self, timeout_s: float) -> list[Job]:
-        """All jobs admitted since the last call; waits up to ``timeout_s`` for the first."""
+    def wait(self, timeout_s: float) -> None:
+        """Wait until there is a job to take, or the queue is closed, but not for longer."""
         with self._changed:
-            if not self._jobs and self._closed is None and timeout_s > 0:
+            if not self._jobs and self._closed is None:
                 self._changed.wait(timeout_s)
+
+    def take(self) -> list[Job]:
+        """All jobs admitted since the last call."""
+        with self._changed:
             jobs, self._jobs = self._jobs, []
             return jobs
 
@@ -87,18 +87,18 @@ class AdmissionQueue:
             self._row_steps -= self._row_steps_left.pop(job)
 
     def close(self, reason: ServiceError) -> None:
-        """Admit nothing more; every offer raises ``reason``."""
+        """Admit nothing more; every offer raises the first ``reason`` given."""
         with self._changed:
-            self._closed = reason
+            self._closed = self._closed or reason
             self._changed.notify()
 
     def _check_room(self, job: Job, pace: Pace) -> None:
         """A job larger than the whole queue is admitted if the queue is empty."""
-        excess = self._row_steps + job.row_steps - self._max_row_steps
+        excess = self._row_steps + job.work - self._max_row_steps
         if excess > 0 and self._row_steps > 0:
             wait = pace.seconds_for(min(excess, self._row_steps))
             raise QueueFull(
                 f"{self._row_steps} row-steps are waiting, the queue holds {self._max_row_steps}"
-                f" and this request needs {job.row_steps}",
+                f" and this request needs {job.work}",
                 retry_after_s=max(1, math.ceil(wait)),
             )

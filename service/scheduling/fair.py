@@ -38,24 +38,20 @@ class FairScheduler:
 
     Finishes within the same ``band`` of row-steps are equal. Among equals the earliest deadline
     goes first, then the least work, then the first arrival. Images in flight that are not picked
-    are set aside and keep their slots. Rows left over go to the next images that fit. Without a
-    free slot only images in flight are picked, so slots become free.
+    are set aside, however many they are. Rows left over go to the next images that fit.
 
     Args:
         max_rows: rows of the largest tick; at least 2.
-        slots: images that may be in flight at once, including those set aside.
         band: in row-steps; `BAND_TICKS` full ticks if None.
     """
 
-    def __init__(self, max_rows: int, slots: int, band: float | None = None) -> None:
+    def __init__(self, max_rows: int, band: float | None = None) -> None:
         self._limit = RowLimit(max_rows)
-        self._slots = slots
         self._band = BAND_TICKS * max_rows if band is None else band
         self._clock = VirtualTime()
         self._arrivals = count()
         self._entries: dict[Job, _Entry] = {}
         self._waiting: list[Place] = []  # of the jobs without an image in flight
-        self._in_flight = 0
         self._ready = ReadyQueues()
 
     @property
@@ -77,7 +73,7 @@ class FairScheduler:
         return bisect_left(self._waiting, self._entries[job].place)
 
     def add(self, job: Job) -> None:
-        work = job.row_steps
+        work = job.work
         share = self._clock.admit(work, job.client)
         place = (share.finish // self._band, job.deadline, work, job.admitted, next(self._arrivals))
         tasks = [ImageTask(job, i, each) for i, each in enumerate(job.trajectories)]
@@ -87,18 +83,20 @@ class FairScheduler:
             self._ready.enter(place, task)
 
     def pick(self) -> list[ImageTask]:
-        return self._ready.pick(self._limit.rows, self._slots - self._in_flight)
+        return self._ready.pick(self._limit.rows)
 
     def advanced(self, tasks: Sequence[ImageTask]) -> None:
         rows = 0
         for task in tasks:
-            queue = self._ready.queue_of(task)
-            rows += queue.rows
-            if not queue.in_flight:
+            rows += self._ready.queue_of(task).rows
+            if task.steps_done == 1:
                 self._take_off(self._entries[task.job])
             self._ready.requeue(task)
         self._limit.succeeded(rows)
         self._clock.advance(rows)
+
+    def charge(self, row_steps: int) -> None:
+        self._clock.advance(row_steps)
 
     def shrink(self, rows: int) -> None:
         self._limit.shrink(rows)
@@ -108,6 +106,7 @@ class FairScheduler:
         entry.tasks.remove(task)
         self._land(entry, 1)
         if not entry.tasks:
+            self._clock.refund(entry.share, task.job.work_skipped)
             self._remove(task.job)
 
     def drop(self, job: Job) -> list[ImageTask]:
@@ -124,14 +123,12 @@ class FairScheduler:
         if not entry.in_flight:
             del self._waiting[bisect_left(self._waiting, entry.place)]
         entry.in_flight += 1
-        self._in_flight += 1
 
     def _land(self, entry: _Entry, images: int) -> None:
         """``images`` of a job are no longer in flight."""
         if images and images == entry.in_flight:
             insort(self._waiting, entry.place)
         entry.in_flight -= images
-        self._in_flight -= images
 
     def _remove(self, job: Job) -> None:
         """Take out a job that has nothing in flight."""

@@ -48,7 +48,8 @@ class Job:
     """One request. After admission only the engine's thread changes it, except for `cancelled`.
 
     Times are on the clock of `time.monotonic`. ``client`` identifies the sender, for fairness
-    between clients. ``future`` resolves to a JobResult or a ServiceError.
+    between clients. ``future`` resolves to a JobResult or a ServiceError. A preview counts as
+    ``preview_row_steps``, which the admission sets.
     """
 
     id: str
@@ -60,6 +61,8 @@ class Job:
     on_progress: Callable[[Progress], None] | None = None
     future: Future[JobResult] = field(default_factory=Future)
     cancelled: bool = False
+    preview_row_steps: int = 0
+    previews_made: int = 0
     joined: float | None = None  # when the first of its images had its first tick
     steps_done: int = 0  # of all its images
     decode_s: float = 0.0
@@ -70,15 +73,44 @@ class Job:
         return sum(trajectory.row_steps for trajectory in self.trajectories)
 
     @property
+    def work(self) -> int:
+        """Its row-steps, with what its previews count as."""
+        return self.row_steps + self.previews_planned * self.preview_row_steps
+
+    @property
+    def work_skipped(self) -> int:
+        """The part of its work in previews that were not made."""
+        return (self.previews_planned - self.previews_made) * self.preview_row_steps
+
+    @property
+    def previews_planned(self) -> int:
+        every = self.preview_every
+        if every == 0 or self.on_progress is None:
+            return 0
+        return sum((trajectory.steps - 1) // every for trajectory in self.trajectories)
+
+    @property
+    def timeout_s(self) -> float:
+        return self.deadline - self.admitted
+
+    @property
+    def images_left(self) -> int:
+        return len(self.trajectories) - len(self.pixels)
+
+    @property
     def steps(self) -> int:
         return sum(trajectory.steps for trajectory in self.trajectories)
 
     @property
+    def ticks_at_least(self) -> int:
+        """Its ticks, if all its images ran in parallel."""
+        return max(trajectory.steps for trajectory in self.trajectories)
+
+    @property
     def ticks_left_at_least(self) -> float:
         """Lower bound on the remaining ticks, if all its images ran in parallel."""
-        longest = max(trajectory.steps for trajectory in self.trajectories)
         mean_left = (self.steps - self.steps_done) / len(self.trajectories)
-        return max(mean_left, longest - self.steps_done)
+        return max(mean_left, self.ticks_at_least - self.steps_done)
 
     def cancel(self) -> None:
         """Stop working on this job at the next tick."""
@@ -109,6 +141,7 @@ class ImageTask:
     index: int
     trajectory: Trajectory
     flight: Flight | None = None
+    previewed: int = 0  # the steps it had done at its latest preview
 
     @property
     def steps_done(self) -> int:
@@ -117,10 +150,6 @@ class ImageTask:
     @property
     def row_steps_done(self) -> int:
         return sum(self.trajectory.rows[: self.steps_done])
-
-    @property
-    def row_steps_left(self) -> int:
-        return self.trajectory.row_steps - self.row_steps_done
 
     @property
     def next_rows(self) -> int:

@@ -14,27 +14,22 @@ Place = tuple[float, float, int, float, int]
 
 @dataclass(slots=True, eq=False)
 class ReadyQueue:
-    """Images with equal needs: the rows of their next step, and whether they have a slot."""
+    """Images whose next step takes equally many rows."""
 
     rows: int
-    in_flight: bool
     images: list[tuple[Place, int, ImageTask]] = field(default_factory=list)
 
 
 class ReadyQueues:
-    """One queue per (rows, needs-slot) pair: if its head does not fit, nothing behind it does."""
+    """One queue per number of rows: if its head does not fit, nothing behind it does."""
 
     def __init__(self) -> None:
-        self._queues = {
-            (rows, in_flight): ReadyQueue(rows, in_flight)
-            for rows in (1, 2)
-            for in_flight in (False, True)
-        }
+        self._queues = {rows: ReadyQueue(rows) for rows in (1, 2)}
         self._entered: dict[ImageTask, tuple[ReadyQueue, Place]] = {}
 
     def enter(self, place: Place, task: ImageTask) -> None:
         """Queue an image for its next step, if it has one."""
-        queue = self._queues.get((task.next_rows, task.flight is not None))
+        queue = self._queues.get(task.next_rows)
         if queue is not None:
             insort(queue.images, (place, task.index, task))
             self._entered[task] = queue, place
@@ -52,25 +47,24 @@ class ReadyQueues:
     def requeue(self, task: ImageTask) -> None:
         """Move an image that took a step to the queue of its next one."""
         queue, place = self._entered[task]
-        if (queue.rows, queue.in_flight) != (task.next_rows, True):
+        if queue.rows != task.next_rows:
             self.leave(task)
             self.enter(place, task)
 
-    def pick(self, rows: int, slots: int) -> list[ImageTask]:
-        """The first images in order that fit into ``rows``, at most ``slots`` of them new.
+    def pick(self, rows: int) -> list[ImageTask]:
+        """The first images in order that fit into ``rows``.
 
-        Rows and slots only shrink on the way, so a queue whose head does not fit is not looked at again.
+        Rows only shrink on the way, so a queue whose head does not fit is not looked at again.
         """
         heads = [(*queue.images[0], 0, queue) for queue in self._queues.values() if queue.images]
         heapq.heapify(heads)
         picked = []
         while heads:
             *_, task, at, queue = heads[0]
-            fits = queue.rows <= rows and (queue.in_flight or slots > 0)
+            fits = queue.rows <= rows
             if fits:
                 picked.append(task)
                 rows -= queue.rows
-                slots -= not queue.in_flight
             if fits and at + 1 < len(queue.images):
                 heapq.heapreplace(heads, (*queue.images[at + 1], at + 1, queue))
             else:

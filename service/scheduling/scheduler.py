@@ -38,6 +38,9 @@ class Scheduler(Protocol):
     def advanced(self, tasks: Sequence[ImageTask]) -> None:
         """These, of those picked last, are in flight and one step further."""
 
+    def charge(self, row_steps: int) -> None:
+        """The device did this work for a job outside of ticks."""
+
     def shrink(self, rows: int) -> None:
         """A tick of ``rows`` rows did not fit into memory."""
 

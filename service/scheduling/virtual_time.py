@@ -45,6 +45,14 @@ class VirtualTime:
         if at < len(self._sharing) and self._sharing[at] == share:
             self._remove(at)
 
+    def refund(self, share: Share, work: float) -> None:
+        """A request has ended with so much less work than admitted."""
+        at = bisect_left(self._sharing, share)
+        if work and at < len(self._sharing) and self._sharing[at] == share:
+            del self._sharing[at]
+            finish = max(share.finish - work / share.weight, self.now)
+            insort(self._sharing, share._replace(finish=finish))
+
     def advance(self, work: float) -> None:
         """Account for work done. After the last finish the clock stops."""
         while self._sharing:

@@ -198,7 +198,7 @@ def test_counts_are_read_from_the_services_metrics() -> None:
 
 
 def test_no_job_joins_a_static_batch_midway() -> None:
-    batcher = StaticBatcher(4, 16)
+    batcher = StaticBatcher(4)
     batcher.add(job("a", [2] * 3))
     batcher.add(job("b", [1] * 1))
     assert [sample.job.id for sample in step(batcher)] == ["a", "b"]
@@ -216,7 +216,7 @@ def test_no_job_joins_a_static_batch_midway() -> None:
 
 
 def test_a_static_batch_takes_as_many_images_as_fit_in_order_of_arrival() -> None:
-    batcher = StaticBatcher(4, 16)
+    batcher = StaticBatcher(4)
     first, second = job("a", [2], [2]), job("b", [1])
     batcher.add(first)
     batcher.add(second)
@@ -229,7 +229,7 @@ def test_a_static_batch_takes_as_many_images_as_fit_in_order_of_arrival() -> Non
 
 
 def test_a_static_batch_continues_without_a_dropped_job() -> None:
-    batcher = StaticBatcher(4, 16)
+    batcher = StaticBatcher(4)
     gone = job("a", [1] * 3)
     batcher.add(gone)
     batcher.add(job("b", [1] * 2))

@@ -70,14 +70,14 @@ def bench(pipeline_folder: Path) -> Bench:
 def test_images_that_end_together_are_delivered_pass_by_pass(bench: Bench) -> None:
     short = [bench.submit(seed, steps=1) for seed in range(12)]
     long = bench.submit(100, steps=9)
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert held(bench).sizes == (8, 4)
     assert not any(job.future.done() for job in short)
     held(bench).held[0].finished = True
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert sum(job.future.done() for job in short) == 8
     held(bench).held[1].finished = True
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert all(pixels(job) for job in short)
     assert not long.future.done()
 
@@ -92,11 +92,11 @@ def test_a_pass_takes_the_devices_time_and_not_that_until_its_delivery(bench: Be
 
 def test_an_arrival_does_not_wait_for_decodes(bench: Bench) -> None:
     first = bench.submit(*range(12), steps=1)
-    bench.worker.step(0.0)
+    bench.worker.step()
     second = bench.submit(100, steps=3)
     bench.worker._deliver_decoded(wait=True)
     assert not first.pixels
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert second.steps_done == 1
     bench.finish()
     assert len(pixels(first)) == 12
@@ -126,11 +126,11 @@ def test_a_preview_delays_no_tick_and_comes_with_a_later_report(bench: Bench) ->
     reports: list[Progress] = []
     job = bench.submit(1, steps=6, preview_every=2, on_progress=reports.append)
     for _ in range(3):
-        bench.worker.step(0.0)
+        bench.worker.step()
     assert job.steps_done == 3
     assert [(each.steps_done, each.previews) for each in reports] == [(1, ()), (2, ()), (3, ())]
     held(bench).held[0].finished = True
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert reports[-1].steps_done == 4
     ((index, preview),) = reports[-1].previews
     assert index == 0
@@ -144,12 +144,12 @@ def test_a_preview_of_an_image_that_is_set_aside_comes_when_it_is_done(
     reports: list[Progress] = []
     bench.submit(1, steps=9, preview_every=2, on_progress=reports.append)
     for _ in range(2):
-        bench.worker.step(0.0)
+        bench.worker.step()
     small = bench.submit(2, steps=4)
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert [each.steps_done for each in reports] == [1, 2], "it was not set aside"
     held(bench).held[0].finished = True
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert [(each.steps_done, len(each.previews)) for each in reports] == [(1, 0), (2, 0), (2, 1)]
     assert small.steps_done == 2
 
@@ -159,10 +159,10 @@ def test_no_preview_comes_after_the_image(bench: Bench) -> None:
     job = bench.submit(1, steps=2, preview_every=1, on_progress=reports.append)
     other = bench.submit(2, steps=9)
     for _ in range(2):
-        bench.worker.step(0.0)
+        bench.worker.step()
     for each in held(bench).held:
         each.finished = True
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert job.future.done()
     told = len(reports)
     bench.finish()
@@ -174,12 +174,12 @@ def test_no_preview_comes_after_the_image(bench: Bench) -> None:
 def test_a_slow_decoder_gets_no_backlog_of_previews(bench: Bench) -> None:
     job = bench.submit(1, steps=50, preview_every=1, on_progress=lambda progress: None)
     for _ in range(40):
-        bench.worker.step(0.0)
+        bench.worker.step()
     assert job.steps_done == 40
     assert len(held(bench).held) == PASSES_PER_JOB
     held(bench).held[0].finished = True
-    bench.worker.step(0.0)
-    bench.worker.step(0.0)
+    bench.worker.step()
+    bench.worker.step()
     assert len(held(bench).held) == PASSES_PER_JOB + 1
 
 
@@ -193,8 +193,8 @@ def test_a_failed_preview_is_left_out(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, NoPreviews)
     reports: list[Progress] = []
     job = bench.submit(1, BAD_SEED, steps=4, preview_every=2, on_progress=reports.append)
-    bench.worker.step(0.0)
-    bench.worker.step(0.0)
+    bench.worker.step()
+    bench.worker.step()
     held(bench).held[0].finished = True
     bench.finish()
     assert len(pixels(job)) == 2

@@ -110,9 +110,11 @@ def test_a_stuck_engine_is_not_ready_until_it_recovers(pipeline_folder: Path) ->
         assert gate.reached.wait(PATIENCE_S)
         wait_until(lambda: running.client.get("/readyz").status_code == 503)
         assert "stuck" in running.client.get("/readyz").json()["detail"]
+        assert "\ndit_ready 0.0\n" in running.client.get("/metrics").text
         gate.open()
         assert answer.result().status_code == 200
         wait_until(lambda: running.client.get("/readyz").status_code == 200)
+        assert running.metric("dit_ready") == 1
 
 
 def test_deadlines_hold_while_the_engine_is_stuck(pipeline_folder: Path) -> None:

@@ -76,7 +76,7 @@ def test_two_jobs_come_to_their_end(cuda: Device, bench: Bench) -> None:
     first = bench.submit(1, 2, steps=3)
     second = bench.submit(3, steps=5, preview_every=2, on_progress=reports.append)
     while bench.worker.busy:
-        bench.worker.step(0.0)
+        bench.worker.step()
         cuda.finish()  # late: after the step that launched it
     assert arrived(first) == [True, True]
     assert arrived(second) == [True]
@@ -93,13 +93,13 @@ def test_ticks_go_on_while_images_decode(cuda: Device, bench: Bench) -> None:
     bench.runner.warm_up(lambda line: None)
     short, long = bench.submit(1, steps=1), bench.submit(2, steps=20)
     cuda.keeps_up = False
-    bench.worker.step(0.0)
+    bench.worker.step()
     cuda.launches.clear()
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert not short.future.done()
     assert any(launch.name.startswith("replay") for launch in cuda.launches)
     cuda.finish()
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert arrived(short) == [True]
     assert not long.future.done()
     bench.finish()
@@ -128,7 +128,7 @@ def test_an_out_of_memory_halves_the_ticks(
 def test_a_cancelled_job_leaves_the_device(cuda: Device, bench: Bench) -> None:
     stays, leaves = bench.submit(1, steps=6), bench.submit(2, 3, steps=6)
     for _ in range(2):
-        bench.worker.step(0.0)
+        bench.worker.step()
     leaves.cancel()
     bench.finish()
     assert isinstance(leaves.future.exception(timeout=0), ClientGone)

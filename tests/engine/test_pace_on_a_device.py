@@ -52,7 +52,7 @@ def test_the_pace_is_the_devices_whatever_the_steps(
     for seed in range(200 // steps):
         run(bench, (seed, seed + 1000), steps=steps)
         device.now = max(device.now, device.busy_until)  # the decode has waited for the ticks
-        bench.worker.step(0.0)
+        bench.worker.step()
     truth = (BASE_MS + 4 * ROW_MS) / 1e3
     assert bench.pace.tick_seconds(4) == pytest.approx(truth, rel=0.02)
     count = bench.metric("dit_tick_duration_seconds_count")
@@ -65,12 +65,12 @@ def test_a_tick_counts_as_launched_before_its_time_is_known(
 ) -> None:
     bench, device = lagging
     job = bench.submit(1, steps=9)
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert job.steps_done == 1
     assert bench.metric("dit_tick_rows_count") == 1
     assert bench.metric("dit_tick_duration_seconds_count") == 0
     device.now = device.busy_until
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert bench.metric("dit_tick_duration_seconds_count") == 1
 
 
@@ -79,10 +79,10 @@ def waiting(lagging: tuple[Bench, FakeDevice], act: Callable[[Bench, Job], objec
     bench, device = lagging
     job = bench.submit(1, steps=9)
     for _ in range(TICKS_AHEAD):
-        bench.worker.step(0.0)
+        bench.worker.step()
     assert not device.waited_for
     device.while_waiting = lambda: act(bench, job)
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert len(device.waited_for) == 1
     return job
 

@@ -9,11 +9,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 
-from service.engine.watchdog import Patience, Watchdog
+from service.engine.watchdog import NAP_S, Patience, Watchdog
 from service.errors import DeadlinePassed, ImageFailed, Unavailable
 from service.scheduling.jobs import JobResult, Timings
-from tests.support.jobs import due_in
+from tests.support.jobs import due_in, job
 from tests.support.services import PATIENCE_S
 
 RESULT = JobResult([np.zeros((1, 1, 3), dtype=np.uint8)], Timings(0.0, 0.0, 0.0))
@@ -24,10 +25,12 @@ def watching(
     *,
     hung_s: float = PATIENCE_S,
     late_s: float = 0.05,
+    expected_s: float = 0.0,
     on_stuck: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Watchdog]:
-    watchdog = Watchdog(lambda: hung_s, late_s=late_s, on_stuck=on_stuck, clock=clock)
+    patience = Patience(hung_s=hung_s, late_s=late_s)
+    watchdog = Watchdog(patience, lambda: expected_s, on_stuck=on_stuck, clock=clock)
     watchdog.start()
     try:
         yield watchdog
@@ -112,7 +115,7 @@ def test_a_caller_cannot_cancel_its_answer() -> None:
         assert answer.result(PATIENCE_S) is RESULT
 
 
-def test_patience_grows_with_the_longest_tick() -> None:
+def test_patience_grows_with_the_longest_stretch() -> None:
     patience = Patience(stale_s=5.0, hung_s=60.0)
     assert (patience.stale_after(1.0), patience.hung_after(1.0)) == (5.0, 60.0)
     assert (patience.stale_after(10.0), patience.hung_after(10.0)) == (30.0, 200.0)
@@ -129,16 +132,20 @@ def test_silence_counts_as_stuck_and_a_beat_ends_it() -> None:
         assert watchdog.silence_s >= 0.8
 
 
-def test_a_pause_of_the_whole_process_does_not_count_as_silence() -> None:
+@pytest.mark.parametrize("stopped_s", [59.5, 60.5, 64.9, 65.5, 10_000.0])
+def test_a_stop_of_the_whole_process_is_never_a_hang(stopped_s: float) -> None:
     stuck = threading.Event()
-    stopped_s = 0.0
-    with watching(
-        hung_s=1.0, on_stuck=stuck.set, clock=lambda: time.monotonic() + stopped_s
-    ) as watchdog:
-        stopped_s = 1000.0
-        assert not stuck.wait(1.3)  # the watchdog has woken up meanwhile
-        watchdog.beat()
-        assert stuck.wait(PATIENCE_S)
+    now = 0.0
+    with watching(hung_s=60.0, late_s=5.0, on_stuck=stuck.set, clock=lambda: now) as watchdog:
+        now = stopped_s
+        hasty = watchdog.guard(job("hasty", [1], deadline=0.0))  # wakes the watchdog up
+        assert isinstance(error_of(hasty), DeadlinePassed)
+        later = watchdog.guard(
+            job("later", [1], deadline=1.0)
+        )  # it has looked at the silence since
+        assert isinstance(error_of(later), DeadlinePassed)
+        assert not stuck.is_set()
+        assert watchdog.silence_s <= NAP_S
 
 
 def test_an_engine_that_misses_its_expected_end_counts_as_stuck() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from model.runner.runner import TickTimes
 from service.engine.worker import REVIEWED_PER_STEP
 from service.errors import ClientGone, DeadlinePassed
 from service.scheduling.jobs import ImageTask, Job, Progress
@@ -24,10 +25,10 @@ def test_the_row_limit_drops_after_an_out_of_memory_and_recovers(pipeline_folder
     assert bench.metric("dit_row_limit") == 8
     bench.runner.most_rows = 5
     jobs = [bench.submit(seed, steps=60) for seed in range(4)]
-    bench.worker.step(0.0)  # its two halves are the first ticks that fit
+    bench.worker.step()  # its two halves are the first ticks that fit
     assert bench.metric("dit_row_limit") == 4
     for _ in range(RECOVERY_TICKS - 3):
-        bench.worker.step(0.0)
+        bench.worker.step()
     assert bench.metric("dit_out_of_memory_total") == 1
     bench.runner.most_rows = 8
     bench.finish()
@@ -52,10 +53,10 @@ def test_an_image_that_is_set_aside_sends_no_preview_twice(pipeline_folder: Path
     reports: list[Progress] = []
     bench.submit(1, steps=9, preview_every=2, on_progress=reports.append)
     for _ in range(2):
-        bench.worker.step(0.0)
+        bench.worker.step()
     small = bench.submit(2, steps=4)
     while not small.future.done():
-        bench.worker.step(0.0)
+        bench.worker.step()
     assert [(each.steps_done, len(each.previews)) for each in reports] == [(1, 0), (2, 1)]
     bench.finish()
     assert [each.steps_done for each in reports] == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -82,12 +83,12 @@ def test_jobs_cancelled_while_waiting_are_dropped_within_a_few_steps(pipeline_fo
     bench = Bench(pipeline_folder, max_rows=2)
     runs = bench.submit(0, steps=40)
     waiting = [bench.submit(seed, steps=60) for seed in range(1, 3 * REVIEWED_PER_STEP)]
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert bench.metric("dit_requests_waiting") == len(waiting)
     for job in waiting:
         job.cancel()
     for _ in range(3):
-        bench.worker.step(0.0)
+        bench.worker.step()
     assert all(isinstance(job.future.exception(timeout=0), ClientGone) for job in waiting)
     assert bench.metric("dit_requests_waiting") == 0
     bench.finish()
@@ -97,26 +98,73 @@ def test_jobs_cancelled_while_waiting_are_dropped_within_a_few_steps(pipeline_fo
 def test_a_job_that_can_no_longer_meet_its_deadline_is_dropped(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, max_rows=2)
     late = bench.submit(1, steps=1000, timeout_s=30.0)
-    bench.worker.step(0.0)
+    bench.worker.step()
     assert not late.future.done()
+    other = bench.submit(2, steps=999, timeout_s=1e6)
     for _ in range(200):
         bench.pace.observe(2, 1.0)  # one second per tick from now on: a thousand seconds
-    bench.worker.step(0.0)
+    bench.worker.step()
     with pytest.raises(DeadlinePassed, match="needs at least"):
         late.future.result(timeout=0)
-    assert bench.metric("dit_tick_images_sum") == 1
-    assert bench.queue.row_steps == 0
+    assert (late.steps_done, other.steps_done) == (1, 1)
+    assert bench.queue.row_steps == 2 * 998
 
 
 def test_a_job_near_its_end_keeps_a_tight_deadline(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, max_rows=2)
     job = bench.submit(1, steps=20, timeout_s=60.0)
     for _ in range(15):
-        bench.worker.step(0.0)
+        bench.worker.step()
     for _ in range(200):
         bench.pace.observe(1, 8.0)  # 40 s for the remaining steps, 160 s for all
     bench.finish()
     assert pixels(job)
+
+
+def test_a_newcomer_starts_at_the_next_tick_whatever_others_hold(pipeline_folder: Path) -> None:
+    """Each image overtakes the one before and takes a slot more, until more are set aside than fit."""
+    bench = Bench(pipeline_folder, max_rows=2)
+    held = 0
+    while held <= bench.runner.slots:
+        bench.submit(held, steps=1000 - 90 * held)
+        bench.worker.step()
+        held += 1
+    assert bench.metric("dit_requests_running") == held
+    newcomer = bench.submit(100, steps=1)
+    bench.worker.step()
+    assert pixels(newcomer)
+
+
+def test_a_slow_spell_refuses_nobody_once_it_is_over(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder)
+    spell = bench.submit(1, steps=3)
+    for _ in range(200):
+        bench.pace.observe(2, 1.0)
+    bench.finish()
+    assert pixels(spell)
+    for seed in range(20):
+        job = bench.submit(seed, steps=50, timeout_s=20.0)  # 50 s at the pace of the spell
+        bench.finish()
+        assert pixels(job)
+
+
+def test_a_disturbed_warm_up_refuses_nobody(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder, times=TickTimes(10.0, 10.0, decode=10.0))
+    job = bench.submit(1, steps=50, timeout_s=20.0)
+    bench.finish()
+    assert pixels(job)
+
+
+def test_an_impossible_deadline_is_told_from_one_missed_under_load(pipeline_folder: Path) -> None:
+    bench = Bench(pipeline_folder)
+    bench.submit(1, 2, steps=1000, timeout_s=0.02)
+    bench.finish()
+    assert bench.metric("dit_images_total", outcome="impossible") == 2
+    late = bench.submit(3, steps=1)
+    late.admitted -= 60.0
+    late.deadline = late.admitted + 1.0
+    bench.finish()
+    assert bench.metric("dit_images_total", outcome="timeout") == 1
 
 
 class OneAtATime:
@@ -148,6 +196,9 @@ class OneAtATime:
         return [task for task in first if task.next_rows]
 
     def advanced(self, tasks: Sequence[ImageTask]) -> None:
+        pass
+
+    def charge(self, row_steps: int) -> None:
         pass
 
     def shrink(self, rows: int) -> None:

@@ -255,8 +255,20 @@ def test_refusals_are_counted_by_their_reason(pipeline_folder: Path) -> None:
         running.engine.drain()
         stopping = generate(running, PICTURE)
         assert stopping.status_code == 503
-        for outcome in ("full", "timeout", "unavailable"):
+        for outcome in ("full", "impossible", "unavailable"):
             wait_until(lambda counted=outcome: _requests(running, counted) == 1)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])
+def test_an_impossible_deadline_has_an_outcome_of_its_own(
+    pipeline_folder: Path, accept: str
+) -> None:
+    body = PICTURE | {"num_sampling_steps": 1000, "timeout_s": 0.02}
+    with running_service(lambda: load_small_runner(pipeline_folder)) as running:
+        answer = running.client.post("/generate", json=body, headers={"Accept": accept})
+        assert "timeout" in answer.text or "deadline" in answer.text
+        wait_until(lambda: _requests(running, "impossible") == 1)
+        assert _requests(running, "timeout") == 0
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,11 @@ import pytest
 from model.runner.runner import TickTimes
 from service.errors import DeadlinePassed, QueueFull, Unavailable
 from service.scheduling.admission import AdmissionQueue
-from service.scheduling.pace import Pace
-from tests.support.jobs import job, steady_pace
+from tests.support.jobs import job, measured_pace, steady_pace
 
 TEN = [2] * 5  # an image of ten row-steps
 LONG_S = 10.0
-"""The timeout of a `take` that is woken up long before."""
+"""The timeout of a wait that ends long before."""
 
 
 def new_queue(max_row_steps: int = 25) -> AdmissionQueue:
@@ -28,7 +27,7 @@ def test_work_is_bounded_and_counted_until_it_is_worked_off() -> None:
     queue.offer(first, pace)
     with pytest.raises(QueueFull):
         queue.offer(job("b", TEN), pace)
-    assert len(queue.take(0)) == 1
+    assert len(queue.take()) == 1
     with pytest.raises(QueueFull):  # its work is taken, but not done
         queue.offer(job("b", TEN), pace)
     queue.work_off(first, 10)
@@ -53,7 +52,7 @@ def test_a_refused_job_takes_no_room() -> None:
     with pytest.raises(DeadlinePassed):
         queue.offer(job("c", TEN, deadline=0.0), pace)
     assert queue.row_steps == 10
-    assert [each.id for each in queue.take(0)] == ["a"]
+    assert [each.id for each in queue.take()] == ["a"]
 
 
 def test_retry_after_is_the_time_the_excess_takes() -> None:
@@ -92,16 +91,17 @@ def test_a_request_larger_than_the_queue_is_admitted_when_it_is_empty() -> None:
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
     queue, pace = new_queue(1000), steady_pace(seconds_per_tick=1.0)
-    with pytest.raises(DeadlinePassed, match="deadline is in"):
+    with pytest.raises(DeadlinePassed, match="timeout_s"):
         queue.offer(job("a", [2] * 50, deadline=10.0), pace)
     queue.offer(job("b", [2] * 5, deadline=10.0), pace)
     assert queue.row_steps == 10
 
 
 def timed_take(queue: AdmissionQueue, timeout_s: float) -> tuple[list[str], float]:
-    """The names of the jobs taken, and the seconds that it took."""
+    """The names of the jobs taken after a wait, and the seconds that it took."""
     began = time.monotonic()
-    names = [each.id for each in queue.take(timeout_s)]
+    queue.wait(timeout_s)
+    names = [each.id for each in queue.take()]
     return names, time.monotonic() - began
 
 
@@ -114,13 +114,13 @@ def test_a_deadline_is_refused_only_if_twice_the_time_is_too_short() -> None:
 
 
 def test_the_time_needed_is_that_of_the_longest_image_in_small_ticks() -> None:
-    queue, pace = new_queue(1000), Pace(TickTimes(one_row=1.0, full=10.0), max_rows=10)
+    queue, pace = new_queue(1000), measured_pace(TickTimes(one_row=1.0, full=10.0), max_rows=10)
     queue.offer(job("in parallel", *[[1] * 15] * 4, deadline=10.0), pace)
     with pytest.raises(DeadlinePassed):
         queue.offer(job("one is long", [1] * 2, [1] * 25, deadline=10.0), pace)
 
 
-def test_take_waits_for_a_job_and_no_longer() -> None:
+def test_a_wait_is_for_a_job_and_no_longer() -> None:
     queue = new_queue()
     threading.Timer(0.1, lambda: queue.offer(job("a", TEN), steady_pace())).start()
     names, seconds = timed_take(queue, LONG_S)
@@ -131,7 +131,7 @@ def test_take_waits_for_a_job_and_no_longer() -> None:
     assert 0.05 <= seconds < LONG_S / 2
 
 
-def test_take_does_not_wait_if_there_is_a_job() -> None:
+def test_a_wait_ends_at_once_if_there_is_a_job() -> None:
     queue = new_queue()
     queue.offer(job("a", TEN), steady_pace())
     names, seconds = timed_take(queue, LONG_S)
@@ -139,7 +139,7 @@ def test_take_does_not_wait_if_there_is_a_job() -> None:
     assert seconds < LONG_S / 2
 
 
-def test_closing_refuses_offers_with_the_reason_and_wakes_take() -> None:
+def test_closing_refuses_offers_with_the_reason_and_ends_a_wait() -> None:
     queue = new_queue()
     threading.Timer(0.1, lambda: queue.close(Unavailable("stopping"))).start()
     names, seconds = timed_take(queue, LONG_S)
@@ -149,7 +149,7 @@ def test_closing_refuses_offers_with_the_reason_and_wakes_take() -> None:
         queue.offer(job("a", TEN), steady_pace())
 
 
-def test_take_does_not_wait_on_a_closed_queue() -> None:
+def test_nothing_waits_on_a_closed_queue() -> None:
     queue = new_queue()
     queue.close(Unavailable("stopping"))
     names, seconds = timed_take(queue, LONG_S)
@@ -161,7 +161,7 @@ def test_jobs_admitted_before_the_close_are_still_taken() -> None:
     queue = new_queue()
     queue.offer(job("a", TEN), steady_pace())
     queue.close(Unavailable("stopping"))
-    assert [each.id for each in queue.take(0)] == ["a"]
+    assert [each.id for each in queue.take()] == ["a"]
 
 
 def test_waiting_work_does_not_count_against_a_deadline() -> None:
@@ -169,3 +169,11 @@ def test_waiting_work_does_not_count_against_a_deadline() -> None:
     queue.offer(job("others", *[[2] * 20] * 20, deadline=1e9), pace)
     queue.offer(job("mine", [2] * 20, deadline=2.5), pace)
     assert queue.row_steps == 840
+
+
+def test_the_first_reason_for_the_close_is_kept() -> None:
+    queue = new_queue()
+    queue.close(Unavailable("the device has failed"))
+    queue.close(Unavailable("stopping"))
+    with pytest.raises(Unavailable, match="failed"):
+        queue.offer(job("a", TEN), steady_pace())

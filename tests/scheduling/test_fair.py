@@ -13,10 +13,8 @@ EXACT = 1e-9
 """A band so narrow that no two jobs count as equal."""
 
 
-def fair(
-    max_rows: int, *jobs: Job, slots: int | None = None, band: float | None = None
-) -> FairScheduler:
-    scheduler = FairScheduler(max_rows, 4 * max_rows if slots is None else slots, band)
+def fair(max_rows: int, *jobs: Job, band: float | None = None) -> FairScheduler:
+    scheduler = FairScheduler(max_rows, band)
     for each in jobs:
         scheduler.add(each)
     return scheduler
@@ -138,12 +136,15 @@ def test_sharing_starts_over_when_the_last_request_ends() -> None:
     assert ends(scheduler) == ["a2", "b"]
 
 
-def test_without_a_free_slot_only_images_in_flight_are_picked() -> None:
-    scheduler = fair(4, job("a", [2] * 9, [2] * 9), slots=2)
-    step(scheduler)
-    scheduler.add(job("small", GUIDED, admitted=1))
-    assert names(step(scheduler)) == ["a0", "a1"]
-    assert ends(scheduler) == ["a", "small"]
+def test_images_set_aside_keep_nobody_from_starting() -> None:
+    """Each request of one client overtakes the one before, and all are in flight at last."""
+    scheduler = fair(32)
+    for sent, steps in enumerate((1000, 470, 300, 215, 165, 132, 108, 90, 70, 50)):
+        scheduler.add(job(f"{steps}", *[[2] * steps] * 16, client="greedy", admitted=sent))
+        for _ in range(2):
+            step(scheduler)
+    scheduler.add(job("newcomer", [2], client="modest", admitted=10))
+    assert names(scheduler.pick())[0] == "newcomer0"
 
 
 def test_a_dropped_request_leaves_nothing_behind() -> None:
@@ -228,3 +229,23 @@ def test_ticks_that_are_not_full_do_not_raise_the_limit() -> None:
     for _ in range(2 * RECOVERY_TICKS):
         step(scheduler)
     assert scheduler.row_limit == 8
+
+
+def test_previews_count_as_work_of_their_job() -> None:
+    """Two equal jobs of two clients, but one has every step shown."""
+    shown, plain = job("shown", [2] * 20), job("plain", [2] * 20, admitted=1)
+    shown.preview_every, shown.preview_row_steps = 1, 8
+    shown.on_progress = lambda progress: None
+    assert ends(fair(2, shown, plain, band=EXACT)) == ["plain", "shown"]
+
+
+def test_previews_that_were_not_made_are_not_charged() -> None:
+    shown = job("shown", [2] * 20, client="a")
+    shown.preview_every, shown.preview_row_steps = 1, 1000
+    shown.on_progress = lambda progress: None
+    scheduler = fair(2, shown, job("other", [2] * 300, client="c"), band=EXACT)
+    while shown in scheduler.jobs():
+        step(scheduler)
+    scheduler.add(job("next", [2] * 20, client="a"))
+    scheduler.add(job("late", [2] * 100, client="b", admitted=1))
+    assert ends(scheduler)[0] == "next"

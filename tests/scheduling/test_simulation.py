@@ -10,12 +10,11 @@ from tests.support.jobs import job, step
 from tests.support.simulation import Simulation, traffic
 
 MAX_ROWS = 32
-SLOTS = 4 * MAX_ROWS
 BAND = BAND_TICKS * MAX_ROWS
 
 
 def new_simulation() -> Simulation:
-    return Simulation(FairScheduler(MAX_ROWS, SLOTS), SLOTS, BAND)
+    return Simulation(FairScheduler(MAX_ROWS), BAND)
 
 
 def latest_end(simulation: Simulation, of: Job) -> int:
@@ -52,13 +51,6 @@ def test_hang_ups_missed_deadlines_and_out_of_memory_do_not_delay_the_others() -
     check_all_ended_in_time(simulation, [arrival.job for arrival in arrivals])
 
 
-def test_few_slots_are_never_exceeded_and_become_free_again() -> None:
-    arrivals = traffic(2, 300, max_rows=MAX_ROWS, load=3.0, impatience=0.1)
-    simulation = Simulation(FairScheduler(MAX_ROWS, 20), 20, BAND)
-    simulation.run(arrivals)
-    assert len(simulation.finished) + len(simulation.dropped) == len(arrivals)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("load", [0.5, 0.8, 1.0, 2.0])
 @pytest.mark.parametrize("impatience", [0.0, 0.2])
@@ -79,7 +71,7 @@ def ticks_until_gone(scheduler: FairScheduler, awaited: Job) -> int:
 
 
 def test_a_small_request_among_huge_ones_takes_only_its_own_steps() -> None:
-    scheduler = FairScheduler(MAX_ROWS, SLOTS)
+    scheduler = FairScheduler(MAX_ROWS)
     huge = [job(f"huge {i}", *[[2] * 1000] * 16, client="greedy") for i in range(8)]
     for each in huge:
         scheduler.add(each)
@@ -91,7 +83,7 @@ def test_a_small_request_among_huge_ones_takes_only_its_own_steps() -> None:
 
 
 def test_one_request_among_a_hundred_of_another_client_finishes_early() -> None:
-    scheduler = FairScheduler(MAX_ROWS, SLOTS)
+    scheduler = FairScheduler(MAX_ROWS)
     flood = [job(f"{i}", *[[2] * 100] * 4, admitted=i, client="greedy") for i in range(100)]
     for each in flood:
         scheduler.add(each)
@@ -103,7 +95,7 @@ def test_one_request_among_a_hundred_of_another_client_finishes_early() -> None:
 
 
 def test_a_client_that_always_has_a_hundred_requests_leaves_another_its_share() -> None:
-    scheduler = FairScheduler(MAX_ROWS, SLOTS)
+    scheduler = FairScheduler(MAX_ROWS)
     alone = 50
     sent = 0
     for turn in range(10):

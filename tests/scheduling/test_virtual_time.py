@@ -32,3 +32,13 @@ def test_a_clients_nth_concurrent_request_weighs_1_over_n() -> None:
     assert clock.admit(6, "b").finish == 6
     clock.advance(17)  # the work up to time 6: 6 for each first request, 3 and 2 for the others
     assert clock.now == pytest.approx(6)
+
+
+def test_work_that_was_not_done_after_all_is_given_back() -> None:
+    clock = VirtualTime()
+    share = clock.admit(100, "a")
+    clock.advance(10)
+    clock.refund(share, 90)
+    assert clock.admit(5, "a").finish == 10 + 2 * 5  # both are concurrent until the clock moves
+    clock.advance(10)
+    assert clock.now == 20

@@ -12,7 +12,7 @@ from model.sampling.noise import ImageNoise
 from model.sampling.samplers import SamplerTable
 from model.sampling.trajectory import Trajectory
 from service.scheduling.jobs import ImageTask, Job
-from service.scheduling.pace import Pace
+from service.scheduling.pace import SURE_TICKS, Pace
 from service.scheduling.scheduler import Scheduler
 
 NO_STEPS = SamplerTable(torch.zeros(0), torch.zeros(0, 8))
@@ -43,7 +43,8 @@ def job(
 
 def due_in(seconds: float, *images: Sequence[int]) -> Job:
     """A job whose deadline is this far away on the real clock; of one short image by default."""
-    return job("a job", *(images or ([1],)), deadline=time.monotonic() + seconds)
+    now = time.monotonic()
+    return job("a job", *(images or ([1],)), deadline=now + seconds, admitted=now)
 
 
 def step(scheduler: Scheduler) -> list[ImageTask]:
@@ -61,5 +62,13 @@ def step(scheduler: Scheduler) -> list[ImageTask]:
 
 
 def steady_pace(seconds_per_tick: float = 0.1, max_rows: int = 10) -> Pace:
-    """A pace at which every tick takes the same time, whatever its rows."""
-    return Pace(TickTimes(seconds_per_tick, seconds_per_tick), max_rows)
+    """A pace at which every tick takes the same time, whatever its rows, as measured."""
+    return measured_pace(TickTimes(seconds_per_tick, seconds_per_tick), max_rows)
+
+
+def measured_pace(times: TickTimes, max_rows: int) -> Pace:
+    """A pace that has seen enough ticks to be sure of the warm-up's times."""
+    pace = Pace(times, max_rows)
+    for _ in range(SURE_TICKS):
+        pace.observe(max_rows, times.full)
+    return pace

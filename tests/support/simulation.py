@@ -89,7 +89,7 @@ class Sharing:
 class Simulation:
     """Runs arrivals through a scheduler, checks every tick, and records when each job ended."""
 
-    def __init__(self, scheduler: Scheduler, slots: int, band: float) -> None:
+    def __init__(self, scheduler: Scheduler, band: float) -> None:
         self.finished: dict[Job, int] = {}
         self.dropped: dict[Job, int] = {}
         self.shared: dict[Job, int] = {}  # the tick by which sharing ends it, a band later
@@ -97,11 +97,9 @@ class Simulation:
         self.tick = 0
         self._scheduler = scheduler
         self._sharing = Sharing()
-        self._slots = slots
         self._band = band
         self._due: dict[Job, float] = {}
         self._steps: dict[Job, list[int]] = {}
-        self._in_flight: set[tuple[Job, int]] = set()
 
     def run(self, arrivals: Sequence[Arrival], shrink_every: int = NEVER) -> None:
         """Run until all have ended; memory runs out every ``shrink_every`` ticks."""
@@ -140,7 +138,7 @@ class Simulation:
             for i, steps in enumerate(self._steps[gone])
             if steps < gone.trajectories[i].steps
         }
-        self.wasted += gone.row_steps - sum(each.row_steps_left for each in images)
+        self.wasted += sum(self._rows_spent(gone, i) for i in range(len(gone.trajectories)))
         self._sharing.drop(gone)
         self._end(gone, self.dropped)
         self._due.pop(gone, None)
@@ -149,17 +147,11 @@ class Simulation:
         self._check_rows(self._scheduler.pick())
         rows = 0
         for task in step(self._scheduler):
-            key = task.job, task.index
-            rows += self._rows_needed(*key)
+            rows += self._rows_needed(task.job, task.index)
             self._steps[task.job][task.index] += 1
-            self._in_flight.add(key)
-            if not self._rows_needed(*key):
-                self._in_flight.discard(key)
-                if not any(
-                    self._rows_needed(task.job, i) for i in range(len(task.job.trajectories))
-                ):
-                    self._end(task.job, self.finished)
-        assert len(self._in_flight) <= self._slots
+            images = range(len(task.job.trajectories))
+            if not any(self._rows_needed(task.job, i) for i in images):
+                self._end(task.job, self.finished)
         self._sharing.serve(rows)
         for each, due in list(self._due.items()):
             if self._sharing.idle or self._sharing.clock >= due - 1e-6:
@@ -172,13 +164,10 @@ class Simulation:
         keys = {(task.job, task.index) for task in picked}
         assert len(keys) == len(picked)
         free_rows = self._scheduler.row_limit - sum(self._rows_needed(*key) for key in keys)
-        free_slots = self._slots - len(self._in_flight | keys)
         assert free_rows >= 0
-        assert free_slots >= 0
         unserved = self._images() - keys if free_rows else set()
         for key in unserved:
-            could = self._rows_needed(*key) <= free_rows and (key in self._in_flight or free_slots)
-            assert not could, f"{key} could have been picked"
+            assert self._rows_needed(*key) > free_rows, f"{key} could have been picked"
 
     def _images(self) -> set[tuple[Job, int]]:
         return {
@@ -192,8 +181,10 @@ class Simulation:
         rows, done = owner.trajectories[index].rows, self._steps[owner][index]
         return rows[done] if done < len(rows) else 0
 
+    def _rows_spent(self, owner: Job, index: int) -> int:
+        return sum(owner.trajectories[index].rows[: self._steps[owner][index]])
+
     def _end(self, ended: Job, how: dict[Job, int]) -> None:
         assert ended not in self.finished | self.dropped
         how[ended] = self.tick
         del self._steps[ended]
-        self._in_flight = {key for key in self._in_flight if key[0] is not ended}

@@ -24,6 +24,7 @@ from tests.support.networks import network_of
 from tests.support.services import load_small_checkpoint
 
 BAD_SEED = 666
+TIMES = TickTimes(1e-4, 1e-3)
 
 
 class BrittleRunner(ModelRunner):
@@ -64,14 +65,16 @@ class Bench:
         network: Network | None = None,
         scheduler: Scheduler | None = None,
         clock: Callable[[], float] = time.monotonic,
+        beat: Callable[[], None] = lambda: None,
+        times: TickTimes = TIMES,
     ) -> None:
         checkpoint = load_small_checkpoint(folder)
         network = network or network_of(checkpoint, max_rows=max_rows)
         self.runner = kind(checkpoint, network, max_rows=max_rows)
         self.queue = AdmissionQueue(100_000)
         self.metrics = Metrics()
-        self.pace = Pace(TickTimes(1e-4, 1e-3), max_rows)
-        chosen = scheduler or FairScheduler(max_rows, self.runner.slots)
+        self.pace = Pace(times, max_rows)
+        chosen = scheduler or FairScheduler(max_rows)
         self.worker = Worker(
             self.runner,
             self.queue,
@@ -79,6 +82,7 @@ class Bench:
             pace=self.pace,
             scheduler=chosen,
             clock=clock,
+            beat=beat,
         )
 
     def submit(
@@ -118,7 +122,7 @@ class Bench:
 
     def finish(self) -> None:
         while self.worker.busy:
-            self.worker.step(0.0)
+            self.worker.step()
 
     def metric(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0

@@ -22,7 +22,7 @@ class Observation:
     """Adds the total to Server-Timing; when the answer has ended, observes its status and time.
 
     A route whose answer begins before its outcome is known, as an event stream does, puts the final
-    status into ``request.state.status``.
+    status into ``request.state.status``. ``request.state.outcome`` says more than the status does.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -44,7 +44,8 @@ class Observation:
         status = scope["state"].get("status") or answer.status
         if not answer.complete and status < HTTPStatus.BAD_REQUEST:
             status = ClientGone.status
-        self._metrics.requests.labels(route, _outcome(status)).inc()
+        outcome = scope["state"].get("outcome") or _outcome(status)
+        self._metrics.requests.labels(route, outcome).inc()
         self._metrics.request_duration.labels(route).observe(seconds)
         write = log.debug if route in QUIET else log.info
         write(

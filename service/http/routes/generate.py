@@ -14,7 +14,7 @@ from service.http.context import client_of, context_of
 from service.http.disconnect import result_of
 from service.http.events import EventStream, ProgressBox
 from service.http.negotiation import EVENTS, ZIP, AnswerForm, negotiate
-from service.http.problems import problem_responses
+from service.http.problems import note_error, problem_responses
 from service.http.schemas import GenerateResponse
 from service.images.encoding import CONTENT_TYPES
 from service.images.order import Order, make_job, take_order
@@ -98,7 +98,7 @@ def _stream(
         order,
         encoder=context.encoder,
         output_format=form.output_format,
-        on_error=lambda status: setattr(request.state, "status", status),
+        on_error=lambda error: note_error(request, error),
     )
     headers = headers_of(form, order) | NO_BUFFERING
     return StreamingResponse(stream.events(), media_type=EVENTS, headers=headers)

@@ -359,6 +359,7 @@ def test_warm_up_leaves_every_slot_free(runner: ModelRunner) -> None:
     times = runner.warm_up(lines.append)
     assert times.one_row > 0
     assert times.full > 0
+    assert times.decode > 0
     assert lines
     flights = [runner.join(plan(seed=i)) for i in range(runner.slots)]
     for flight in flights:
