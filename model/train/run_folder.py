@@ -10,17 +10,19 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-LOCK_FILE = "in-use"
+LOCK_FILE = "lock"
 
 
 @contextmanager
-def exclusive(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+def exclusive(folder: Path, accelerator: Accelerator | None = None) -> Iterator[None]:
     """Keep other trainings out of a folder until the block, or the process, ends.
+
+    Of the processes of one training, the main one holds it.
 
     Raises:
         ValueError: another training writes to it.
     """
-    if not accelerator.is_main_process:
+    if accelerator is not None and not accelerator.is_main_process:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)

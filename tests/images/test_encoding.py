@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from PIL import Image
 from service import __version__
 from service.images.encoding import EXIF_IFD, EXIF_USER_COMMENT, OutputFormat, encode
 from service.images.parameters import ImageParameters
+from tests.support.checkpoints import write_pipeline
 from tests.support.requests import PICTURE, generate, picture
-from tests.support.services import Running
+from tests.support.services import Running, load_small_runner, running_service
 
 PARAMETERS = ImageParameters(
     class_label=207,
@@ -206,3 +208,16 @@ def test_the_metadata_suffices_to_make_the_picture_again(service: Running) -> No
     wanted = ("class_label", "cfg_scale", "num_sampling_steps", "sampler", "seed")
     again = {name: made[name] for name in (*wanted, "guidance_interval")}
     assert generate(service, again).content == first.content
+
+
+def test_a_models_name_with_separators_is_quoted_and_verified(tmp_path: Path) -> None:
+    folder = tmp_path / "fruit, v2: final"
+    folder.mkdir()
+    write_pipeline(folder)
+    with running_service(lambda: load_small_runner(folder)) as running:
+        for output_format in ("png", *LOSSY):
+            file = generate(running, PICTURE | {"output_format": output_format}).content
+            assert running.client.post("/verify", content=file).json()["verified"] is True
+            if output_format == "png":
+                line = Image.open(io.BytesIO(file)).info["parameters"]
+                assert ', Model: "fruit, v2: final", Model hash: ' in line

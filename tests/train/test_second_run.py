@@ -43,7 +43,7 @@ def train(patch: pytest.MonkeyPatch, folder: Path, *changes: str) -> None:
 
 
 def written(folder: Path) -> dict[Path, int]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "in-use"]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
     return {path: path.stat().st_mtime_ns for path in files}
 
 
