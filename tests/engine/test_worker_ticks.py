@@ -148,6 +148,16 @@ def test_a_slow_spell_refuses_nobody_once_it_is_over(pipeline_folder: Path) -> N
         assert pixels(job)
 
 
+def test_nothing_is_sure_of_a_device_that_was_idle(bench: Bench) -> None:
+    bench.submit(1, steps=20)
+    bench.submit(2, steps=9)
+    for _ in range(12):
+        bench.worker.step()
+    assert bench.pace.sure
+    bench.finish()
+    assert not bench.pace.sure
+
+
 def test_a_disturbed_warm_up_refuses_nobody(pipeline_folder: Path) -> None:
     bench = Bench(pipeline_folder, times=TickTimes(10.0, 10.0, decode=10.0))
     job = bench.submit(1, steps=50, timeout_s=20.0)
