@@ -115,7 +115,7 @@ def cpu_multiplies_bfloat16() -> bool:
 def flush_denormals() -> bool:
     """Take denormal numbers, below 1.2e-38, for 0 in this thread; False if the CPU cannot.
 
-    Trained weights can hold many, and a product with one takes up to 100 times as long. Worker
+    Trained weights can hold many, and a product with one takes hundreds of times as long. Worker
     threads inherit the setting when they start: call it before the thread's first computation.
     """
     return bool(torch.set_flush_denormal(True))
