@@ -1,9 +1,11 @@
 """Errors: every answer that a request can get instead of pictures, in one tree.
 
 ServiceError              500
+  MalformedRequest        400
   InvalidRequest          422  names every wrong field
   UnknownClass            404  with the nearest names
   NotAcceptable           406
+  RequestTimeout          408
   BodyTooLarge            413
   QueueFull               429  with Retry-After
   ClientGone              499  in the log and the metrics only
@@ -39,6 +41,11 @@ class ServiceError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class MalformedRequest(ServiceError):
+    status = 400
+    title = "Malformed request"
+
+
 class InvalidRequest(ServiceError):
     status = 422
     title = "Invalid request"
@@ -61,6 +68,11 @@ class UnknownClass(ServiceError):
 class NotAcceptable(ServiceError):
     status = 406
     title = "Not acceptable"
+
+
+class RequestTimeout(ServiceError):
+    status = 408
+    title = "Request timeout"
 
 
 class BodyTooLarge(ServiceError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -10,8 +10,11 @@ from fastapi import FastAPI
 
 from service import __version__
 from service.engine.engine import Engine
+from service.http.client_address import Network
 from service.http.context import Context
 from service.http.middleware.body_limit import BodyLimit
+from service.http.middleware.crowd import Crowd
+from service.http.middleware.forwarded import Forwarded
 from service.http.middleware.observation import Observation
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.unexpected_errors import UnexpectedErrors
@@ -25,7 +28,12 @@ ENCODER_THREADS = 2
 
 
 def create_app(
-    engine: Engine, metrics: Metrics, limits: RequestLimits, *, max_body_bytes: int = 65_536
+    engine: Engine,
+    metrics: Metrics,
+    limits: RequestLimits,
+    *,
+    max_body_bytes: int = 65_536,
+    trusted_proxies: Sequence[Network] = (),
 ) -> FastAPI:
     """Build the application. The caller starts and stops the engine."""
     pool = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encode")
@@ -45,8 +53,10 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(Crowd)
     app.add_middleware(Observation, metrics=metrics)
     app.add_middleware(RequestId)
+    app.add_middleware(Forwarded, trusted=trusted_proxies)
     add_problem_handlers(app)
     for routes in (generate, verify, catalogue, health):
         app.include_router(routes.router)

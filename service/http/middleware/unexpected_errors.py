@@ -33,7 +33,7 @@ class UnexpectedErrors:
         try:
             await self._app(scope, receive, noted_send)
         except ClientDisconnect:
-            state["status"] = ClientGone.status
+            state.setdefault("status", ClientGone.status)  # the server may have refused it
         except Exception:
             log.exception("unexpected error")
             state["status"] = ServiceError.status
