@@ -88,10 +88,11 @@ class Connection(H11Protocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection for an answer that is due; else close it."""
-        self._half_closed = self._turn is Turn.ANSWER
-        if self._half_closed:
+        due = self._turn is Turn.ANSWER
+        if due and not self._half_closed:  # asyncio calls again after a pause
+            self._half_closed = True
             self._probe(FIRST_PROBE_S)
-        return self._half_closed
+        return due
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(MalformedRequest("the request is not valid HTTP/1.1"))
