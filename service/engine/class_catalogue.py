@@ -50,7 +50,7 @@ class ClassCatalogue:
         if isinstance(label, str):
             label = self._id_of(label)
         if not 0 <= label < len(self.entries):
-            allowed = f"0 .. {len(self.entries) - 1}, or a class name"
+            allowed = f"an integer from 0 to {len(self.entries) - 1}, or a class name"
             raise InvalidRequest(FieldError("class_label", f"must be {allowed}", label, allowed))
         return self.entries[label]
 
