@@ -113,4 +113,4 @@ def _short(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def _response(body: dict[str, object], status: int) -> Response:
-    return Response(json.dumps(body), status_code=status, media_type=MEDIA_TYPE)
+    return Response(json.dumps(body), status_code=int(status), media_type=MEDIA_TYPE)
