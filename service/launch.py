@@ -12,6 +12,7 @@ from model.runner.runner import ModelRunner, OutOfMemory
 from service.engine.engine import Engine
 from service.engine.watchdog import PATIENCE, EngineHung, Patience
 from service.http.app import create_app
+from service.http.guards.hosts import default_names
 from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.load_model import load_runner
@@ -19,7 +20,7 @@ from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 from service.scheduling.fair import FairScheduler
 from service.scheduling.scheduler import Scheduler
-from service.settings import Settings
+from service.settings import Settings, listed
 
 
 def serve(
@@ -44,7 +45,14 @@ def serve(
         patience=patience,
         make_scheduler=make_scheduler,
     )
-    app = create_app(engine, metrics, limits_of(settings), max_body_bytes=settings.max_body_bytes)
+    app = create_app(
+        engine,
+        metrics,
+        limits_of(settings),
+        max_body_bytes=settings.max_body_bytes,
+        allowed_hosts=listed(settings.allowed_hosts) or default_names(settings.host),
+        cors_origins=listed(settings.cors_origins),
+    )
     server = Server(app, engine, host=settings.host, port=settings.port)
     engine.start()
     try:

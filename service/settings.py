@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as ArgumentError
 
@@ -15,6 +17,25 @@ from model.sampling.parameters import CfgScale, SamplerName, StepCount
 
 PREFIX = "DIT_"
 Positive = Annotated[int, Field(ge=1)]
+
+HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The members of a setting that is a list with commas, in lower case."""
+    return tuple(part for each in text.split(",") if (part := each.strip().lower()))
+
+
+def _check_each(pattern: re.Pattern[str], what: str, text: str) -> str:
+    wrong = [each for each in listed(text) if not pattern.fullmatch(each)]
+    if wrong:
+        raise ValueError(f"{', '.join(map(repr, wrong))} should be {what}")
+    return text
+
+
+HostNames = Annotated[str, AfterValidator(partial(_check_each, HOST_NAME, "host names"))]
+Origins = Annotated[str, AfterValidator(partial(_check_each, ORIGIN, "origins"))]
 
 
 class Settings(BaseSettings):
@@ -56,6 +77,17 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    allowed_hosts: HostNames = Field(
+        "",
+        description="host names to answer to, with commas; *.example.com allows subdomains, * any"
+        " name. Addresses and localhost are always allowed. Unset: only these while listening on"
+        " this machine alone, else any",
+    )
+    cors_origins: Origins = Field(
+        "",
+        description="other sites whose pages may send requests and read the answers, with commas:"
+        " https://app.example, or * for all",
+    )
     max_rows: int | None = Field(
         None,
         ge=2,

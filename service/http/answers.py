@@ -10,7 +10,8 @@ from dataclasses import asdict
 
 from starlette.responses import JSONResponse, Response
 
-from service.http.negotiation import JSON, ZIP, AnswerForm
+from service.http.content_type import JSON
+from service.http.negotiation import ZIP, AnswerForm
 from service.http.schemas import GeneratedImage, GenerateResponse, SharedParameters, StageTimings
 from service.images.encoder import Encoded
 from service.images.encoding import CONTENT_TYPES, OutputFormat

@@ -28,6 +28,8 @@ GOOD = [
     ("dtype", "bfloat16", "bfloat16"),
     ("host", "0.0.0.0", "0.0.0.0"),
     ("port", "8001", 8001),
+    ("allowed_hosts", "dit.example, *.example.com", "dit.example, *.example.com"),
+    ("cors_origins", "https://app.example", "https://app.example"),
     ("max_rows", "64", 64),
     ("max_queue_row_steps", "5000", 5000),
     ("max_images_per_request", "4", 4),

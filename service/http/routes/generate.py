@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from service.engine.model_info import ModelInfo
 from service.http.answers import answer, headers_of
+from service.http.content_type import JSON, check_json
 from service.http.context import client_of, context_of
 from service.http.disconnect import result_of
 from service.http.events import EventStream, ProgressBox
@@ -40,7 +41,7 @@ _BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {
+            JSON: {
                 "schema": GenerateRequest.model_json_schema(),
                 "examples": {name: {"value": value} for name, value in EXAMPLES.items()},
             }
@@ -60,12 +61,13 @@ _PICTURES = {
     "/generate",
     openapi_extra=_BODY,
     response_class=Response,
-    responses={200: _PICTURES, **problem_responses(404, 406, 413, 422, 429, 500, 503, 504)},
+    responses={200: _PICTURES, **problem_responses(404, 406, 413, 415, 422, 429, 500, 503, 504)},
     summary="Generate images of one class",
 )
 async def generate(request: Request) -> Response:
     """Answers one image as its bytes and several as JSON, unless Accept asks for another form."""
     context = context_of(request)
+    check_json(request.headers)
     wanted = parse_generate_request(await request.body())
     model_info = context.engine.model_info
     order = take_order(wanted, model_info, context.limits)
