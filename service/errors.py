@@ -5,6 +5,7 @@ ServiceError              500
   CrossSiteRequest        403  comes from a page of another site
   UnknownClass            404  with the nearest names
   NotAcceptable           406
+  RequestTimeout          408
   BodyTooLarge            413
   TargetTooLong           414
   UnsupportedMediaType    415  with the header that says what is supported
@@ -81,6 +82,11 @@ class UnknownClass(ServiceError):
 class NotAcceptable(ServiceError):
     status = 406
     title = "Not acceptable"
+
+
+class RequestTimeout(ServiceError):
+    status = 408
+    title = "Request timeout"
 
 
 class BodyTooLarge(ServiceError):

@@ -12,6 +12,8 @@ from model.runner.runner import ModelRunner, OutOfMemory
 from service.engine.engine import Engine
 from service.engine.watchdog import PATIENCE, EngineHung, Patience
 from service.http.app import create_app
+from service.http.connections.descriptors import raise_descriptor_limit
+from service.http.connections.limits import ConnectionLimits
 from service.http.guards.hosts import default_names
 from service.http.server import Server
 from service.images.limits import RequestLimits
@@ -20,7 +22,7 @@ from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 from service.scheduling.fair import FairScheduler
 from service.scheduling.scheduler import Scheduler
-from service.settings import Settings, listed
+from service.settings import Settings
 
 
 def serve(
@@ -50,10 +52,19 @@ def serve(
         metrics,
         limits_of(settings),
         max_body_bytes=settings.max_body_bytes,
-        allowed_hosts=listed(settings.allowed_hosts) or default_names(settings.host),
-        cors_origins=listed(settings.cors_origins),
+        allowed_hosts=settings.allowed_hosts or default_names(settings.host),
+        cors_origins=settings.cors_origins,
+        trusted_proxies=settings.trusted_proxies,
     )
-    server = Server(app, engine, host=settings.host, port=settings.port)
+    server = Server(
+        app,
+        engine,
+        host=settings.host,
+        port=settings.port,
+        limits=connection_limits_of(settings),
+        lame_duck_s=settings.lame_duck_s,
+    )
+    raise_descriptor_limit()
     engine.start()
     try:
         server.run()
@@ -76,6 +87,16 @@ def limits_of(settings: Settings) -> RequestLimits:
         num_sampling_steps=settings.default_steps,
         sampler=settings.default_sampler,
         reproducible=settings.reproducible,
+    )
+
+
+def connection_limits_of(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
+        max_connections=settings.max_connections,
+        head_s=settings.head_timeout_s,
+        body_s=settings.body_timeout_s,
+        send_s=settings.send_timeout_s,
+        keep_alive_s=settings.keep_alive_s,
     )
 
 

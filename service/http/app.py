@@ -11,12 +11,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.engine.engine import Engine
+from service.http.client_address import Network
 from service.http.context import Context
 from service.http.guards.content_coding import refuse_codings
 from service.http.guards.cross_site import CrossSiteGuard
 from service.http.guards.head_size import refuse_large_heads
 from service.http.guards.hosts import HostGuard
 from service.http.middleware.body_limit import BodyLimit
+from service.http.middleware.crowd import Crowd
+from service.http.middleware.forwarded import Forwarded
 from service.http.middleware.guarding import Guarding
 from service.http.middleware.head_as_get import HeadAsGet
 from service.http.middleware.observation import Observation
@@ -52,6 +55,7 @@ def create_app(
     max_body_bytes: int = 65_536,
     allowed_hosts: Sequence[str] = ("*",),
     cors_origins: Sequence[str] = (),
+    trusted_proxies: Sequence[Network] = (),
 ) -> FastAPI:
     """Build the application. The caller starts and stops the engine.
 
@@ -80,6 +84,7 @@ def create_app(
     hosts, origins = HostGuard(tuple(allowed_hosts)), CrossSiteGuard(tuple(cors_origins))
     app.add_middleware(Guarding, guards=(refuse_large_heads, hosts, origins, refuse_codings))
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(Crowd)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -91,6 +96,7 @@ def create_app(
         )
     app.add_middleware(Observation, metrics=metrics)
     app.add_middleware(RequestId)
+    app.add_middleware(Forwarded, trusted=trusted_proxies)
     add_problem_handlers(app)
     for routes in (generate, verify, catalogue, health):
         app.include_router(routes.router)

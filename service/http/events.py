@@ -6,15 +6,18 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 
 import numpy as np
 import structlog
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from service.errors import ImageFailed, ServiceError
 from service.http.answers import as_json
 from service.http.disconnect import retrieve_exception
+from service.http.negotiation import EVENTS
 from service.http.problems import problem_body
 from service.images.encoder import Encoder
 from service.images.encoding import OutputFormat
@@ -101,6 +104,10 @@ class EventStream:
         self._on_error = on_error
         self._ping_s = ping_s
 
+    def cancel(self) -> None:
+        """Stop the work, if it is not finished."""
+        self._job.cancel()
+
     async def events(self) -> AsyncIterator[str]:
         """Every event as it occurs. A reader that leaves cancels the job."""
         done = asyncio.wrap_future(self._answer)
@@ -147,6 +154,20 @@ class EventStream:
     def _end(self, done: asyncio.Future[JobResult]) -> None:
         self._box.end()
         retrieve_exception(done)  # the reader may have left
+
+
+class EventResponse(StreamingResponse):
+    """A stream's events as an answer. However it ends, even before its first byte, the job ends."""
+
+    def __init__(self, stream: EventStream, headers: Mapping[str, str]) -> None:
+        super().__init__(stream.events(), media_type=EVENTS, headers=headers)
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.cancel()
 
 
 def _progress_data(progress: Progress) -> dict[str, object]:

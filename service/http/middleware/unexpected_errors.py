@@ -36,7 +36,7 @@ class UnexpectedErrors:
         try:
             await self._app(scope, receive, noted_send)
         except ClientDisconnect:
-            state["status"] = ClientGone.status
+            state.setdefault("status", ClientGone.status)  # the server may have refused it
         except Exception as error:
             failure = error
             if begun or not isinstance(failure, ServiceError):

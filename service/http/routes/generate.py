@@ -6,14 +6,14 @@ import asyncio
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from service.engine.model_info import ModelInfo
 from service.http.answers import answer, headers_of
 from service.http.content_type import JSON, check_json
 from service.http.context import client_of, context_of
 from service.http.disconnect import result_of
-from service.http.events import EventStream, ProgressBox
+from service.http.events import PING, EventResponse, EventStream, ProgressBox
 from service.http.negotiation import EVENTS, ZIP, AnswerForm, negotiate
 from service.http.problems import problem_responses
 from service.http.schemas import GenerateResponse
@@ -103,4 +103,5 @@ def _stream(
         on_error=lambda status: setattr(request.state, "status", status),
     )
     headers = headers_of(form, order) | NO_BUFFERING
-    return StreamingResponse(stream.events(), media_type=EVENTS, headers=headers)
+    request.state.filler = PING.encode()
+    return EventResponse(stream, headers)
