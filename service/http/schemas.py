@@ -34,11 +34,16 @@ class SharedParameters(Sampling):
     num_images: int
 
 
-class GenerateResponse(BaseModel):
-    images: list[GeneratedImage]
+class GenerateSummary(BaseModel):
+    """What the images of a request share."""
+
     parameters: SharedParameters
     timings: StageTimings
     model: str
+
+
+class GenerateResponse(GenerateSummary):
+    images: list[GeneratedImage]
 
 
 class ClassDescription(BaseModel):

@@ -77,7 +77,8 @@ async def generate(request: Request) -> Response:
         return _stream(request, form, order, model_info, wanted.preview_every)
     job = make_job(order, model_info, request.state.request_id, client=client_of(request))
     result = await result_of(request, job, context.engine.submit(job))
-    return answer(form, order, await context.encoder.encode_all(result, order, form.output_format))
+    encoded = await context.encoder.encode_all(result, order, form.output_format)
+    return await context.encoder.run(answer, form, order, encoded)
 
 
 def _stream(
