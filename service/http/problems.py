@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import reprlib
-from dataclasses import asdict
+from dataclasses import fields
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -102,7 +102,8 @@ def _methods(of_route: str) -> str:
 
 
 def _field(error: FieldError) -> dict[str, object]:
-    return {name: _json_safe(value) for name, value in asdict(error).items()}
+    # Not by asdict, which copies the value: it may be nested deeply, or long.
+    return {each.name: _json_safe(getattr(error, each.name)) for each in fields(error)}
 
 
 def _json_safe(value: object) -> object:

@@ -9,6 +9,9 @@ from service.errors import FieldError, InvalidRequest
 
 LONGEST_NUMBER = 300
 """In digits. Parsing an integer takes quadratic time; a double overflows at 309 digits."""
+EXACT_DIGITS = 15
+"""A double tells all numbers of so many digits apart."""
+
 LARGEST_INTEGER = 2**64
 """Beyond every field; 1e999999 would take memory as an integer."""
 
@@ -49,8 +52,8 @@ def _number(text: str) -> float:
     value = float(text)
     if not value.is_integer() or abs(value) >= LARGEST_INTEGER:
         return value
-    if value == 0:  # with any exponent, even one that Decimal refuses
-        return 0
+    if value == 0 or (len(text) <= EXACT_DIGITS and abs(value) < 2**53):
+        return int(value)  # 0 may have an exponent that Decimal refuses
     exact = Decimal(text)
     return int(exact) if exact == int(exact) else value
 

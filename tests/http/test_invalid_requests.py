@@ -170,9 +170,14 @@ def test_a_body_that_is_not_a_json_object(service: Running, body: bytes, reason:
     assert reason in str(error["message"])
 
 
-def test_nesting_that_the_parser_can_handle_is_a_wrong_value(service: Running) -> None:
-    body = b'{"class_label":' + b"[" * 300 + b"]" * 300 + b"}"
-    assert only_error(send_bytes(service, body))["field"] == "class_label"
+@pytest.mark.parametrize("depth", [300, 600, 900])
+@pytest.mark.parametrize("field", ["class_label", "guidance_interval", "unknown"])
+def test_nesting_that_the_parser_can_handle_is_a_wrong_value(
+    service: Running, field: str, depth: int
+) -> None:
+    others = b'"class_label":0,' if field != "class_label" else b""
+    body = b"{%s" % others + f'"{field}":'.encode() + b"[" * depth + b"]" * depth + b"}"
+    assert only_error(send_bytes(service, body))["field"] in (field, "body")
 
 
 def test_an_unknown_field_is_answered_with_the_known_ones(service: Running) -> None:
