@@ -26,7 +26,7 @@ from service.http.middleware.observation import Observation
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.http.problems import add_problem_handlers
-from service.http.routes import catalogue, generate, health, verify
+from service.http.routes import catalogue, documentation, generate, health, verify
 from service.images.encoder import Encoder
 from service.images.limits import RequestLimits
 from service.metrics import Metrics
@@ -75,6 +75,7 @@ def create_app(
         version=__version__,
         description="Images from class-conditional Diffusion Transformers.",
         lifespan=lifespan,
+        openapi_url=None,  # routes/documentation.py has it, and a page that loads nothing
         redirect_slashes=False,  # behind a proxy that ends TLS it would redirect to http
     )
     app.state.context = Context(engine, metrics, limits, Encoder(pool, metrics))
@@ -98,6 +99,6 @@ def create_app(
     app.add_middleware(RequestId)
     app.add_middleware(Forwarded, trusted=trusted_proxies)
     add_problem_handlers(app)
-    for routes in (generate, verify, catalogue, health):
+    for routes in (generate, verify, catalogue, health, documentation):
         app.include_router(routes.router)
     return app

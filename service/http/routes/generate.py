@@ -50,8 +50,16 @@ _BODY = {
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENTS = {"schema": {"type": "string"}}
+_HEADERS = {
+    "ETag": "Equal for the same pictures of the same model in the same form.",
+    "X-Seed": "With one image: its seed.",
+    "X-Class-Label": "With one image: its class id.",
+}
 _PICTURES = {
     "description": "The picture, or all pictures as JSON, zip or events, depending on Accept.",
+    "headers": {
+        name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
+    },
     "model": GenerateResponse,
     "content": dict.fromkeys((*CONTENT_TYPES.values(), ZIP), _BINARY) | {EVENTS: _EVENTS},
 }
