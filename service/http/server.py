@@ -28,6 +28,9 @@ from service.signals import stop_signals
 
 CLOSE_CONNECTIONS_S = 10
 LAST_TASKS_S = 5
+ACCEPTS_AT_ONCE = 4
+"""asyncio accepts so many before it looks at those it has; beyond the limit, others give way first."""
+BACKLOG = 2048
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 ROOM_AT_ONCE = 8
 
@@ -63,6 +66,7 @@ class Server(uvicorn.Server):
                 port=port,
                 http=protocol,  # type: ignore[arg-type]
                 loop="asyncio",
+                backlog=ACCEPTS_AT_ONCE,
                 ws="none",
                 proxy_headers=False,
                 log_config=None,
@@ -79,6 +83,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         await super().startup(sockets)
+        self._lengthen_backlog()
         self._table.limit = min(self._table.limit, max(1, room_for_connections() - SPARE))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -113,6 +118,11 @@ class Server(uvicorn.Server):
         """Close idle connections, wait for the others, and return from `run`."""
         self.should_exit = True
 
+    def _lengthen_backlog(self) -> None:
+        for listener in (each for server in self.servers for each in server.sockets):
+            with listener.dup() as duplicate:
+                duplicate.listen(BACKLOG)
+
     def _stop(self, lame_duck_s: float) -> None:
         if lame_duck_s and self._engine.announce_stop():
             futures.wait([self._engine.ended], lame_duck_s)
@@ -123,7 +133,7 @@ class Server(uvicorn.Server):
             connection.transport.abort()
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Without descriptors, asyncio tries 2,048 times in a row to accept, and then once a second."""
+        """Without descriptors, asyncio reports every try to accept, several in a second."""
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in EXHAUSTED:
             if self._record.no_descriptors():

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from service.http.guards.hosts import default_names
+from tests.support.processes import PROCESS_S, answers, free_port, process
 from tests.support.requests import PICTURE, send_bytes
-from tests.support.services import Running, load_small_runner, running_service
+from tests.support.services import Running, load_small_runner, running_service, wait_until
 
 FRIEND = "https://app.example"
 BODY = b'{"class_label": 1, "num_sampling_steps": 1}'
@@ -169,6 +170,18 @@ def test_only_a_service_for_its_own_machine_is_strict_by_default(
     listens_on: str, names: tuple[str, ...]
 ) -> None:
     assert default_names(listens_on) == names
+
+
+def test_the_settings_reach_the_guards(pipeline_folder: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = {"DIT_MODEL": str(pipeline_folder), "DIT_CORS_ORIGINS": FRIEND}
+    with process(DIT_PORT=str(port), **settings):
+        wait_until(lambda: answers(f"{url}/livez", 200), PROCESS_S)
+        rebound = httpx.get(f"{url}/livez", headers={"Host": "evil.example"}, trust_env=False)
+        assert rebound.status_code == 421
+        friendly = httpx.get(f"{url}/livez", headers={"Origin": FRIEND}, trust_env=False)
+        assert friendly.headers["Access-Control-Allow-Origin"] == FRIEND
 
 
 OWN = {"Origin": "http://localhost:8000", "Host": "localhost:8000"}

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import json
 import uuid
 from typing import Any
 
 import h11
 from h11._connection import DEFAULT_MAX_INCOMPLETE_EVENT_SIZE
-from starlette.responses import Response
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
@@ -90,10 +88,11 @@ class Connection(H11Protocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection for an answer that is due; else close it."""
-        self._half_closed = self._turn is Turn.ANSWER
-        if self._half_closed:
+        due = self._turn is Turn.ANSWER
+        if due and not self._half_closed:  # asyncio calls again after a pause
+            self._half_closed = True
             self._probe(FIRST_PROBE_S)
-        return self._half_closed
+        return due
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(MalformedRequest("the request is not valid HTTP/1.1"))
@@ -206,16 +205,17 @@ class Connection(H11Protocol):
     def _refuse(self, error: ServiceError) -> None:
         """Close; answer first, in the application's place, unless an answer has begun."""
         if self.conn.our_state is h11.IDLE:
-            self._record.refused(error.status)
-            self._answer(problem(error, uuid.uuid4().hex))
+            request_id = uuid.uuid4().hex
+            self._record.refused(error.status, request_id)
+            self._answer(error, request_id)
         elif self.conn.our_state is h11.SEND_RESPONSE:
             state = self.scope["state"]
             state["status"] = error.status
-            self._answer(problem(error, state.get("request_id", "")))
+            self._answer(error, state.get("request_id", ""))
         self.transport.close()
 
-    def _answer(self, response: Response) -> None:
-        request_id = json.loads(bytes(response.body))["request_id"]
+    def _answer(self, error: ServiceError, request_id: str) -> None:
+        response = problem(error, request_id)
         headers = [
             *self.server_state.default_headers,
             *response.raw_headers,

@@ -32,10 +32,10 @@ class ConnectionRecord:
         """The operating system has none left for a new connection; whether this was logged."""
         return self._tell("no descriptors left")
 
-    def refused(self, status: int) -> None:
+    def refused(self, status: int, request_id: str) -> None:
         """A request was answered that the application has not seen."""
         self._metrics.requests.labels("unmatched", outcome_of(status)).inc()
-        log.debug("request refused", status=status)
+        log.info("request refused", status=status, request_id=request_id)
 
     def _tell(self, reason: str) -> bool:
         self._untold[reason] += 1

@@ -69,7 +69,10 @@ _PICTURES = {
     "/generate",
     openapi_extra=_BODY,
     response_class=Response,
-    responses={200: _PICTURES, **problem_responses(404, 406, 413, 415, 422, 429, 500, 503, 504)},
+    responses={
+        200: _PICTURES,
+        **problem_responses(404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
+    },
     summary="Generate images of one class",
 )
 async def generate(request: Request) -> Response:
