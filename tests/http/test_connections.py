@@ -255,12 +255,15 @@ def test_what_is_not_http_is_answered_in_our_form(service: Running, request_byte
 # Slow readers
 
 
+ANSWER_BYTES = 2**24
+
+
 async def large_answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """16 MiB, more than the operating system takes on its own."""
+    """More than the operating system takes on its own."""
     start: Message = {"type": "http.response.start", "status": 200, "headers": []}
     if scope["type"] == "http":
         await send(start)
-        await send({"type": "http.response.body", "body": bytes(2**24)})
+        await send({"type": "http.response.body", "body": bytes(ANSWER_BYTES)})
 
 
 @contextmanager
@@ -296,7 +299,7 @@ def test_an_answer_that_nobody_takes_is_given_up(close: str) -> None:
     request = f"GET / HTTP/1.1\r\nHost: x\r\n{close}\r\n".encode()
     with (
         serving_large_answers(ConnectionLimits(send_s=0.1), metrics) as port,
-        socket.create_connection(("127.0.0.1", port)) as connection,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection,
     ):
         connection.sendall(request)
         sample = functools.partial(
@@ -305,6 +308,7 @@ def test_an_answer_that_nobody_takes_is_given_up(close: str) -> None:
             {"reason": "slow reader"},
         )
         wait_until(lambda: sample() == 1)
+        assert len(read_all(connection)) < ANSWER_BYTES
 
 
 class Clock:

@@ -20,7 +20,8 @@ from model.runner.runner import DeviceLost, Flight, ModelRunner
 from service.engine.engine import State
 from service.engine.watchdog import Patience
 from service.http.events import EventResponse
-from service.launch import exit_code
+from service.launch import exit_code, serve
+from service.settings import Settings, read_settings
 from service.signals import stop_signals
 from tests.support.networks import network_of
 from tests.support.processes import PROCESS_S, answers, catches, free_port, process
@@ -213,6 +214,7 @@ def test_every_stop_signal_drains_and_a_second_interrupt_ends_at_once(
             answer = pool.submit(running.client.post, "/generate", json=ONE)
             wait_until(lambda: running.queue_row_steps > 0)
             with running.server.capture_signals():
+                assert signal.getsignal(number) == running.server.handle_exit
                 signal.raise_signal(number)
                 wait_until(lambda: running.engine.state is State.DRAINING)
                 signal.raise_signal(number)
@@ -220,6 +222,17 @@ def test_every_stop_signal_drains_and_a_second_interrupt_ends_at_once(
             runner.open()
             if number is not signal.SIGINT:
                 assert answer.result().status_code == 200
+
+
+def test_the_start_raises_the_limit_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+
+    def load(_: Settings) -> ModelRunner:
+        raise ValueError("no model")
+
+    monkeypatch.setattr("service.launch.raise_descriptor_limit", lambda: calls.append(None))
+    assert serve(read_settings(["--port", "0"]), load) == 1
+    assert calls == [None]
 
 
 def test_signals_that_are_ignored_at_the_start_stay_so() -> None:
