@@ -14,6 +14,7 @@ from service.engine.watchdog import PATIENCE, EngineHung, Patience
 from service.http.app import create_app
 from service.http.connections.descriptors import raise_descriptor_limit
 from service.http.connections.limits import ConnectionLimits
+from service.http.guards.hosts import default_names
 from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.load_model import load_runner
@@ -51,6 +52,8 @@ def serve(
         metrics,
         limits_of(settings),
         max_body_bytes=settings.max_body_bytes,
+        allowed_hosts=settings.allowed_hosts or default_names(settings.host),
+        cors_origins=settings.cors_origins,
         trusted_proxies=settings.trusted_proxies,
     )
     server = Server(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +32,29 @@ def _networks(given: object) -> object:
 
 
 TrustedProxies = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
+
+HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+
+
+def _names(pattern: re.Pattern[str], what: str, given: object) -> object:
+    """The members of a list with commas, in lower case."""
+    if not isinstance(given, str):
+        return given
+    names = tuple(each.strip().lower() for each in given.split(","))
+    for name in names:
+        if not pattern.fullmatch(name):
+            reason = f"{name!r} is not {what}"
+            raise PydanticCustomError("name", "{reason}", {"reason": reason})
+    return names
+
+
+HostNames = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(partial(_names, HOST_NAME, "a host name"))
+]
+Origins = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(partial(_names, ORIGIN, "an origin"))
+]
 
 
 class Settings(BaseSettings):
@@ -71,6 +96,17 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    allowed_hosts: HostNames = Field(
+        (),
+        description="host names to answer to, with commas; *.example.com allows subdomains, * any"
+        " name. Addresses and localhost are always allowed. Unset: only these while listening on"
+        " this machine alone, else any",
+    )
+    cors_origins: Origins = Field(
+        (),
+        description="other sites whose pages may send requests and read the answers, with commas:"
+        " https://app.example, or * for all",
+    )
     max_rows: int | None = Field(
         None,
         ge=2,

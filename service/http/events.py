@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.errors import ImageFailed, ServiceError
-from service.http.answers import as_json
+from service.http.answers import image_json, summary_json
 from service.http.disconnect import retrieve_exception
 from service.http.negotiation import EVENTS
 from service.http.problems import problem_body
@@ -115,7 +115,7 @@ class EventStream:
         try:
             async for event in self._while_running():
                 yield event
-            for event in await self._results(await done):
+            async for event in self._results(await done):
                 yield event
         except ServiceError as error:
             yield self._error(error)
@@ -134,22 +134,22 @@ class EventStream:
                 continue
             if progress is None:
                 return
-            yield _event("progress", _progress_data(progress))
+            yield _event("progress", json.dumps(_progress_data(progress)))
             for index, pixels in progress.previews:
                 parameters = self._order.images[index]
                 file = await self._encoder.encode(pixels, self._output_format, parameters)
-                text = base64.b64encode(file).decode("ascii")
-                yield _event("preview", {"index": index, "b64_json": text})
+                yield await self._encoder.run(_preview, index, file)
 
-    async def _results(self, result: JobResult) -> list[str]:
-        encoded = await self._encoder.encode_all(result, self._order, self._output_format)
-        content = as_json(self._order, encoded, self._output_format)
-        images = [_event("image", image.model_dump()) for image in content.images]
-        return [*images, _event("done", content.model_dump(exclude={"images"}))]
+    async def _results(self, result: JobResult) -> AsyncIterator[str]:
+        order, output_format, run = self._order, self._output_format, self._encoder.run
+        encoded = await self._encoder.encode_all(result, order, output_format)
+        for index in range(len(order.images)):
+            yield _event("image", await run(image_json, index, order, encoded, output_format))
+        yield _event("done", summary_json(order, encoded))
 
     def _error(self, error: ServiceError) -> str:
         self._on_error(error.status)
-        return _event("error", problem_body(error, self._job.id))
+        return _event("error", json.dumps(problem_body(error, self._job.id)))
 
     def _end(self, done: asyncio.Future[JobResult]) -> None:
         self._box.end()
@@ -178,5 +178,11 @@ def _progress_data(progress: Progress) -> dict[str, object]:
     }
 
 
-def _event(name: str, data: dict[str, object]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+def _preview(index: int, file: bytes) -> str:
+    text = base64.b64encode(file).decode("ascii")
+    return _event("preview", json.dumps({"index": index, "b64_json": text}))
+
+
+def _event(name: str, data: str) -> str:
+    """``data`` is JSON, which has no line breaks."""
+    return f"event: {name}\ndata: {data}\n\n"

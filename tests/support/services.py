@@ -111,6 +111,8 @@ def running_service(
     limits: RequestLimits = LIMITS,
     max_queue_row_steps: int = 100_000,
     max_body_bytes: int = 65_536,
+    allowed_hosts: Sequence[str] = ("*",),
+    cors_origins: Sequence[str] = (),
     drain_timeout_s: float = 5.0,
     patience: Patience = PATIENCE,
     wait_ready: bool = True,
@@ -123,7 +125,13 @@ def running_service(
     queue = AdmissionQueue(max_queue_row_steps)
     engine = Engine(load, queue, metrics, drain_timeout_s=drain_timeout_s, patience=patience)
     app = create_app(
-        engine, metrics, limits, max_body_bytes=max_body_bytes, trusted_proxies=trusted_proxies
+        engine,
+        metrics,
+        limits,
+        max_body_bytes=max_body_bytes,
+        allowed_hosts=allowed_hosts,
+        cors_origins=cors_origins,
+        trusted_proxies=trusted_proxies,
     )
     server = Server(
         app,
