@@ -10,6 +10,7 @@ import structlog
 
 from service.logs import configure_logs
 from service.settings import SettingsError, read_settings, unknown_variables
+from service.signals import stop_signals
 from service.threads import configure_openmp
 
 
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> int:
     configure_logs(settings.log_format)
     for line in unknown_variables(os.environ):
         structlog.get_logger().warning(line)
-    for number in (signal.SIGINT, signal.SIGTERM):  # until the server handles them
+    for number in stop_signals():  # until the server handles them
         signal.signal(number, lambda *_: os._exit(0))
     configure_openmp()
     _keep_metrics_in_memory()

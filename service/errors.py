@@ -1,11 +1,18 @@
 """Errors: every answer that a request can get instead of pictures, in one tree.
 
 ServiceError              500
-  InvalidRequest          422  names every wrong field
+  MalformedRequest        400  is not HTTP
+  CrossSiteRequest        403  comes from a page of another site
   UnknownClass            404  with the nearest names
   NotAcceptable           406
+  RequestTimeout          408
   BodyTooLarge            413
+  TargetTooLong           414
+  UnsupportedMediaType    415  with the header that says what is supported
+  MisdirectedRequest      421  is for another host
+  InvalidRequest          422  names every wrong field
   QueueFull               429  with Retry-After
+  HeadersTooLarge         431
   ClientGone              499  in the log and the metrics only
   ImageFailed             500
   Unavailable             503  with Retry-After
@@ -15,7 +22,9 @@ ServiceError              500
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +46,23 @@ class ServiceError(Exception):
     status = 500
     title = "Internal error"
     outcome: str | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Headers of the answer that the status calls for."""
 
     def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after_s = retry_after_s
+
+
+class MalformedRequest(ServiceError):
+    status = 400
+    title = "Malformed request"
+
+
+class CrossSiteRequest(ServiceError):
+    status = 403
+    title = "Cross-site request"
 
 
 class InvalidRequest(ServiceError):
@@ -68,14 +89,43 @@ class NotAcceptable(ServiceError):
     title = "Not acceptable"
 
 
+class RequestTimeout(ServiceError):
+    status = 408
+    title = "Request timeout"
+
+
 class BodyTooLarge(ServiceError):
     status = 413
     title = "Body too large"
 
 
+class TargetTooLong(ServiceError):
+    status = 414
+    title = "Target too long"
+
+
+class UnsupportedMediaType(ServiceError):
+    status = 415
+    title = "Unsupported media type"
+
+    def __init__(self, detail: str, headers: Mapping[str, str]) -> None:
+        super().__init__(detail)
+        self.headers = headers
+
+
+class MisdirectedRequest(ServiceError):
+    status = 421
+    title = "Misdirected request"
+
+
 class QueueFull(ServiceError):
     status = 429
     title = "Queue full"
+
+
+class HeadersTooLarge(ServiceError):
+    status = 431
+    title = "Headers too large"
 
 
 class ClientGone(ServiceError):

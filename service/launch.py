@@ -12,6 +12,9 @@ from model.runner.runner import ModelRunner, OutOfMemory
 from service.engine.engine import Engine
 from service.engine.watchdog import PATIENCE, EngineHung, Patience
 from service.http.app import create_app
+from service.http.connections.descriptors import raise_descriptor_limit
+from service.http.connections.limits import ConnectionLimits
+from service.http.guards.hosts import default_names
 from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.load_model import load_runner
@@ -44,8 +47,24 @@ def serve(
         patience=patience,
         make_scheduler=make_scheduler,
     )
-    app = create_app(engine, metrics, limits_of(settings), max_body_bytes=settings.max_body_bytes)
-    server = Server(app, engine, host=settings.host, port=settings.port)
+    app = create_app(
+        engine,
+        metrics,
+        limits_of(settings),
+        max_body_bytes=settings.max_body_bytes,
+        allowed_hosts=settings.allowed_hosts or default_names(settings.host),
+        cors_origins=settings.cors_origins,
+        trusted_proxies=settings.trusted_proxies,
+    )
+    server = Server(
+        app,
+        engine,
+        host=settings.host,
+        port=settings.port,
+        limits=connection_limits_of(settings),
+        lame_duck_s=settings.lame_duck_s,
+    )
+    raise_descriptor_limit()
     engine.start()
     try:
         server.run()
@@ -68,6 +87,16 @@ def limits_of(settings: Settings) -> RequestLimits:
         num_sampling_steps=settings.default_steps,
         sampler=settings.default_sampler,
         reproducible=settings.reproducible,
+    )
+
+
+def connection_limits_of(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
+        max_connections=settings.max_connections,
+        head_s=settings.head_timeout_s,
+        body_s=settings.body_timeout_s,
+        send_s=settings.send_timeout_s,
+        keep_alive_s=settings.keep_alive_s,
     )
 
 

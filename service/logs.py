@@ -8,6 +8,8 @@ from typing import Literal
 
 import structlog
 
+from service.printable import make_printable
+
 
 def configure_logs(form: Literal["json", "console"]) -> None:
     """Send every log line of the process through one renderer."""
@@ -27,7 +29,7 @@ def configure_logs(form: Literal["json", "console"]) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                _renderer(form),
+                *_rendering(form),
             ],
             foreign_pre_chain=shared,
         )
@@ -35,7 +37,7 @@ def configure_logs(form: Literal["json", "console"]) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
-def _renderer(form: Literal["json", "console"]) -> structlog.typing.Processor:
+def _rendering(form: Literal["json", "console"]) -> list[structlog.typing.Processor]:
     if form == "json":
-        return structlog.processors.JSONRenderer()
-    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        return [structlog.processors.JSONRenderer()]
+    return [make_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]

@@ -46,6 +46,9 @@ class Metrics:
             return Histogram(f"dit_{name}", text, labels, registry=registry, buckets=buckets)
 
         self.requests = counter("requests_total", "Requests answered.", "route", "outcome")
+        self.connections_cut = counter(
+            "connections_cut_total", "Connections closed early.", "reason"
+        )
         self.request_duration = histogram(
             "request_duration_seconds",
             "From the arrival of a request's head to the end of its answer.",

@@ -3,18 +3,58 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
+import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as ArgumentError
 
 from model.sampling.parameters import CfgScale, SamplerName, StepCount
 
 PREFIX = "DIT_"
 Positive = Annotated[int, Field(ge=1)]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _networks(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    try:
+        return tuple(ipaddress.ip_network(each.strip()) for each in given.split(","))
+    except ValueError as error:
+        raise PydanticCustomError("network", "{reason}", {"reason": str(error)}) from None
+
+
+TrustedProxies = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
+
+HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+
+
+def _names(pattern: re.Pattern[str], what: str, given: object) -> object:
+    """The members of a list with commas, in lower case."""
+    if not isinstance(given, str):
+        return given
+    names = tuple(each.strip().lower() for each in given.split(","))
+    for name in names:
+        if not pattern.fullmatch(name):
+            reason = f"{name!r} is not {what}"
+            raise PydanticCustomError("name", "{reason}", {"reason": reason})
+    return names
+
+
+HostNames = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(partial(_names, HOST_NAME, "a host name"))
+]
+Origins = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(partial(_names, ORIGIN, "an origin"))
+]
 
 
 class Settings(BaseSettings):
@@ -56,6 +96,17 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    allowed_hosts: HostNames = Field(
+        (),
+        description="host names to answer to, with commas; *.example.com allows subdomains, * any"
+        " name. Addresses and localhost are always allowed. Unset: only these while listening on"
+        " this machine alone, else any",
+    )
+    cors_origins: Origins = Field(
+        (),
+        description="other sites whose pages may send requests and read the answers, with commas:"
+        " https://app.example, or * for all",
+    )
     max_rows: int | None = Field(
         None,
         ge=2,
@@ -73,6 +124,30 @@ class Settings(BaseSettings):
     )
     drain_timeout_s: float = Field(
         30.0, ge=0, le=3600, description="how long a stop waits for admitted requests"
+    )
+    lame_duck_s: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="how long a stop admits requests while /readyz is 503 already",
+    )
+    max_connections: int = Field(
+        4096, ge=1, le=65_536, description="open connections, as far as descriptors allow"
+    )
+    head_timeout_s: float = Field(
+        10.0, gt=0, le=3600, description="how long a request's head may take to arrive"
+    )
+    body_timeout_s: float = Field(
+        30.0, gt=0, le=3600, description="how long a request's body may take to arrive"
+    )
+    send_timeout_s: float = Field(
+        30.0, gt=0, le=3600, description="how long a client may leave a ready answer untaken"
+    )
+    keep_alive_s: float = Field(
+        75.0, gt=0, le=3600, description="how long a connection may wait for its next request"
+    )
+    trusted_proxies: TrustedProxies = Field(
+        (), description="addresses or networks, separated by commas, whose X-Forwarded-* count"
     )
     reproducible: bool = Field(
         False,

@@ -8,14 +8,16 @@ import math
 import torch
 from torch import Tensor
 
+from model.sampling.parameters import DRAWN_SEEDS
+
 
 def seed_of_image(seed: int, index: int) -> int:
-    """The seed (0 .. 2**63 - 1) of image ``index`` of a request; image 0 has the request's own.
+    """The seed of image ``index`` of a request; image 0 has the request's own.
 
-    The other seeds are hashes, so that requests with neighbouring seeds share no image. Each is an
-    ordinary seed: a request for one image with it gives that image again.
+    The other seeds are hashes below ``DRAWN_SEEDS``, so that requests with neighbouring seeds share
+    no image. Each is an ordinary seed: a request for one image with it gives that image again.
     """
-    return seed if index == 0 else _digest(f"{seed}/{index}") >> 1
+    return seed if index == 0 else _digest(f"{seed}/{index}") % DRAWN_SEEDS
 
 
 class ImageNoise:

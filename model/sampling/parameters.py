@@ -17,6 +17,8 @@ whose tables come with the model (`model.sampling.fitted`)."""
 
 MIN_CFG_SCALE, MAX_CFG_SCALE = 1.0, 20.0
 MAX_SEED = 2**63 - 1
+DRAWN_SEEDS = 2**53
+"""Seeds that nobody chose are below this: every reader of JSON keeps such integers exactly."""
 WHOLE_RANGE = (0.0, 1.0)
 """The guidance interval that is never outside."""
 

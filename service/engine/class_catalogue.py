@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from service.engine.similar_names import SimilarNames
 from service.errors import FieldError, InvalidRequest, UnknownClass
 
 NEAREST = 5
@@ -36,6 +36,7 @@ class ClassCatalogue:
             for name in dict.fromkeys((entry.name, *entry.synonyms)):
                 self._ids[_key(name)].append(entry.id)
                 self._spelling.setdefault(_key(name), name)
+        self._similar = SimilarNames(self._spelling)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -50,7 +51,7 @@ class ClassCatalogue:
         if isinstance(label, str):
             label = self._id_of(label)
         if not 0 <= label < len(self.entries):
-            allowed = f"0 .. {len(self.entries) - 1}, or a class name"
+            allowed = f"an integer from 0 to {len(self.entries) - 1}, or a class name"
             raise InvalidRequest(FieldError("class_label", f"must be {allowed}", label, allowed))
         return self.entries[label]
 
@@ -80,7 +81,7 @@ class ClassCatalogue:
 
     def _nearest(self, name: str) -> list[str]:
         key = _key(name)
-        similar = difflib.get_close_matches(key, self._spelling, n=NEAREST, cutoff=0.5)
+        similar = self._similar.closest(key, NEAREST)
         containing = [other for other in self._spelling if key and key in other]
         return [self._spelling[other] for other in dict.fromkeys((*containing, *similar))][:NEAREST]
 

@@ -36,17 +36,25 @@ log = structlog.get_logger()
 class State(enum.Enum):
     STARTING = "starting"
     READY = "ready"
+    ABOUT_TO_STOP = "about to stop"
     DRAINING = "draining"
     STOPPED = "stopped"
     FAILED = "failed"
 
 
 LOADED = {State.STARTING: State.READY}
-DRAIN = {State.STARTING: State.STOPPED, State.READY: State.DRAINING}
+ANNOUNCE_STOP = {State.READY: State.ABOUT_TO_STOP}
+DRAIN = {
+    State.STARTING: State.STOPPED,
+    State.READY: State.DRAINING,
+    State.ABOUT_TO_STOP: State.DRAINING,
+}
 DRAINED = {State.DRAINING: State.STOPPED}
 FAILURE = dict.fromkeys(set(State) - {State.FAILED}, State.FAILED)
 """What happens to an engine: the state that follows each state. In other states the event changes
 nothing. A failure may still surface after a stop."""
+
+ADMITTING = (State.READY, State.ABOUT_TO_STOP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,10 @@ class Engine:
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def announce_stop(self) -> bool:
+        """Stop being ready, but admit jobs until `drain`; False if it was not ready."""
+        return self._move(ANNOUNCE_STOP) is not None
 
     def drain(self) -> None:
         """Admit no more jobs, finish the admitted ones within the drain timeout, then end.
@@ -241,7 +253,7 @@ class Engine:
     def _finished(self, worker: Worker) -> bool:
         state = self.state  # another thread may change it meanwhile
         if state is not State.DRAINING:
-            return state is not State.READY  # FAILED: the watchdog gave up on it
+            return state not in ADMITTING  # FAILED: the watchdog gave up on it
         return not worker.busy or time.monotonic() > self._drain_ends
 
     def _give_up(self) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import zipfile
 from dataclasses import asdict
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from service.http.negotiation import JSON, ZIP, AnswerForm
-from service.http.schemas import GeneratedImage, GenerateResponse, SharedParameters, StageTimings
+from service.http.content_type import JSON
+from service.http.negotiation import ZIP, AnswerForm
+from service.http.schemas import GeneratedImage, GenerateSummary, SharedParameters, StageTimings
 from service.images.encoder import Encoded
 from service.images.encoding import CONTENT_TYPES, OutputFormat
 from service.images.order import Order
@@ -22,7 +24,7 @@ PLAIN_FILE = 0o100644 << 16  # a Unix mode as zip stores it; without one, unzip 
 
 
 def answer(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
-    """The whole response."""
+    """The whole response. Takes long for large files: call it in a thread."""
     response = _body(form, order, encoded)
     response.headers.update(headers_of(form, order))
     response.headers["Server-Timing"] = ", ".join(
@@ -40,32 +42,39 @@ def headers_of(form: AnswerForm, order: Order) -> dict[str, str]:
     return headers
 
 
-def as_json(order: Order, encoded: Encoded, output_format: OutputFormat) -> GenerateResponse:
-    """The images in base64, with the parameters that they share."""
-    images = [
-        GeneratedImage(
-            index=i,
-            seed=parameters.seed,
-            b64_json=base64.b64encode(file).decode("ascii"),
-            content_type=CONTENT_TYPES[output_format],
-        )
-        for i, (parameters, file) in enumerate(zip(order.images, encoded.files))
-    ]
+def image_json(index: int, order: Order, encoded: Encoded, output_format: OutputFormat) -> str:
+    """One image in base64, with its seed."""
+    return GeneratedImage(
+        index=index,
+        seed=order.images[index].seed,
+        b64_json=base64.b64encode(encoded.files[index]).decode("ascii"),
+        content_type=CONTENT_TYPES[output_format],
+    ).model_dump_json()
+
+
+def summary_json(order: Order, encoded: Encoded) -> str:
+    """What the images of a request share; in ASCII, so that nothing in it ends an event's line."""
     first = order.images[0]
-    return GenerateResponse(
-        images=images,
-        parameters=SharedParameters(**asdict(first), num_images=len(images)),
+    summary = GenerateSummary(
+        parameters=SharedParameters(**asdict(first), num_images=len(order.images)),
         timings=StageTimings(**encoded.stages),
         model=first.model,
     )
+    return json.dumps(summary.model_dump())
 
 
 def _body(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
     if form.kind == JSON:
-        return JSONResponse(as_json(order, encoded, form.output_format).model_dump())
+        return Response(_all_json(order, encoded, form.output_format), media_type=JSON)
     if form.kind == ZIP:
         return Response(_zipped(order, encoded, form.output_format), media_type=ZIP)
     return Response(encoded.files[0], media_type=CONTENT_TYPES[form.output_format])
+
+
+def _all_json(order: Order, encoded: Encoded, output_format: OutputFormat) -> str:
+    """A GenerateResponse. Written image by image, so that no call keeps other threads waiting."""
+    images = (image_json(i, order, encoded, output_format) for i in range(len(order.images)))
+    return f'{{"images":[{",".join(images)}],{summary_json(order, encoded).removeprefix("{")}'
 
 
 def _zipped(order: Order, encoded: Encoded, output_format: OutputFormat) -> bytes:

@@ -2,32 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.engine.engine import Engine
+from service.http.client_address import Network
 from service.http.context import Context
+from service.http.guards.content_coding import refuse_codings
+from service.http.guards.cross_site import CrossSiteGuard
+from service.http.guards.head_size import refuse_large_heads
+from service.http.guards.hosts import HostGuard
 from service.http.middleware.body_limit import BodyLimit
+from service.http.middleware.crowd import Crowd
+from service.http.middleware.forwarded import Forwarded
+from service.http.middleware.guarding import Guarding
+from service.http.middleware.head_as_get import HeadAsGet
 from service.http.middleware.observation import Observation
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.http.problems import add_problem_handlers
-from service.http.routes import catalogue, generate, health, verify
+from service.http.routes import catalogue, documentation, generate, health, verify
 from service.images.encoder import Encoder
 from service.images.limits import RequestLimits
 from service.metrics import Metrics
 
 ENCODER_THREADS = 2
+METHODS = ("GET", "HEAD", "OPTIONS", "POST")
+ANSWER_HEADERS = (
+    "Accept",
+    "Accept-Encoding",
+    "Allow",
+    "ETag",
+    "Retry-After",
+    "Server-Timing",
+    "X-Class-Label",
+    "X-Request-Id",
+    "X-Seed",
+)
+"""Headers that a page of another site may read."""
 
 
 def create_app(
-    engine: Engine, metrics: Metrics, limits: RequestLimits, *, max_body_bytes: int = 65_536
+    engine: Engine,
+    metrics: Metrics,
+    limits: RequestLimits,
+    *,
+    max_body_bytes: int = 65_536,
+    allowed_hosts: Sequence[str] = ("*",),
+    cors_origins: Sequence[str] = (),
+    trusted_proxies: Sequence[Network] = (),
 ) -> FastAPI:
-    """Build the application. The caller starts and stops the engine."""
+    """Build the application. The caller starts and stops the engine.
+
+    Args:
+        allowed_hosts: names under which it answers, besides addresses and localhost.
+        cors_origins: other sites whose pages may send requests and read the answers.
+    """
     pool = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encode")
 
     @asynccontextmanager
@@ -40,14 +75,30 @@ def create_app(
         version=__version__,
         description="Images from class-conditional Diffusion Transformers.",
         lifespan=lifespan,
+        openapi_url=None,  # routes/documentation.py has it, and a page that loads nothing
+        redirect_slashes=False,  # behind a proxy that ends TLS it would redirect to http
     )
     app.state.context = Context(engine, metrics, limits, Encoder(pool, metrics))
     # The last one added is the outermost.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
+    hosts, origins = HostGuard(tuple(allowed_hosts)), CrossSiteGuard(tuple(cors_origins))
+    app.add_middleware(Guarding, guards=(refuse_large_heads, hosts, origins, refuse_codings))
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(Crowd)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=METHODS,
+            allow_headers=("*",),  # clients' own are ignored
+            allow_private_network=True,
+            expose_headers=ANSWER_HEADERS,
+        )
     app.add_middleware(Observation, metrics=metrics)
     app.add_middleware(RequestId)
+    app.add_middleware(Forwarded, trusted=trusted_proxies)
     add_problem_handlers(app)
-    for routes in (generate, verify, catalogue, health):
+    for routes in (generate, verify, catalogue, health, documentation):
         app.include_router(routes.router)
     return app

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from service.engine.engine import Engine
+from service.http.client_address import subscriber
 from service.images.encoder import Encoder
 from service.images.limits import RequestLimits
 from service.metrics import Metrics
@@ -27,5 +28,5 @@ def context_of(request: Request) -> Context:
 
 
 def client_of(request: Request) -> str:
-    """Who sent a request: the peer's address, or the one that a trusted proxy reports."""
-    return request.client.host if request.client is not None else ""
+    """Who sent a request, for fairness: a subscriber's address, as trusted proxies report it."""
+    return subscriber(request.client.host) if request.client is not None else ""

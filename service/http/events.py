@@ -6,15 +6,18 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 
 import numpy as np
 import structlog
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from service.errors import ImageFailed, ServiceError
-from service.http.answers import as_json
+from service.http.answers import image_json, summary_json
 from service.http.disconnect import retrieve_exception
+from service.http.negotiation import EVENTS
 from service.http.problems import problem_body
 from service.images.encoder import Encoder
 from service.images.encoding import OutputFormat
@@ -101,6 +104,10 @@ class EventStream:
         self._on_error = on_error
         self._ping_s = ping_s
 
+    def cancel(self) -> None:
+        """Stop the work, if it is not finished."""
+        self._job.cancel()
+
     async def events(self) -> AsyncIterator[str]:
         """Every event as it occurs. A reader that leaves cancels the job."""
         done = asyncio.wrap_future(self._answer)
@@ -108,7 +115,7 @@ class EventStream:
         try:
             async for event in self._while_running():
                 yield event
-            for event in await self._results(await done):
+            async for event in self._results(await done):
                 yield event
         except ServiceError as error:
             yield self._error(error)
@@ -127,26 +134,40 @@ class EventStream:
                 continue
             if progress is None:
                 return
-            yield _event("progress", _progress_data(progress))
+            yield _event("progress", json.dumps(_progress_data(progress)))
             for index, pixels in progress.previews:
                 parameters = self._order.images[index]
                 file = await self._encoder.encode(pixels, self._output_format, parameters)
-                text = base64.b64encode(file).decode("ascii")
-                yield _event("preview", {"index": index, "b64_json": text})
+                yield await self._encoder.run(_preview, index, file)
 
-    async def _results(self, result: JobResult) -> list[str]:
-        encoded = await self._encoder.encode_all(result, self._order, self._output_format)
-        content = as_json(self._order, encoded, self._output_format)
-        images = [_event("image", image.model_dump()) for image in content.images]
-        return [*images, _event("done", content.model_dump(exclude={"images"}))]
+    async def _results(self, result: JobResult) -> AsyncIterator[str]:
+        order, output_format, run = self._order, self._output_format, self._encoder.run
+        encoded = await self._encoder.encode_all(result, order, output_format)
+        for index in range(len(order.images)):
+            yield _event("image", await run(image_json, index, order, encoded, output_format))
+        yield _event("done", summary_json(order, encoded))
 
     def _error(self, error: ServiceError) -> str:
         self._on_error(error)
-        return _event("error", problem_body(error, self._job.id))
+        return _event("error", json.dumps(problem_body(error, self._job.id)))
 
     def _end(self, done: asyncio.Future[JobResult]) -> None:
         self._box.end()
         retrieve_exception(done)  # the reader may have left
+
+
+class EventResponse(StreamingResponse):
+    """A stream's events as an answer. However it ends, even before its first byte, the job ends."""
+
+    def __init__(self, stream: EventStream, headers: Mapping[str, str]) -> None:
+        super().__init__(stream.events(), media_type=EVENTS, headers=headers)
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.cancel()
 
 
 def _progress_data(progress: Progress) -> dict[str, object]:
@@ -157,5 +178,11 @@ def _progress_data(progress: Progress) -> dict[str, object]:
     }
 
 
-def _event(name: str, data: dict[str, object]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+def _preview(index: int, file: bytes) -> str:
+    text = base64.b64encode(file).decode("ascii")
+    return _event("preview", json.dumps({"index": index, "b64_json": text}))
+
+
+def _event(name: str, data: str) -> str:
+    """``data`` is JSON, which has no line breaks."""
+    return f"event: {name}\ndata: {data}\n\n"

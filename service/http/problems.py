@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import reprlib
-from dataclasses import asdict
+from dataclasses import fields
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -35,6 +35,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 def problem(error: ServiceError, request_id: str) -> Response:
     """The answer to a request that ended in ``error``."""
     response = _response(problem_body(error, request_id), error.status)
+    response.headers.update(error.headers)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     return response
@@ -84,6 +85,11 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "this is a bug: registered for HTTPException alone"
     status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = _methods(headers["Allow"])
+        if request.method == "OPTIONS":
+            return Response(status_code=int(HTTPStatus.NO_CONTENT), headers=headers)
     body: dict[str, object] = {
         "type": "about:blank",
         "title": status.phrase,
@@ -92,12 +98,19 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         "request_id": request.state.request_id,
     }
     response = _response(body, status)
-    response.headers.update(error.headers or {})
+    response.headers.update(headers)
     return response
 
 
+def _methods(of_route: str) -> str:
+    """The methods of a path: the service adds HEAD and OPTIONS to those of its route."""
+    methods = {method.strip() for method in of_route.split(",")} | {"OPTIONS"}
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
+
+
 def _field(error: FieldError) -> dict[str, object]:
-    return {name: _json_safe(value) for name, value in asdict(error).items()}
+    # Not by asdict, which copies the value: it may be nested deeply, or long.
+    return {each.name: _json_safe(getattr(error, each.name)) for each in fields(error)}
 
 
 def _json_safe(value: object) -> object:
@@ -120,4 +133,4 @@ def _short(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def _response(body: dict[str, object], status: int) -> Response:
-    return Response(json.dumps(body), status_code=status, media_type=MEDIA_TYPE)
+    return Response(json.dumps(body), status_code=int(status), media_type=MEDIA_TYPE)

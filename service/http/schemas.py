@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, JsonValue, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema
 from pydantic.dataclasses import dataclass
 
 from model.sampling.parameters import Sampling
+from service.images.meanings import add_meanings
 
 
 class GeneratedImage(BaseModel):
-    index: int
-    seed: int
-    b64_json: str
-    content_type: str
+    """One image of a request."""
+
+    index: int = Field(description="Its place in the request, from 0.")
+    seed: int = Field(description="Asked for alone with this seed, it is the same image.")
+    b64_json: str = Field(description="The file, in base64.")
+    content_type: str = Field(description="The file's type, such as image/png.")
 
 
 class StageTimings(BaseModel):
     """Seconds in each stage."""
 
-    queue: float
-    denoise: float
-    decode: float
-    encode: float
+    queue: float = Field(description="Waiting for its first step.")
+    denoise: float = Field(description="All steps of all its images.")
+    decode: float = Field(description="From latents to pixels.")
+    encode: float = Field(description="From pixels to files.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(json_schema_extra=add_meanings))
 class SharedParameters(Sampling):
     """The parameters of a request's images; `seed` is that of the first."""
 
@@ -34,55 +37,72 @@ class SharedParameters(Sampling):
     num_images: int
 
 
-class GenerateResponse(BaseModel):
-    images: list[GeneratedImage]
-    parameters: SharedParameters
-    timings: StageTimings
-    model: str
+class GenerateSummary(BaseModel):
+    """What the images of a request share."""
+
+    parameters: SharedParameters = Field(description="As requested, with all defaults filled in.")
+    timings: StageTimings = Field(description="How long each stage took.")
+    model: str = Field(description="The model that made them.")
+
+
+class GenerateResponse(GenerateSummary):
+    """All images of a request."""
+
+    images: list[GeneratedImage] = Field(description="In order.")
 
 
 class ClassDescription(BaseModel):
-    id: int
-    name: str
-    synonyms: list[str]
+    """A class that can be asked for."""
+
+    id: int = Field(description="Its id, for `class_label`.")
+    name: str = Field(description="Its name, which `class_label` takes as well.")
+    synonyms: list[str] = Field(description="Other names that `class_label` takes.")
 
 
 class ModelDescription(BaseModel):
-    id: str
-    object: Literal["model"] = "model"
-    architecture: str
-    image_size: int
-    num_classes: int
-    dtype: str
-    device: str
-    digest: str
-    licence: str | None
-    limits: dict[str, JsonValue]
-    defaults: dict[str, JsonValue]
+    """A model, and what can be asked of it."""
+
+    id: str = Field(description="Its name.")
+    object: Literal["model"] = Field(default="model", description="Always `model`.")
+    architecture: str = Field(description="Its configuration, such as DiT-XL/2.")
+    image_size: int = Field(description="Width and height of its images, in pixels.")
+    num_classes: int = Field(description="How many classes it knows.")
+    dtype: str = Field(description="The numbers that it computes with, such as bfloat16.")
+    device: str = Field(description="What it runs on, such as cpu or cuda:0.")
+    digest: str = Field(description="A SHA-256 of its weights, in hexadecimal.")
+    licence: str | None = Field(description="The licence of its weights, if it is known.")
+    limits: dict[str, JsonValue] = Field(
+        description="By field of a request: its lowest and highest value, or its choices."
+    )
+    defaults: dict[str, JsonValue] = Field(
+        description="By field of a request: its value where the request names none."
+    )
 
 
 class ModelList(BaseModel):
     """A list of models in the shape that OpenAI's clients expect."""
 
-    object: Literal["list"] = "list"
-    data: list[ModelDescription]
+    object: Literal["list"] = Field(default="list", description="Always `list`.")
+    data: list[ModelDescription] = Field(description="The one model that is served.")
 
 
 class FieldProblem(BaseModel):
-    field: str
-    message: str
-    value: object = None
-    allowed: str | None = None
+    """A field that is wrong."""
+
+    field: str = Field(description="Its name, as the request has it.")
+    message: str = Field(description="What is wrong with it.")
+    value: object = Field(default=None, description="What the request has, cut short if long.")
+    allowed: str | None = Field(default=None, description="What it may be.")
 
 
 class Problem(BaseModel):
     """An error as RFC 9457 describes it."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    request_id: str
+    type: str = Field(description="Identifies the kind of error to programs.")
+    title: str = Field(description="The kind of error, in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong with this request.")
+    request_id: str = Field(description="As in X-Request-Id and in the log.")
     errors: Annotated[
         list[dict[str, object]] | None,
         WithJsonSchema({"type": "array", "items": FieldProblem.model_json_schema()}),

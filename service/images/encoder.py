@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -14,6 +17,9 @@ from service.images.order import Order
 from service.images.parameters import ImageParameters
 from service.metrics import Metrics
 from service.scheduling.jobs import JobResult, Timings
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +66,12 @@ class Encoder:
         self, pixels: np.ndarray, output_format: OutputFormat, parameters: ImageParameters
     ) -> bytes:
         """Encode one image: uint8 (H, W, 3) -> the file's bytes."""
+        return await self.run(self._timed, pixels, output_format, parameters)
+
+    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call what works on whole files in one of the threads."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._pool, self._timed, pixels, output_format, parameters
-        )
+        return await loop.run_in_executor(self._pool, partial(function, *args, **kwargs))
 
     def _timed(
         self, pixels: np.ndarray, output_format: OutputFormat, parameters: ImageParameters

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Literal, TypeVar, get_args, get_origin
 
 from annotated_types import DocInfo, Ge, Le
@@ -19,6 +20,9 @@ from service.errors import FieldError, InvalidRequest
 _SHOULD = re.compile("^(Value error, )?(Input|String|Value) should")
 
 R = TypeVar("R")
+
+MOST_UNKNOWN = 10
+"""Unknown fields that are reported: a body can hold thousands."""
 
 
 def read_fields(record: type[R], content: Mapping[str, object], place: str) -> R:
@@ -34,9 +38,8 @@ def read_fields(record: type[R], content: Mapping[str, object], place: str) -> R
     owners = {name: field for field, info in infos.items() for name in _names(field, info)}
     known = ", ".join(infos)
     wrong = {
-        name: FieldError(name, f"is not a field of {place}", value, known)
-        for name, value in content.items()
-        if name not in owners
+        name: FieldError(name, f"is not a field of {place}", content[name], known)
+        for name in islice((name for name in content if name not in owners), MOST_UNKNOWN)
     }
     # JSON has no tuples: turn arrays into tuples, so that strict types accept them.
     members = {
@@ -66,7 +69,8 @@ def allowed_values(info: FieldInfo) -> str | None:
     low = next((fact.ge for fact in facts if isinstance(fact, Ge)), None)
     high = next((fact.le for fact in facts if isinstance(fact, Le)), None)
     if low is not None:
-        return f"{low} or more" if high is None else f"{low} .. {high}"
+        number = "an integer" if int in _types(info.annotation) else "a number"
+        return f"{number}, {low} or more" if high is None else f"{number} from {low} to {high}"
     *others, last = _choices(info.annotation) or [""]
     return f"{', '.join(others)} or {last}" if others else None
 
@@ -112,6 +116,12 @@ def _facts(annotation: object) -> Iterator[object]:
         return
     for part in get_args(annotation):
         yield from _facts(part)
+
+
+def _types(annotation: object) -> list[object]:
+    """The types of a union, without their metadata."""
+    parts = get_args(annotation)
+    return [each for part in parts for each in _types(part)] if parts else [annotation]
 
 
 def _choices(annotation: object) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 
 from model.sampling.fitted import fitted_solver
 from model.sampling.noise import seed_of_image
-from model.sampling.parameters import MAX_SEED, Sampling
+from model.sampling.parameters import DRAWN_SEEDS, Sampling
 from model.sampling.trajectory import plan_trajectory
 from service import __version__
 from service.engine.model_info import ModelInfo
@@ -48,7 +48,7 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
         num_sampling_steps=request.num_sampling_steps
         or _default_steps(request, model_info, limits),
         sampler=request.sampler or limits.sampler,
-        seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
+        seed=secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed,
         guidance_interval=request.guidance_interval,
     )
     _check_limits(request, limits)
@@ -110,7 +110,7 @@ def _check_limits(request: GenerateRequest, limits: RequestLimits) -> None:
     """Refuse what this server does not allow."""
     wrong = []
     if request.num_images > limits.max_images:
-        allowed = f"1 .. {limits.max_images}"
+        allowed = f"an integer from 1 to {limits.max_images}"
         wrong.append(FieldError("num_images", f"must be {allowed}", request.num_images, allowed))
     if request.timeout_s is not None and request.timeout_s > limits.timeout_s:
         allowed = f"more than 0, at most {limits.timeout_s:g}"
@@ -141,7 +141,7 @@ def _check_range(sampling: Sampling, model_info: ModelInfo) -> None:
         wrong.append(FieldError("cfg_scale", message, sampling.cfg_scale, "1.0"))
     most, steps = model_info.schedule.num_train_timesteps, sampling.num_sampling_steps
     if steps > most:
-        allowed = f"1 .. {most}"
+        allowed = f"an integer from 1 to {most}"
         wrong.append(FieldError("num_sampling_steps", f"must be {allowed}", steps, allowed))
     if sampling.sampler == "fitted" and not wrong:
         wrong.extend(unfitted(sampling, model_info.fitted))

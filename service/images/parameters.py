@@ -15,6 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from model.sampling.parameters import Sampling
+from service.images.meanings import add_meanings
 
 LARGEST_IMAGE = 65_536
 
@@ -42,7 +43,9 @@ Text = Annotated[str, AfterValidator(_writable)]
     frozen=True,
     slots=True,
     kw_only=True,
-    config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
+    config=ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=add_meanings
+    ),
 )
 class ImageParameters(Sampling):
     """Everything that determines a picture. No timestamp, so that the bytes of a file repeat."""

@@ -54,7 +54,7 @@ class GenerateRequest(BaseModel):
     seed: Seed | None = Field(
         default=None, description="Drawn at random when absent; always returned."
     )
-    num_images: Annotated[int, doc("1 or more, at most the server's limit, see /models")] = Field(
+    num_images: Annotated[int, doc("an integer from 1 to the server's limit, see /models")] = Field(
         default=1, ge=1, description="At most the server's limit, see /models."
     )
     guidance_interval: GuidanceInterval = Field(
@@ -70,7 +70,7 @@ class GenerateRequest(BaseModel):
     ] = Field(
         default=None, gt=0, description="This request's deadline in seconds; at most the server's."
     )
-    preview_every: Annotated[int, doc("0 (none) .. 1000")] = Field(
+    preview_every: Annotated[int, doc("an integer from 0 (none) to 1000")] = Field(
         default=0,
         ge=0,
         le=1000,

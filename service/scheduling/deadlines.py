@@ -25,8 +25,8 @@ def reason_to_drop(job: Job, pace: Pace, now: float, *, alone: bool) -> ServiceE
     needed = estimate(job.ticks_left_at_least, job.images_left) if pace.sure else 0.0
     if needed > SAFETY_FACTOR * left:
         return _kind(job, pace)(
-            f"this request needs at least {needed:.3g} s more, and {left:.3g} s are left of its"
-            f" timeout_s of {job.timeout_s:.3g}"
+            f"timeout_s is {job.timeout_s:g}, and this request needs at least {needed:.3g} s more;"
+            f" its deadline is in {left:.3g} s"
         )
     return None
 

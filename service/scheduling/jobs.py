@@ -91,7 +91,8 @@ class Job:
 
     @property
     def timeout_s(self) -> float:
-        return self.deadline - self.admitted
+        """As the request or the server gave it, without the rounding of the clock."""
+        return round(self.deadline - self.admitted, 6)
 
     @property
     def images_left(self) -> int:

@@ -58,7 +58,9 @@ def test_names_are_compared_after_case_folding(label: str) -> None:
 
 @pytest.mark.parametrize("label", [-1, 9, 10**30, "9", "999999999"])
 def test_an_id_out_of_range_is_refused(label: int | str) -> None:
-    with pytest.raises(InvalidRequest, match=r"class_label: must be 0 \.\. 8, or a class name"):
+    with pytest.raises(
+        InvalidRequest, match=r"class_label: must be an integer from 0 to 8, or a class name"
+    ):
         catalogue().resolve(label)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from typing import cast
 
 import pytest
@@ -51,11 +53,45 @@ def picture_file(service: Running) -> bytes:
     return service.client.post("/generate", json={"class_label": 0}).content
 
 
-def test_the_docs_page_is_served(service: Running) -> None:
+class Page(HTMLParser):
+    """The text of a page, and the places that it loads from or leads to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.places: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.places += [value or "" for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_the_docs_page_loads_nothing_from_another_host(service: Running) -> None:
     answer = service.client.get("/docs")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/html")
-    assert "/openapi.json" in answer.text
+    places = Page(answer.text).places
+    assert "./openapi.json" in places
+    assert all(place.startswith(("./", "#", "data:")) for place in places)
+    assert not re.search(r"https?://|url\(|@import|import\(", answer.text)
+    for place in places:
+        if place.startswith("./"):
+            assert service.client.get(place).status_code == 200
+
+
+def test_the_docs_page_has_every_operation_and_field(service: Running, document: Node) -> None:
+    words = set(Page(service.client.get("/docs").text).words)
+    for path, method, operation in operations(document):
+        assert {f"{method.upper()} {path}", *operation["responses"]} <= words
+    fields = [name for schema in object_schemas(document) for name in schema["properties"]]
+    assert set(fields) <= words
+
+
+def test_no_other_page_of_documentation_is_served(service: Running) -> None:
+    assert service.client.get("/redoc").status_code == 404
 
 
 def test_the_document_has_what_openapi_requires(document: Node) -> None:
@@ -99,11 +135,49 @@ def test_every_route_is_described(document: Node) -> None:
 
 def test_errors_are_described_as_problems(document: Node) -> None:
     responses = document["paths"]["/generate"]["post"]["responses"]
-    assert set(responses) == {"200", "404", "406", "413", "422", "429", "500", "503", "504"}
+    assert set(responses) == {
+        *("200", "404", "406", "408", "413", "415", "422", "429", "500", "503", "504", "default")
+    }
     for _, _, operation in operations(document):
         for status, response in operation["responses"].items():
             if status >= "400":
                 assert list(response["content"]) == ["application/problem+json"]
+
+
+def object_schemas(node: object) -> Iterator[Node]:
+    """Every schema of an object in the document, wherever it is."""
+    if isinstance(node, dict):
+        if isinstance(node.get("properties"), dict):
+            yield node
+        for each in node.values():
+            yield from object_schemas(each)
+    if isinstance(node, list):
+        for each in node:
+            yield from object_schemas(each)
+
+
+def test_every_field_and_schema_is_described(document: Node) -> None:
+    found = list(object_schemas(document))
+    assert len(found) > 10
+    for schema in found:
+        assert schema["description"], schema
+        for name, each in schema["properties"].items():
+            assert each.get("description") or "$ref" in each, name
+
+
+def test_every_header_and_parameter_is_described(service: Running, document: Node) -> None:
+    for _, _, operation in operations(document):
+        for each in (*operation["parameters"], *operation["responses"].values()):
+            assert each["description"]  # type: ignore[index]
+        for response in operation["responses"].values():
+            assert {"X-Request-Id", "Server-Timing"} <= response["headers"].keys()
+            assert all(header["description"] for header in response["headers"].values())
+    described = document["paths"]["/generate"]["post"]["responses"]["200"]["headers"]
+    sent = service.client.post("/generate", json={"class_label": 0}).headers
+    assert {name.lower() for name in described} == sent.keys() - FRAMING
+
+
+FRAMING = {"content-length", "content-type", "date", "server"}
 
 
 def test_every_field_is_described(document: Node) -> None:
@@ -111,6 +185,15 @@ def test_every_field_is_described(document: Node) -> None:
     properties = content["application/json"]["schema"]["properties"]
     assert set(properties) == set(GenerateRequest.model_fields)
     assert all(each["description"] for each in properties.values())
+
+
+def test_bounds_of_integers_are_exact(document: Node) -> None:
+    content = document["paths"]["/generate"]["post"]["requestBody"]["content"]
+    properties = content["application/json"]["schema"]["properties"]
+    seed, _ = cast(list[dict[str, object]], properties["seed"]["anyOf"])
+    assert (seed["minimum"], seed["maximum"]) == (0, 2**63 - 1)
+    for schema in (seed, properties["num_images"], properties["preview_every"]):
+        assert isinstance(schema["minimum"], int)
 
 
 def test_the_examples_of_every_post_succeed_unchanged(service: Running, document: Node) -> None:

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.types import Message
 
 from model.runner.runner import Flight, ModelRunner
-from service.http.events import EventStream, ProgressBox
+from service.http.events import EventResponse, EventStream, ProgressBox
 from service.images.encoder import Encoder
 from service.images.order import Order
 from service.metrics import Metrics
-from service.scheduling.jobs import Progress
+from service.scheduling.jobs import Job, Progress
 from tests.support.jobs import job
 from tests.support.networks import network_of
 from tests.support.requests import PICTURE, Event, gated_service, generate, images_of, read_events
@@ -245,6 +246,39 @@ def test_a_client_that_hangs_up_stops_the_work(pipeline_folder: Path) -> None:
         assert running.queue_row_steps == 0
         runner.open()
         assert generate(running, PICTURE).status_code == 200
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_client_that_leaves_before_the_first_byte_stops_the_work(gone: bool) -> None:
+    """The start of the answer may wait for an earlier answer to be read."""
+
+    async def leave() -> Job:
+        waiting = job("a", [1])
+        with ThreadPoolExecutor(1) as pool:
+            stream = EventStream(
+                waiting,
+                Future(),
+                ProgressBox(asyncio.get_running_loop()),
+                Order((), 60.0),
+                encoder=Encoder(pool, Metrics()),
+                output_format="png",
+                on_error=lambda status: None,
+            )
+            starting = asyncio.Event()
+
+            async def send(message: Message) -> None:
+                starting.set()
+                await asyncio.Event().wait()
+
+            async def receive() -> Message:
+                if not gone:
+                    await starting.wait()
+                return {"type": "http.disconnect"}
+
+            await EventResponse(stream, {})({"type": "http"}, receive, send)
+        return waiting
+
+    assert asyncio.run(leave()).cancelled
 
 
 def requests(running: Running, outcome: str) -> float:

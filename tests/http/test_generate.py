@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
 import zipfile
@@ -16,7 +17,7 @@ from PIL import Image
 
 from model.runner.decoding import Decoding
 from model.runner.runner import Flight, ModelRunner
-from model.sampling.parameters import MAX_SEED
+from model.sampling.parameters import DRAWN_SEEDS, MAX_SEED
 from service.images.limits import RequestLimits
 from tests.support.checkpoints import edit_json, write_pipeline
 from tests.support.networks import network_of
@@ -127,7 +128,7 @@ def test_a_random_seed_is_returned_and_reproduces_the_picture(service: Running) 
     body = {"class_label": 1, "num_sampling_steps": 2}
     first = generate(service, body)
     seed = int(first.headers["X-Seed"])
-    assert 0 <= seed <= MAX_SEED
+    assert 0 <= seed < DRAWN_SEEDS
     assert generate(service, body | {"seed": seed}).content == first.content
     assert generate(service, body).headers["X-Seed"] != str(seed)
 
@@ -187,6 +188,26 @@ def test_each_of_several_images_can_be_requested_alone_by_its_seed(service: Runn
     assert seeds[0] == PICTURE["seed"]
     alone = [generate(service, PICTURE | {"seed": seed}).content for seed in seeds]
     assert alone == images_of(together)
+
+
+def in_doubles(text: str) -> dict[str, object]:
+    """JSON as JavaScript reads it: every number is a double."""
+    content = json.loads(text, parse_int=lambda digits: int(float(digits)))
+    assert isinstance(content, dict)
+    return content
+
+
+@pytest.mark.parametrize("own", [{}, {"seed": 2**60}, {"seed": MAX_SEED}])
+def test_seeds_that_the_service_chose_survive_clients_whose_numbers_are_doubles(
+    service: Running, own: dict[str, object]
+) -> None:
+    body = {"class_label": 1, "num_sampling_steps": 1, "num_images": 3} | own
+    together = generate(service, body)
+    seeds = [each["seed"] for each in in_doubles(together.text)["images"]]  # type: ignore[attr-defined]
+    for seed, file in list(zip(seeds, images_of(together)))[len(own) :]:
+        alone = generate(service, body | {"seed": seed, "num_images": 1})
+        assert alone.content == file
+    assert together.json()["images"][0]["seed"] == own.get("seed", seeds[0])
 
 
 def test_one_image_comes_as_json_if_accept_asks_for_it(service: Running) -> None:

@@ -17,10 +17,13 @@ from tests.support.checkpoints import edit_json, write_pipeline
 from tests.support.requests import PICTURE, RawAnswer, generate, picture, send_bytes
 from tests.support.services import Running, load_small_runner, running_service, wait_until
 
-SEEDS = "0 .. 9223372036854775807"
-SCALES = "1.0 .. 20.0"
+SEEDS = "an integer from 0 to 9223372036854775807"
+SCALES = "a number from 1.0 to 20.0"
+STEPS = "an integer from 1 to 1000"
+PREVIEWS = "an integer from 0 (none) to 1000"
+IDS = "an integer from 0 to 4, or a class name"
 LABELS = "a class id, or a class name, see /classes"
-AT_MOST = "at most the server's limit, see /models"
+LIMIT_HERE = "the server's limit, see /models"
 
 
 def problem(answer: RawAnswer, status: int) -> dict[str, object]:
@@ -63,14 +66,19 @@ def only_error(answer: RawAnswer) -> dict[str, object]:
         (b'{"class_label":0,"seed":1.5}', "seed", 1.5, SEEDS),
         (b'{"class_label":0,"seed":NaN}', "seed", "nan", SEEDS),
         (b'{"class_label":0,"seed":' + b"9" * 5000 + b"}", "seed", "inf", SEEDS),
-        (b'{"class_label":0,"num_sampling_steps":0}', "num_sampling_steps", 0, "1 .. 1000"),
-        (b'{"class_label":0,"num_inference_steps":1001}', "num_inference_steps", 1001, "1 .. 1000"),
+        (b'{"class_label":0,"num_sampling_steps":0}', "num_sampling_steps", 0, STEPS),
+        (b'{"class_label":0,"num_inference_steps":1001}', "num_inference_steps", 1001, STEPS),
         (b'{"class_label":0,"seed":' + b"9" * 310 + b"}", "seed", "inf", SEEDS),
-        (b'{"class_label":0,"num_images":17}', "num_images", 17, "1 .. 16"),
-        (b'{"class_label":0,"num_images":0}', "num_images", 0, "1 or more, " + AT_MOST),
-        (b'{"class_label":0,"timeout_s":0}', "timeout_s", 0, "more than 0, " + AT_MOST),
-        (b'{"class_label":0,"preview_every":-1}', "preview_every", -1, "0 (none) .. 1000"),
-        (b'{"class_label":0,"preview_every":1001}', "preview_every", 1001, "0 (none) .. 1000"),
+        (b'{"class_label":0,"num_images":17}', "num_images", 17, "an integer from 1 to 16"),
+        (
+            b'{"class_label":0,"num_images":0}',
+            "num_images",
+            0,
+            "an integer from 1 to " + LIMIT_HERE,
+        ),
+        (b'{"class_label":0,"timeout_s":0}', "timeout_s", 0, "more than 0, at most " + LIMIT_HERE),
+        (b'{"class_label":0,"preview_every":-1}', "preview_every", -1, PREVIEWS),
+        (b'{"class_label":0,"preview_every":1001}', "preview_every", 1001, PREVIEWS),
         (b'{"class_label":0,"timeout_s":301}', "timeout_s", 301.0, "more than 0, at most 300"),
         (
             b'{"class_label":0,"sampler":"euler"}',
@@ -79,9 +87,9 @@ def only_error(answer: RawAnswer) -> dict[str, object]:
             "ddim, ddpm, dpmpp_2m or fitted",
         ),
         (b'{"class_label":0,"output_format":"gif"}', "output_format", "gif", "png, webp or jpeg"),
-        (b'{"class_label":5}', "class_label", 5, "0 .. 4, or a class name"),
-        (b'{"class_label":"5"}', "class_label", 5, "0 .. 4, or a class name"),
-        (b'{"class_label":-1}', "class_label", -1, "0 .. 4, or a class name"),
+        (b'{"class_label":5}', "class_label", 5, IDS),
+        (b'{"class_label":"5"}', "class_label", 5, IDS),
+        (b'{"class_label":-1}', "class_label", -1, IDS),
         (b'{"class_label":true}', "class_label", True, LABELS),
         (b'{"class_label":null}', "class_label", None, LABELS),
         (b'{"class_label":NaN}', "class_label", "nan", LABELS),
@@ -167,9 +175,14 @@ def test_a_body_that_is_not_a_json_object(service: Running, body: bytes, reason:
     assert reason in str(error["message"])
 
 
-def test_nesting_that_the_parser_can_handle_is_a_wrong_value(service: Running) -> None:
-    body = b'{"class_label":' + b"[" * 300 + b"]" * 300 + b"}"
-    assert only_error(send_bytes(service, body))["field"] == "class_label"
+@pytest.mark.parametrize("depth", [300, 600, 900])
+@pytest.mark.parametrize("field", ["class_label", "guidance_interval", "unknown"])
+def test_nesting_that_the_parser_can_handle_is_a_wrong_value(
+    service: Running, field: str, depth: int
+) -> None:
+    others = b'"class_label":0,' if field != "class_label" else b""
+    body = b"{%s" % others + f'"{field}":'.encode() + b"[" * depth + b"]" * depth + b"}"
+    assert only_error(send_bytes(service, body))["field"] in (field, "body")
 
 
 def test_an_unknown_field_is_answered_with_the_known_ones(service: Running) -> None:
@@ -300,7 +313,10 @@ def test_a_model_with_fewer_timesteps_allows_fewer_steps(tmp_path: Path) -> None
     edit_json(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=500)
     with running_service(lambda: load_small_runner(folder)) as running:
         error = only_error(send_bytes(running, b'{"class_label":0,"num_sampling_steps":501}'))
-        assert (error["field"], error["allowed"]) == ("num_sampling_steps", "1 .. 500")
+        assert (error["field"], error["allowed"]) == (
+            "num_sampling_steps",
+            "an integer from 1 to 500",
+        )
         limits = running.client.get("/models").json()["data"][0]["limits"]
         assert limits["num_sampling_steps"] == [1, 500]
 

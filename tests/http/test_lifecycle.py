@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -13,13 +14,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from model.runner.runner import DeviceLost, Flight, ModelRunner
 from service.engine.engine import State
 from service.engine.watchdog import Patience
-from service.launch import exit_code
+from service.http.events import EventResponse
+from service.launch import exit_code, serve
+from service.settings import Settings, read_settings
+from service.signals import stop_signals
 from tests.support.networks import network_of
 from tests.support.processes import PROCESS_S, answers, catches, free_port, process
+from tests.support.raw import connect, post, read_all
 from tests.support.requests import gated_service
 from tests.support.services import (
     PATIENCE_S,
@@ -200,6 +206,119 @@ def test_a_missed_and_an_impossible_deadline_answer_504(pipeline_folder: Path) -
         runner.open()
 
 
+def test_every_stop_signal_drains_and_a_second_interrupt_ends_at_once(
+    pipeline_folder: Path,
+) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        with gated_service(pipeline_folder) as (running, runner), ThreadPoolExecutor() as pool:
+            answer = pool.submit(running.client.post, "/generate", json=ONE)
+            wait_until(lambda: running.queue_row_steps > 0)
+            with running.server.capture_signals():
+                assert signal.getsignal(number) == running.server.handle_exit
+                signal.raise_signal(number)
+                wait_until(lambda: running.engine.state is State.DRAINING)
+                signal.raise_signal(number)
+                assert running.server.force_exit == (number is signal.SIGINT)
+            runner.open()
+            if number is not signal.SIGINT:
+                assert answer.result().status_code == 200
+
+
+def test_the_start_raises_the_limit_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+
+    def load(_: Settings) -> ModelRunner:
+        raise ValueError("no model")
+
+    monkeypatch.setattr("service.launch.raise_descriptor_limit", lambda: calls.append(None))
+    assert serve(read_settings(["--port", "0"]), load) == 1
+    assert calls == [None]
+
+
+def test_signals_that_are_ignored_at_the_start_stay_so() -> None:
+    assert set(stop_signals()) == {
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+    }
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert signal.SIGHUP not in stop_signals()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_lame_duck_is_not_ready_but_answers(pipeline_folder: Path) -> None:
+    def load() -> ModelRunner:
+        return load_small_runner(pipeline_folder)
+
+    with running_service(load, lame_duck_s=600) as running:
+        running.server.handle_exit(signal.SIGTERM, None)
+        wait_until(lambda: running.client.get("/readyz").status_code == 503)
+        assert "about to stop" in running.client.get("/readyz").json()["detail"]
+        assert running.metric("dit_ready") == 0
+        assert running.client.get("/livez").status_code == 200
+        assert running.client.post("/generate", json=ONE).status_code == 200
+        assert running.engine.status == "about to stop"
+        running.engine.drain()
+        running.engine.join(PATIENCE_S)
+        assert running.engine.state is State.STOPPED
+        assert exit_code(running.engine) == 0
+
+
+@pytest.mark.parametrize(("lame_duck_s", "number"), [(0.05, signal.SIGTERM), (600, signal.SIGINT)])
+def test_a_lame_duck_drains_in_the_end_and_an_interrupt_at_once(
+    pipeline_folder: Path, lame_duck_s: float, number: signal.Signals
+) -> None:
+    def load() -> ModelRunner:
+        return load_small_runner(pipeline_folder)
+
+    with running_service(load, lame_duck_s=lame_duck_s) as running:
+        running.server.handle_exit(number, None)
+        running.engine.join(PATIENCE_S)
+        assert running.engine.state is State.STOPPED
+
+
+def test_a_stop_refuses_requests_that_have_not_arrived(pipeline_folder: Path) -> None:
+    def load() -> ModelRunner:
+        return load_small_runner(pipeline_folder)
+
+    with running_service(load) as running:
+        half = connect(running, post(ONE, "Expect: 100-continue")[:-1])
+        assert half.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        head = connect(running, b"GET /livez HTTP/1.1\r\n")
+    with half, head:
+        answer = read_all(half)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"the service is stopping" in answer
+        assert read_all(head) == b""
+        labels = {"route": "/generate", "outcome": "unavailable"}
+        assert running.metric("dit_requests_total", **labels) == 1
+
+
+def test_a_stop_cuts_what_does_not_end_by_itself(
+    pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.http.server.CLOSE_CONNECTIONS_S", 0.1)
+    begun = threading.Event()
+
+    async def endless(*given: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    def load() -> ModelRunner:
+        return load_small_runner(pipeline_folder)
+
+    monkeypatch.setattr(EventResponse, "stream_response", endless)
+    with running_service(load) as running, capture_logs() as logs:
+        connection = connect(running, post(ONE, "Accept: text/event-stream"))
+        assert begun.wait(PATIENCE_S)
+    with connection:
+        assert read_all(connection) == b""
+    assert not any("exc_info" in each for each in logs)
+
+
 def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -223,10 +342,13 @@ def test_sigterm_lets_a_running_request_finish_and_exits_with_0(pipeline_folder:
         assert "Traceback" not in service.stderr.read()
 
 
-def test_sigterm_before_anything_listens_exits_with_0(pipeline_folder: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_before_anything_listens_exits_with_0(
+    pipeline_folder: Path, number: signal.Signals
+) -> None:
     with process(DIT_MODEL=str(pipeline_folder), DIT_PORT="0") as service:
-        wait_until(lambda: catches(service, signal.SIGTERM), PROCESS_S)
-        service.send_signal(signal.SIGTERM)
+        wait_until(lambda: catches(service, number), PROCESS_S)
+        service.send_signal(number)
         assert service.wait(PROCESS_S) == 0
 
 

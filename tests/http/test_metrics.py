@@ -35,6 +35,7 @@ from tests.support.services import (
 
 NAMES = {
     "dit_requests": "counter",
+    "dit_connections_cut": "counter",
     "dit_request_duration_seconds": "histogram",
     "dit_queue_wait_seconds": "histogram",
     "dit_tick_duration_seconds": "histogram",

@@ -12,6 +12,7 @@ from tests.support.services import Running
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 JSON = "application/json"
+ZIP = "application/zip"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,20 @@ JSON = "application/json"
         ("image/png;q=0, image/webp;q=0.001", "image", "webp"),
         ("image/png;q=nonsense, application/json;q=0.2", JSON, "png"),
         (" , ,image/jpeg", "image", "jpeg"),
+        ("image/png;q=0, */*", "image", "webp"),
+        ("*/*, image/png;q=0", "image", "webp"),
+        ("image/png;q=0.0, image/*", "image", "webp"),
+        ("image/*;q=0, */*", JSON, "png"),
+        ("image/*;q=0, application/json;q=0, */*", "application/zip", "png"),
+        ("image/*;q=0, application/*;q=0, */*;q=0.1", "text/event-stream", "png"),
+        ("text/*", "text/event-stream", "png"),
+        ("*/*;q=0, image/jpeg", "image", "jpeg"),
+        ("image/*;q=0.2, image/webp;q=0.1, application/json;q=0.1", "image", "png"),
+        ("*/*;q=0.9, image/png;q=0.1, image/jpeg;q=0.2", "image", "webp"),
+        ("application/*;q=0.5, application/zip;q=0.7", "application/zip", "png"),
+        ("image/png; Q=0, IMAGE/JPEG", "image", "jpeg"),
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "image", "jpeg"),
+        ("image/png;q=nan, image/jpeg;q=inf, image/webp;q=-1, application/zip", ZIP, "png"),
     ],
 )
 def test_one_image(accept: str | None, kind: str, output_format: OutputFormat) -> None:
@@ -70,6 +85,8 @@ def test_several_images(accept: str | None, kind: str) -> None:
         ("image/avif", None, 1),
         ("image/png;q=0", None, 1),
         ("*/*;q=0", None, 1),
+        ("image/png;q=0, image/*", "png", 1),
+        ("application/json;q=0, image/*", None, 2),
         ("image/*", None, 2),
         ("image/png", None, 2),
         ("image/png", "webp", 1),
@@ -109,6 +126,24 @@ def test_the_service_answers_in_the_negotiated_form(
     answer = generate(service, PICTURE, accept)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == content_type
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("application/openmetrics-text", "application/openmetrics-text"),
+        ("application/openmetrics-text;q=0.5, text/plain;q=0.3, */*;q=0.1", "application/openm"),
+        ("application/openmetrics-text;q=0, */*", "text/plain"),
+        ("application/openmetrics-text;q=0.1, text/plain", "text/plain"),
+        ("text/html", "text/plain"),
+        ("*/*", "text/plain"),
+    ],
+)
+def test_metrics_come_in_the_form_that_accept_prefers(
+    service: Running, accept: str, content_type: str
+) -> None:
+    answer = service.client.get("/metrics", headers={"Accept": accept})
+    assert answer.headers["Content-Type"].startswith(content_type)
 
 
 def test_several_accept_headers_count_as_one(service: Running) -> None:

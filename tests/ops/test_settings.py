@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import subprocess
 import sys
@@ -28,12 +29,25 @@ GOOD = [
     ("dtype", "bfloat16", "bfloat16"),
     ("host", "0.0.0.0", "0.0.0.0"),
     ("port", "8001", 8001),
+    ("allowed_hosts", "dit.example, *.Example.com", ("dit.example", "*.example.com")),
+    ("cors_origins", "https://app.example", ("https://app.example",)),
     ("max_rows", "64", 64),
     ("max_queue_row_steps", "5000", 5000),
     ("max_images_per_request", "4", 4),
     ("max_body_bytes", "2048", 2048),
     ("request_timeout_s", "12.5", 12.5),
     ("drain_timeout_s", "0", 0.0),
+    ("lame_duck_s", "15", 15.0),
+    ("max_connections", "100", 100),
+    ("head_timeout_s", "5", 5.0),
+    ("body_timeout_s", "60", 60.0),
+    ("send_timeout_s", "60", 60.0),
+    ("keep_alive_s", "5", 5.0),
+    (
+        "trusted_proxies",
+        "10.0.0.0/8, ::1",
+        (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1")),
+    ),
     ("reproducible", "1", True),
     ("compile", "true", True),
     ("default_cfg_scale", "4", 4.0),
@@ -90,6 +104,18 @@ def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DIT_REQUEST_TIMEOUT_S", "0", "greater than 0"),
         ("DIT_REQUEST_TIMEOUT_S", "nan", "finite number"),
         ("DIT_DRAIN_TIMEOUT_S", "-1", "greater than or equal to 0"),
+        ("DIT_LAME_DUCK_S", "-1", "greater than or equal to 0"),
+        ("DIT_MAX_CONNECTIONS", "0", "greater than or equal to 1"),
+        ("DIT_HEAD_TIMEOUT_S", "0", "greater than 0"),
+        ("DIT_BODY_TIMEOUT_S", "0", "greater than 0"),
+        ("DIT_SEND_TIMEOUT_S", "0", "greater than 0"),
+        ("DIT_KEEP_ALIVE_S", "0", "greater than 0"),
+        ("DIT_TRUSTED_PROXIES", "10.0.0.1/8", "has host bits set"),
+        ("DIT_TRUSTED_PROXIES", "proxy", "addresses or networks"),
+        ("DIT_ALLOWED_HOSTS", "a.example:80", "'a.example:80' is not a host name"),
+        ("DIT_ALLOWED_HOSTS", "a.example,,b.example", "'' is not a host name"),
+        ("DIT_CORS_ORIGINS", "app.example", "'app.example' is not an origin"),
+        ("DIT_CORS_ORIGINS", "https://a.example/", "'https://a.example/' is not an origin"),
         ("DIT_REPRODUCIBLE", "maybe", "valid boolean"),
         ("DIT_DEFAULT_CFG_SCALE", "0.5", "greater than or equal to 1"),
         ("DIT_DEFAULT_STEPS", "1001", "less than or equal to 1000"),

@@ -18,6 +18,8 @@ from model.weights.checkpoint import Checkpoint, load_checkpoint
 from service.engine.engine import Engine
 from service.engine.watchdog import PATIENCE, Patience
 from service.http.app import create_app
+from service.http.client_address import Network
+from service.http.connections.limits import ConnectionLimits
 from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.metrics import Metrics
@@ -46,6 +48,7 @@ class Running:
     engine: Engine
     queue: AdmissionQueue
     metrics: Metrics
+    server: Server
 
     @property
     def queue_row_steps(self) -> int:
@@ -108,16 +111,36 @@ def running_service(
     limits: RequestLimits = LIMITS,
     max_queue_row_steps: int = 100_000,
     max_body_bytes: int = 65_536,
+    allowed_hosts: Sequence[str] = ("*",),
+    cors_origins: Sequence[str] = (),
     drain_timeout_s: float = 5.0,
     patience: Patience = PATIENCE,
     wait_ready: bool = True,
+    connection_limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - it is frozen
+    lame_duck_s: float = 0.0,
+    trusted_proxies: Sequence[Network] = (),
 ) -> Iterator[Running]:
     """Serve what ``load`` gives on a free port of the loopback until the block ends."""
     metrics = Metrics()
     queue = AdmissionQueue(max_queue_row_steps)
     engine = Engine(load, queue, metrics, drain_timeout_s=drain_timeout_s, patience=patience)
-    app = create_app(engine, metrics, limits, max_body_bytes=max_body_bytes)
-    server = Server(app, engine, host="127.0.0.1", port=0)
+    app = create_app(
+        engine,
+        metrics,
+        limits,
+        max_body_bytes=max_body_bytes,
+        allowed_hosts=allowed_hosts,
+        cors_origins=cors_origins,
+        trusted_proxies=trusted_proxies,
+    )
+    server = Server(
+        app,
+        engine,
+        host="127.0.0.1",
+        port=0,
+        limits=connection_limits,
+        lame_duck_s=lame_duck_s,
+    )
     thread = threading.Thread(target=server.run, name="http", daemon=True)
     engine.start()
     thread.start()
@@ -126,7 +149,7 @@ def running_service(
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
-            running = Running(url, client, engine, queue, metrics)
+            running = Running(url, client, engine, queue, metrics, server)
             if wait_ready:
                 wait_until(lambda: engine.ready)
             yield running

@@ -44,7 +44,7 @@ class Observation:
         status = scope["state"].get("status") or answer.status
         if not answer.complete and status < HTTPStatus.BAD_REQUEST:
             status = ClientGone.status
-        outcome = scope["state"].get("outcome") or _outcome(status)
+        outcome = scope["state"].get("outcome") or outcome_of(status)
         self._metrics.requests.labels(route, outcome).inc()
         self._metrics.request_duration.labels(route).observe(seconds)
         write = log.debug if route in QUIET else log.info
@@ -88,7 +88,8 @@ def _route(scope: Scope) -> str:
     return route if isinstance(route, str) else "unmatched"
 
 
-def _outcome(status: int) -> str:
+def outcome_of(status: int) -> str:
+    """The label of a status in the metrics."""
     if status < HTTPStatus.BAD_REQUEST:
         return "ok"
     failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR

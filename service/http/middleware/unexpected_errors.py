@@ -1,4 +1,7 @@
-"""UnexpectedErrors: answers 500 to errors without a handler, and logs their tracebacks."""
+"""UnexpectedErrors: answers 500 to errors without a handler, and logs their tracebacks.
+
+It also answers with the errors of the middleware inside it, which the routes' handlers do not see.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +36,12 @@ class UnexpectedErrors:
         try:
             await self._app(scope, receive, noted_send)
         except ClientDisconnect:
-            state["status"] = ClientGone.status
-        except Exception:
-            log.exception("unexpected error")
-            state["status"] = ServiceError.status
-            if not begun:
+            state.setdefault("status", ClientGone.status)  # the server may have refused it
+        except Exception as error:
+            failure = error
+            if begun or not isinstance(failure, ServiceError):
+                log.exception("unexpected error")
+                state["status"] = ServiceError.status
                 failure = ServiceError("an unexpected error; see the log under this request id")
+            if not begun:
                 await problem(failure, state["request_id"])(scope, receive, send)

@@ -6,13 +6,14 @@ import asyncio
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from service.engine.model_info import ModelInfo
 from service.http.answers import answer, headers_of
+from service.http.content_type import JSON, check_json
 from service.http.context import client_of, context_of
 from service.http.disconnect import result_of
-from service.http.events import EventStream, ProgressBox
+from service.http.events import PING, EventResponse, EventStream, ProgressBox
 from service.http.negotiation import EVENTS, ZIP, AnswerForm, negotiate
 from service.http.problems import note_error, problem_responses
 from service.http.schemas import GenerateResponse
@@ -40,7 +41,7 @@ _BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {
+            JSON: {
                 "schema": GenerateRequest.model_json_schema(),
                 "examples": {name: {"value": value} for name, value in EXAMPLES.items()},
             }
@@ -49,8 +50,16 @@ _BODY = {
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENTS = {"schema": {"type": "string"}}
+_HEADERS = {
+    "ETag": "Equal for the same pictures of the same model in the same form.",
+    "X-Seed": "With one image: its seed.",
+    "X-Class-Label": "With one image: its class id.",
+}
 _PICTURES = {
     "description": "The picture, or all pictures as JSON, zip or events, depending on Accept.",
+    "headers": {
+        name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
+    },
     "model": GenerateResponse,
     "content": dict.fromkeys((*CONTENT_TYPES.values(), ZIP), _BINARY) | {EVENTS: _EVENTS},
 }
@@ -60,12 +69,16 @@ _PICTURES = {
     "/generate",
     openapi_extra=_BODY,
     response_class=Response,
-    responses={200: _PICTURES, **problem_responses(404, 406, 413, 422, 429, 500, 503, 504)},
+    responses={
+        200: _PICTURES,
+        **problem_responses(404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
+    },
     summary="Generate images of one class",
 )
 async def generate(request: Request) -> Response:
     """Answers one image as its bytes and several as JSON, unless Accept asks for another form."""
     context = context_of(request)
+    check_json(request.headers)
     wanted = parse_generate_request(await request.body())
     model_info = context.engine.model_info
     order = take_order(wanted, model_info, context.limits)
@@ -75,7 +88,8 @@ async def generate(request: Request) -> Response:
         return _stream(request, form, order, model_info, wanted.preview_every)
     job = make_job(order, model_info, request.state.request_id, client=client_of(request))
     result = await result_of(request, job, context.engine.submit(job))
-    return answer(form, order, await context.encoder.encode_all(result, order, form.output_format))
+    encoded = await context.encoder.encode_all(result, order, form.output_format)
+    return await context.encoder.run(answer, form, order, encoded)
 
 
 def _stream(
@@ -101,4 +115,5 @@ def _stream(
         on_error=lambda error: note_error(request, error),
     )
     headers = headers_of(form, order) | NO_BUFFERING
-    return StreamingResponse(stream.events(), media_type=EVENTS, headers=headers)
+    request.state.filler = PING.encode()
+    return EventResponse(stream, headers)

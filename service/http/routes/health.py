@@ -9,7 +9,10 @@ from starlette.responses import Response
 
 from service.errors import Unavailable
 from service.http.context import context_of
+from service.http.media_ranges import best_offer
 from service.http.problems import problem_responses
+
+PLAIN_TEXT, OPENMETRICS = "text/plain", "application/openmetrics-text"
 
 router = APIRouter(tags=["health"])
 
@@ -44,6 +47,9 @@ _METRICS = {
     responses={200: _METRICS},
 )
 async def metrics(request: Request) -> Response:
-    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    accept = ",".join(request.headers.getlist("accept"))
+    if best_offer(accept, (PLAIN_TEXT, OPENMETRICS)) != OPENMETRICS:
+        accept = PLAIN_TEXT
+    encode, content_type = choose_encoder(accept)
     body = encode(context_of(request).metrics.registry)
     return Response(body, headers={"Content-Type": content_type})

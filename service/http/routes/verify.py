@@ -84,7 +84,7 @@ _VERDICT = {
 @router.post(
     "/verify",
     openapi_extra=_BODY,
-    responses={200: _VERDICT, **problem_responses(413, 422, 429, 500, 503, 504)},
+    responses={200: _VERDICT, **problem_responses(408, 413, 422, 429, 500, 503, 504)},
     summary="Make a picture again from its metadata, and compare",
 )
 async def verify(request: Request) -> VerifyResponse:

@@ -29,5 +29,6 @@ def test_noise_of_large_seeds_is_their_own() -> None:
 def test_seeds_of_a_requests_images_are_distinct_and_valid() -> None:
     seeds = {seed_of_image(seed, i) for seed in range(50) for i in range(16)}
     assert len(seeds) == 50 * 16
-    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert all(0 <= seed < 2**53 for seed in seeds)
     assert seed_of_image(7, 0) == 7
+    assert all(seed_of_image(2**63 - 1, i) < 2**53 for i in range(1, 100))

@@ -1,0 +1,37 @@
+"""AnswerStart: h11's connection, with the start of an answer sent ahead byte by byte."""
+
+from __future__ import annotations
+
+import h11
+
+START = b"HTTP/1.1 "
+"""Every answer begins so, whatever its status and the client's version."""
+
+
+class AnswerStart(h11.Connection):
+    """Lets the server write to a client whose answer is not known yet.
+
+    A client that has closed its end may only have finished sending. One that is gone resets the
+    connection when something is written to it; one that is there gets its answer's first bytes a
+    little earlier.
+    """
+
+    def __init__(self, max_head_bytes: int) -> None:
+        super().__init__(h11.SERVER, max_head_bytes)
+        self.produced = 0  # bytes, of all answers
+        self._ahead = 0
+
+    def next_byte(self) -> bytes:
+        """The next byte of the coming answer; empty if they are used up."""
+        byte = START[self._ahead : self._ahead + 1]
+        self._ahead += len(byte)
+        self.produced += len(byte)
+        return byte
+
+    def send_with_data_passthrough(self, event: h11.Event) -> list[bytes] | None:
+        """The bytes of an event, without what was sent ahead; `send` joins them."""
+        pieces = super().send_with_data_passthrough(event)
+        if pieces and isinstance(event, h11.Response):
+            pieces, self._ahead = [b"".join(pieces)[self._ahead :]], 0
+        self.produced += sum(map(len, pieces or ()))
+        return pieces

@@ -1,0 +1,150 @@
+"""Docs page: the OpenAPI document as one HTML page that needs nothing from another host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import cast
+
+TEMPLATE = Path(__file__).parents[1] / "web" / "docs.html"
+METHODS = ("get", "post")
+JSON = "application/json"
+
+Node = Mapping[str, "Node"]
+"""An object of the document, typed as far as this page needs."""
+
+
+def docs_page(document: Mapping[str, object]) -> str:
+    """Every operation with a form that sends it, and every schema."""
+    root = cast(Node, document)
+    title = f"{root['info']['title']} {root['info']['version']}"
+    parts = [
+        _paragraph(root["info"]),
+        '<p>For programs: <a href="./openapi.json">the OpenAPI document</a>.</p>',
+        *_operations(root),
+        "<h2>Schemas</h2>",
+        *(_schema(name, schema) for name, schema in root["components"]["schemas"].items()),
+        *_errors(root),
+    ]
+    template = Template(TEMPLATE.read_text(encoding="utf-8"))
+    return template.substitute(title=escape(title), content="\n".join(parts))
+
+
+def _operations(root: Node) -> Iterator[str]:
+    for path, item in root["paths"].items():
+        for method in (each for each in METHODS if each in item):
+            yield _operation(method.upper(), path, item[method])
+
+
+def _operation(method: str, path: str, operation: Node) -> str:
+    responses = (
+        (status, _text(each), ", ".join([*each.get("content", {}), *each.get("headers", {})]))
+        for status, each in operation["responses"].items()
+    )
+    return "\n".join(
+        [
+            f"<h2><code>{method} {escape(path)}</code></h2>",
+            f"<p>{escape(str(operation['summary']))}.</p>",
+            _paragraph(operation),
+            *_inputs(operation),
+            _form(method, path, operation),
+            _table(("status", "", "types and headers"), responses),
+        ]
+    )
+
+
+def _inputs(operation: Node) -> Iterator[str]:
+    """What can be sent: parameters, and the fields of a JSON body."""
+    parameters = cast(Iterable[Node], operation.get("parameters", ()))
+    rows = [
+        (each["name"], f"{each['in']}, {_type(each['schema'])}", _text(each)) for each in parameters
+    ]
+    if rows:
+        yield _table(("parameter", "", ""), rows)
+    body = operation.get("requestBody", {})
+    yield _paragraph(body)
+    for content_type, content in body.get("content", {}).items():
+        yield f"<p>Body: <code>{escape(content_type)}</code></p>"
+        yield _fields(content["schema"])
+
+
+def _form(method: str, path: str, operation: Node) -> str:
+    fields = [
+        f'<label><code>{escape(str(each["name"]))}</code> <input data-query name="{escape(str(each["name"]))}">'
+        "</label>"
+        for each in cast(Iterable[Node], operation.get("parameters", ()))
+        if str(each["in"]) == "query"
+    ]
+    content_type = next(iter(operation.get("requestBody", {}).get("content", {})), "")
+    if content_type == JSON:
+        examples = operation["requestBody"]["content"][JSON]["examples"]
+        first, *others = (json.dumps(each["value"], indent=2) for each in examples.values())
+        fields.append(f'<textarea name="body">{escape(first)}</textarea>')
+        fields.extend(f"<pre>{escape(other)}</pre>" for other in others)
+    elif content_type:
+        fields.append(f'<input type="file" name="body" accept="{escape(content_type)}">')
+    return (
+        f'<form data-method="{method}" data-path="{escape(path)}" data-type="{escape(content_type)}">'
+        f"{''.join(fields)} <button>Send</button><output></output></form>"
+    )
+
+
+def _schema(name: str, schema: Node) -> str:
+    return f'<h3 id="{escape(name)}">{escape(name)}</h3>\n{_paragraph(schema)}\n{_fields(schema)}'
+
+
+def _errors(root: Node) -> Iterator[str]:
+    """The schema of errors, which stands in every operation, and that of a wrong field in it."""
+    operation = next(iter(next(iter(root["paths"].values())).values()))
+    (content,) = operation["responses"]["default"]["content"].values()
+    problem = content["schema"]
+    for schema in (problem, problem["properties"]["errors"]["items"]):
+        yield _schema(str(schema["title"]), schema)
+
+
+def _fields(schema: Node) -> str:
+    properties = schema.get("properties", {})
+    return _table(
+        ("field", "", ""),
+        ((name, _type(each), _text(each)) for name, each in properties.items()),
+    )
+
+
+def _type(schema: Node) -> str:
+    """A schema in a few words: its type and its bounds."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    choices = cast(Iterable[Node], schema.get("anyOf", ()))
+    if choices:
+        return " or ".join(_type(each) for each in choices)
+    if "enum" in schema:
+        return " or ".join(map(str, cast(Iterable[object], schema["enum"])))
+    words = [str(schema.get("type", "any"))]
+    if "items" in schema:
+        words.append(f"of {_type(schema['items'])}")
+    words += [f"{sign} {schema[name]}" for name, sign in _BOUNDS.items() if name in schema]
+    return " ".join(words)
+
+
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "maxLength": "of length ≤"}
+
+
+def _text(node: Node) -> str:
+    return str(node.get("description", ""))
+
+
+def _paragraph(node: Node) -> str:
+    return f"<p>{escape(_text(node))}</p>" if _text(node) else ""
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Empty if there are no rows."""
+    lines = [_row("td", row) for row in rows]
+    return "\n".join(["<table>", _row("th", head), *lines, "</table>"]) if lines else ""
+
+
+def _row(cell: str, values: Iterable[object]) -> str:
+    return f"<tr>{''.join(f'<{cell}>{escape(str(value))}</{cell}>' for value in values)}</tr>"

@@ -1,0 +1,27 @@
+"""GET /docs and /openapi.json: what the service can do, for people and for programs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from service.http.content_type import JSON
+from service.http.docs_page import docs_page
+from service.http.openapi import document_of
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/docs")
+async def docs(request: Request) -> Response:
+    return HTMLResponse(await asyncio.to_thread(lambda: docs_page(document_of(request.app))))
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    document = await asyncio.to_thread(lambda: json.dumps(document_of(request.app)))
+    return Response(document, media_type=JSON)

@@ -1,0 +1,29 @@
+"""Meanings: what each parameter of an image says, for the API's documentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MEANINGS = {
+    "class_label": "The class's id.",
+    "cfg_scale": "Classifier-free guidance; 1 is none.",
+    "num_sampling_steps": "Denoising steps.",
+    "sampler": "The sampler.",
+    "seed": "The seed of the image, or of a request's first.",
+    "guidance_interval": "The part of the noise range, from 0 (picture) to 1 (noise), in which guidance"
+    " applies.",
+    "class_name": "The class's name.",
+    "num_images": "How many images the request has.",
+    "image_size": "Width and height, in pixels.",
+    "model": "The model's name.",
+    "model_digest": "A SHA-256 of the model's weights, in hexadecimal.",
+    "dtype": "The numbers that the model computed with.",
+    "reproducible": "Whether the service was in reproducible mode.",
+    "version": "The service's version.",
+}
+
+
+def add_meanings(schema: dict[str, Any]) -> None:
+    """Describe the properties of a record's JSON schema."""
+    for name, own in schema["properties"].items():
+        own["description"] = MEANINGS[name]
