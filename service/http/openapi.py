@@ -55,6 +55,7 @@ def _with_common_parts(document: Document) -> Document:
             own = response.get("headers", {})
             response["headers"] = EVERY_ANSWER | OF_STATUS.get(status, {}) | own
     _make_bounds_exact(document)
+    document["servers"] = [{"url": "."}]  # where the document is, whatever stands before its path
     return document
 
 

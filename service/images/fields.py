@@ -41,11 +41,12 @@ def read_fields(record: type[R], content: Mapping[str, object], place: str) -> R
         name: FieldError(name, f"is not a field of {place}", content[name], known)
         for name in islice((name for name in content if name not in owners), MOST_UNKNOWN)
     }
-    # JSON has no tuples: turn arrays into tuples, so that strict types accept them.
+    # Null is the same as absent: many clients write it for every field that is not set. JSON has
+    # no tuples: turn arrays into tuples, so that strict types accept them.
     members = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in content.items()
-        if name in owners
+        if name in owners and value is not None
     }
     build: Callable[..., R] = record
     try:
@@ -100,7 +101,7 @@ def _field_error(
     if error["type"] == "extra_forbidden":
         others = " or ".join(other for other in _names(field, info) if other != name)
         return FieldError(name, f"duplicates {others}", content[name])
-    if name not in content:
+    if content.get(name) is None:
         message = f"is required: {allowed}" if allowed else "is required"
     else:
         message = f"must be {allowed}" if allowed else reworded(error["msg"])

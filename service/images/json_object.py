@@ -34,7 +34,8 @@ def read_json_object(body: bytes, place: str = "body") -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise _not_an_object(place, f"byte {error.start} is not UTF-8") from None
     except json.JSONDecodeError as error:
-        where = f"{error.msg} at line {error.lineno} column {error.colno}"
+        reason = error.msg.rstrip(" :").removesuffix(" at")
+        where = f"{reason} at line {error.lineno} column {error.colno}"
         raise _not_an_object(place, where if text.strip() else "it is empty") from None
     except RecursionError:
         raise _not_an_object(place, "it is nested too deeply") from None

@@ -98,6 +98,7 @@ def only_error(answer: RawAnswer) -> dict[str, object]:
         (b'{"class_label":"' + b"x" * 201 + b'"}', "class_label", "x" * 200 + "\u2026", LABELS),
         (b'{"class_label":["pear"]}', "class_label", "['pear']", LABELS),
         (b"{}", "class_label", None, LABELS),
+        (b'{"class_id":null}', "class_label", None, LABELS),
     ],
 )
 def test_a_wrong_field_is_reported_with_its_value_and_range(
@@ -120,10 +121,20 @@ def test_a_wrong_guidance_interval(service: Running, interval: str) -> None:
     assert error["message"] == "must be [low, high] with 0 <= low <= high <= 1"
 
 
+def test_null_is_the_same_as_absent(service: Running) -> None:
+    names = set(GenerateRequest.model_fields) | {"guidance_scale", "num_inference_steps"}
+    unset = dict.fromkeys(names - {"class_label"}) | {"class_id": None}
+    given = PICTURE | {"guidance_scale": 2.0}
+    answers = [generate(service, body) for body in (given, unset | given)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].headers["ETag"] == answers[1].headers["ETag"]
+
+
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
         (b'{"class_label":0,"steps":5}', "steps", "is not a field of this request"),
+        (b'{"class_label":0,"steps":null}', "steps", "is not a field of this request"),
         (b'{"class_label":0,"":5}', "", "is not a field of this request"),
         (b'{"class_label":0,"\\udfff":5}', "\\udfff", "is not a field of this request"),
         (b'{"class_label":0,"zz":NaN}', "zz", "is not a field of this request"),
@@ -160,7 +171,10 @@ def test_an_unknown_or_repeated_field(
         (b"{'class_label':0}", "line 1 column 2"),
         (b'{"class_label":0x10}', "line 1 column 17"),
         (b"class_label=1&seed=2", "line 1 column 1"),
-        (b'{"class_label":"\x00"}', "Invalid control character"),
+        (b'{"class_label":"\x00"}', "(Invalid control character at line 1 column 17)"),
+        (b'{"class_label', "(Unterminated string starting at line 1 column 2)"),
+        (b'{"class_label":"\\q"}', "(Invalid \\escape at line 1 column 17)"),
+        (b'{"class_label":}', "(Expecting value at line 1 column 16)"),
         (b'{"class_label":"\xff"}', "byte 16 is not UTF-8"),
         (b'{"class_label":"\xed\xa0\x80"}', "byte 16 is not UTF-8"),
         ('{"class_label":0}'.encode("utf-16"), "byte 0 is not UTF-8"),
