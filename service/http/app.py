@@ -15,8 +15,10 @@ from service.http.client_address import Network
 from service.http.context import Context
 from service.http.guards.content_coding import refuse_codings
 from service.http.guards.cross_site import CrossSiteGuard
+from service.http.guards.framing import refuse_two_framings
 from service.http.guards.head_size import refuse_large_heads
 from service.http.guards.hosts import HostGuard
+from service.http.middleware.absolute_target import AbsoluteTarget
 from service.http.middleware.body_limit import BodyLimit
 from service.http.middleware.crowd import Crowd
 from service.http.middleware.forwarded import Forwarded
@@ -83,7 +85,8 @@ def create_app(
     app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
     hosts, origins = HostGuard(tuple(allowed_hosts)), CrossSiteGuard(tuple(cors_origins))
-    app.add_middleware(Guarding, guards=(refuse_large_heads, hosts, origins, refuse_codings))
+    guards = (refuse_two_framings, refuse_large_heads, hosts, origins, refuse_codings)
+    app.add_middleware(Guarding, guards=guards)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Crowd)
     if cors_origins:
@@ -98,6 +101,7 @@ def create_app(
     app.add_middleware(Observation, metrics=metrics)
     app.add_middleware(RequestId)
     app.add_middleware(Forwarded, trusted=trusted_proxies)
+    app.add_middleware(AbsoluteTarget)
     add_problem_handlers(app)
     for routes in (generate, verify, catalogue, health, documentation):
         app.include_router(routes.router)

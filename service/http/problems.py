@@ -88,8 +88,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if "Allow" in headers:
         headers["Allow"] = _methods(headers["Allow"])
-        if request.method == "OPTIONS":
-            return Response(status_code=int(HTTPStatus.NO_CONTENT), headers=headers)
+    elif request.scope["path"] == "*":  # the service as a whole
+        headers["Allow"] = _methods("GET, POST")
+    if request.method == "OPTIONS" and "Allow" in headers:
+        return Response(status_code=int(HTTPStatus.NO_CONTENT), headers=headers)
     body: dict[str, object] = {
         "type": "about:blank",
         "title": status.phrase,

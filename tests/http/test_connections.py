@@ -19,6 +19,7 @@ import h11
 import pytest
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 from uvicorn.server import ServerState
 
@@ -256,7 +257,66 @@ def test_what_is_not_http_is_answered_in_our_form(service: Running, request_byte
     assert b"\r\ncontent-type: application/problem+json\r\n" in head
     problem = json.loads(body)
     assert (problem["type"], problem["status"]) == ("urn:dit-service:malformed-request", 400)
+    assert len(problem["request_id"]) == 32
     assert f"x-request-id: {problem['request_id']}".encode() in head
+
+
+def test_a_bad_chunk_is_answered_and_logged_under_the_id_that_the_client_sent(
+    service: Running,
+) -> None:
+    head = (
+        "POST /generate HTTP/1.1\r\nHost: x\r\nX-Request-Id: own\r\nTransfer-Encoding: chunked\r\n"
+    )
+    with capture_logs([merge_contextvars]) as lines:
+        with connect(service, f"{head}\r\nzz\r\n".encode()) as connection:
+            assert b"\r\nx-request-id: own\r\n" in read_all(connection)
+        wait_until(lambda: any(line["event"] == "request" for line in lines))
+    assert [line["request_id"] for line in lines if line["event"] == "request"] == ["own"]
+
+
+# Empty lines
+
+
+@pytest.mark.parametrize("before", ["\r\n", "\n", "\r\n\r\n\n", "\r\n" * 1000])
+def test_empty_lines_before_a_request_are_passed_over(service: Running, before: str) -> None:
+    with connect(service) as connection:
+        for _ in range(2):
+            connection.sendall(before.encode() + LIVEZ)
+            assert read_until(connection, b'"}').startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_line_end_behind_a_body_does_not_break_the_next_request(service: Running) -> None:
+    closing = LIVEZ.replace(b"Host: x", b"Host: x\r\nConnection: close")
+    with connect(service, post() + b"\r\n" + closing) as connection:
+        answers = read_all(connection)
+    assert [answers.count(b"HTTP/1.1 200 "), answers.count(b"HTTP/1.1 ")] == [2, 2]
+
+
+def test_an_empty_line_may_arrive_in_halves() -> None:
+    parser = AnswerStart(1000)
+    for byte in b"\r\n\r\n":
+        parser.receive_data(bytes([byte]))
+        assert parser.next_event() is h11.NEED_DATA
+    parser.receive_data(LIVEZ)
+    assert isinstance(parser.next_event(), h11.Request)
+
+
+def test_a_bare_carriage_return_is_no_empty_line() -> None:
+    parser = AnswerStart(1000)
+    parser.receive_data(b"\r" + LIVEZ)
+    with pytest.raises(h11.RemoteProtocolError):
+        parser.next_event()
+
+
+def test_empty_lines_do_not_keep_an_idle_connection(pipeline_folder: Path) -> None:
+    limits = ConnectionLimits(keep_alive_s=0.1)
+    with (
+        limited_service(pipeline_folder, limits) as running,
+        connect(running, LIVEZ) as connection,
+    ):
+        read_until(connection, b'"}')
+        connection.sendall(b"\r\n")
+        assert read_all(connection) == b""
 
 
 # Slow readers

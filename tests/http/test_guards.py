@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from service.http.guards.hosts import default_names
+from tests.support import raw
 from tests.support.processes import PROCESS_S, answers, free_port, process
 from tests.support.requests import PICTURE, send_bytes
 from tests.support.services import Running, load_small_runner, running_service, wait_until
@@ -288,3 +289,70 @@ def test_every_site_can_be_made_friendly(pipeline_folder: Path) -> None:
         answer = running.client.post("/generate", json=PICTURE, headers=headers)
         assert answer.status_code == 200
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+# Targets
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost:8000/livez", "localhost:8000", 200),
+        ("HTTP://localhost/livez", "evil.example", 200),
+        ("https://localhost/livez?x=http://evil.example/", "localhost", 200),
+        ("http://dit.example/classes?q=a", "dit.example", 200),
+        ("http://evil.example/livez", "localhost", 421),
+        ("http://localhost@evil.example/livez", "localhost", 421),
+        ("http://localhost/nothing", "localhost", 404),
+        ("http://localhost", "localhost", 404),
+        ("http:///livez", "localhost", 404),
+        ("ftp://localhost/livez", "localhost", 404),
+    ],
+)
+def test_the_host_of_an_absolute_target_stands_for_the_header(
+    guarded: Running, target: str, host: str, status: int
+) -> None:
+    request = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    with raw.connect(guarded, request.encode()) as connection:
+        assert raw.read_all(connection).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_an_absolute_target_reaches_its_route(service: Running) -> None:
+    whole = raw.post(PICTURE, "Connection: close", path=f"{service.url}/generate")
+    labels = {"route": "/generate", "outcome": "ok"}
+    before = service.metric("dit_requests_total", **labels)
+    with raw.connect(service, whole) as connection:
+        assert raw.read_all(connection).startswith(b"HTTP/1.1 200 ")
+    wait_until(lambda: service.metric("dit_requests_total", **labels) == before + 1)
+
+
+# Framing
+
+
+@pytest.mark.parametrize("path", ["/generate", "/verify", "/nothing"])
+@pytest.mark.parametrize(
+    ("version", "header"),
+    [
+        ("1.1", "Content-Length: 3\r\nTransfer-Encoding: chunked"),
+        ("1.1", "Transfer-Encoding: Chunked\r\nContent-Length: 99999999"),
+        ("1.0", "Transfer-Encoding: chunked"),
+    ],
+)
+def test_a_request_whose_end_is_not_clear_is_refused_and_the_connection_closed(
+    service: Running, path: str, version: str, header: str
+) -> None:
+    head = f"POST {path} HTTP/{version}\r\nHost: x\r\n{header}\r\n\r\n"
+    chunks = b"2\r\n{}\r\n0\r\n\r\n"
+    behind = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    with raw.connect(service, head.encode() + chunks + behind) as connection:
+        answer = raw.read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"Transfer-Encoding" in answer.partition(b"\r\n\r\n")[2]
+
+
+def test_chunks_alone_are_read(service: Running) -> None:
+    head = "POST /generate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = b'11\r\n{"class_label":0}\r\n0\r\n\r\n'
+    with raw.connect(service, head.encode() + chunks) as connection:
+        assert raw.read_all(connection).startswith(b"HTTP/1.1 200 ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.raw import connect, read_all
 from tests.support.requests import PICTURE
 from tests.support.services import Running, wait_until
 
@@ -59,6 +60,15 @@ def test_options_and_405_name_the_methods_of_a_path(
     assert refused.status_code == 405
     assert refused.headers["Content-Type"] == "application/problem+json"
     assert options.headers["Allow"] == refused.headers["Allow"] == allowed
+
+
+@pytest.mark.parametrize("target", ["*", "http://x", "http://x:80"])
+def test_options_of_the_whole_service_name_every_method(service: Running, target: str) -> None:
+    request = f"OPTIONS {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with connect(service, request.encode()) as connection:
+        head = read_all(connection).lower()
+    assert head.startswith(b"http/1.1 204 ")
+    assert b"\r\nallow: get, head, options, post\r\n" in head
 
 
 def test_options_of_an_unknown_path_is_404(service: Running) -> None:

@@ -1,11 +1,17 @@
-"""AnswerStart: h11's connection, with the start of an answer sent ahead byte by byte."""
+"""AnswerStart: h11's connection, with the start of an answer sent ahead byte by byte.
+
+It also passes over empty lines before a request, which h11 takes for a broken one.
+"""
 
 from __future__ import annotations
+
+import re
 
 import h11
 
 START = b"HTTP/1.1 "
 """Every answer begins so, whatever its status and the client's version."""
+EMPTY_LINES = re.compile(rb"(\r?\n)+")
 
 
 class AnswerStart(h11.Connection):
@@ -20,6 +26,16 @@ class AnswerStart(h11.Connection):
         super().__init__(h11.SERVER, max_head_bytes)
         self.produced = 0  # bytes, of all answers
         self._ahead = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
+        """As h11 has it; empty lines before a request are none of it (RFC 9112, 2.2)."""
+        if self.their_state is h11.IDLE:
+            before = EMPTY_LINES.match(self.trailing_data[0])
+            if before is not None:
+                self._receive_buffer.maybe_extract_at_most(before.end())
+            if self.trailing_data[0] == b"\r":
+                return h11.NEED_DATA
+        return super().next_event()
 
     def next_byte(self) -> bytes:
         """The next byte of the coming answer; empty if they are used up."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import uuid
-from typing import Any
+from typing import Any, cast
 
 import h11
 from h11._connection import DEFAULT_MAX_INCOMPLETE_EVENT_SIZE
+from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
@@ -19,6 +20,7 @@ from service.http.connections.answer_start import AnswerStart
 from service.http.connections.limits import ConnectionLimits
 from service.http.connections.record import ConnectionRecord
 from service.http.connections.table import ConnectionTable
+from service.http.middleware.request_id import request_id_of
 from service.http.problems import problem
 
 FIRST_PROBE_S = 0.02
@@ -80,6 +82,8 @@ class Connection(H11Protocol):
             self._take_turn(Turn.HEAD)
 
     def data_received(self, data: bytes) -> None:
+        if self._turn is Turn.NOTHING and not data.strip(b"\r\n"):
+            return  # empty lines do not begin a request, nor make an idle connection last longer
         super().data_received(data)
         self._take_turn(self._whose_turn())
 
@@ -212,9 +216,9 @@ class Connection(H11Protocol):
             self._record.refused(error.status, request_id)
             self._answer(error, request_id)
         elif self.conn.our_state is h11.SEND_RESPONSE:
-            state = self.scope["state"]
-            state["status"] = error.status
-            self._answer(error, state.get("request_id", ""))
+            self.scope["state"]["status"] = error.status
+            # The application may not have begun.
+            self._answer(error, request_id_of(cast(Scope, self.scope)))
         self.transport.close()
 
     def _answer(self, error: ServiceError, request_id: str) -> None:

@@ -12,8 +12,20 @@ from structlog.contextvars import bound_contextvars
 VALID_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
+def request_id_of(scope: Scope) -> str:
+    """The id that a request has in its state; the first call puts it there.
+
+    It is the client's X-Request-Id if that is valid, else a new one.
+    """
+    state: dict[str, str] = scope.setdefault("state", {})
+    if "request_id" not in state:
+        given = Headers(scope=scope).get("x-request-id", "")
+        state["request_id"] = given if VALID_ID.fullmatch(given) else uuid.uuid4().hex
+    return state["request_id"]
+
+
 class RequestId:
-    """Sets ``request.state.request_id``: the client's X-Request-Id if it is valid, else a new id."""
+    """Sets ``request.state.request_id``, unless the server has needed it before."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -22,9 +34,7 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if VALID_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        request_id = request_id_of(scope)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
