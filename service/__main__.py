@@ -26,6 +26,7 @@ def main(arguments: list[str]) -> int:
         structlog.get_logger().warning(line)
     for number in stop_signals():  # until the server handles them
         signal.signal(number, lambda *_: os._exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())  # a parent may have blocked them
     configure_openmp()
     _keep_metrics_in_memory()
     from service.launch import serve  # loads torch

@@ -87,6 +87,7 @@ class UnknownClass(ServiceError):
 class NotAcceptable(ServiceError):
     status = 406
     title = "Not acceptable"
+    headers = MappingProxyType({"Vary": "Accept"})
 
 
 class RequestTimeout(ServiceError):

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from starlette.responses import Response
 
 from service.http.content_type import JSON
+from service.http.media_ranges import BY_ACCEPT
 from service.http.negotiation import ZIP, AnswerForm
 from service.http.schemas import GeneratedImage, GenerateSummary, SharedParameters, StageTimings
 from service.images.encoder import Encoded
@@ -35,7 +36,7 @@ def answer(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
 
 def headers_of(form: AnswerForm, order: Order) -> dict[str, str]:
     """The headers that are known before the images are finished."""
-    headers = {"ETag": order.etag(form.kind, form.output_format)}
+    headers = {"ETag": order.etag(form.kind, form.output_format)} | BY_ACCEPT
     if len(order.images) == 1:
         headers["X-Seed"] = str(order.images[0].seed)
         headers["X-Class-Label"] = str(order.images[0].class_label)

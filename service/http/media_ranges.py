@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 QUALITY = re.compile(r"[0-9]*\.?[0-9]+")
 ANYTHING = "*/*"
+BY_ACCEPT = {"Vary": "Accept"}
+"""The header of every answer whose form Accept decides, for caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,10 @@ def best_offer(accept: str, offers: Sequence[str]) -> str | None:
 
 
 def _read(accept: str, wanted: set[str]) -> dict[str, MediaRange]:
-    """The ranges of a header by name; the first of each counts, and an empty header is */*."""
+    """The ranges of a header by name; the first of each counts, and a header without any is */*."""
     ranges: dict[str, MediaRange] = {}
-    for place, part in enumerate(accept.lower().split(",") if accept.strip(" ,\t") else [ANYTHING]):
+    parts = accept.lower().split(",") if accept.strip(" \t,;") else [ANYTHING]
+    for place, part in enumerate(parts):
         name, _, parameters = part.partition(";")
         name = name.strip()
         name = ANYTHING if name == "*" else name

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import cast
 
+import httpx
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
@@ -192,8 +193,25 @@ def test_bounds_of_integers_are_exact(document: Node) -> None:
     properties = content["application/json"]["schema"]["properties"]
     seed, _ = cast(list[dict[str, object]], properties["seed"]["anyOf"])
     assert (seed["minimum"], seed["maximum"]) == (0, 2**63 - 1)
-    for schema in (seed, properties["num_images"], properties["preview_every"]):
+    for name in ("num_images", "preview_every"):
+        schema, _ = cast(list[dict[str, object]], properties[name]["anyOf"])
         assert isinstance(schema["minimum"], int)
+
+
+def test_every_field_with_a_default_may_be_null(document: Node) -> None:
+    content = document["paths"]["/generate"]["post"]["requestBody"]["content"]
+    schema = content["application/json"]["schema"]
+    for name, each in schema["properties"].items():
+        choices = cast(list[object], each["anyOf"])
+        assert ({"type": "null"} in choices) is (name not in schema["required"])
+
+
+def test_the_document_is_right_behind_any_prefix(service: Running, document: Node) -> None:
+    """As a client resolves it: against the document's own address."""
+    (server,) = cast(list[dict[str, str]], document["servers"])
+    address = httpx.URL("https://example.org/images/openapi.json").join(f"{server['url']}/livez")
+    assert str(address) == "https://example.org/images/livez"
+    assert not re.search(r"(?:href|action|src)=\"/|fetch\(\"/", service.client.get("/docs").text)
 
 
 def test_the_examples_of_every_post_succeed_unchanged(service: Running, document: Node) -> None:

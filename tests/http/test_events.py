@@ -51,7 +51,7 @@ def file_of(event: Event) -> bytes:
 def test_the_answer_has_the_headers_of_a_stream(service: Running) -> None:
     answer = generate(service, PICTURE, "text/event-stream")
     assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Cache-Control"] == "no-store, no-transform"
     assert answer.headers["X-Seed"] == "1"
     assert answer.headers["X-Class-Label"] == "1"
     assert answer.text.endswith("\n\n")

@@ -352,6 +352,19 @@ def test_a_stop_before_anything_listens_exits_with_0(
         assert service.wait(PROCESS_S) == 0
 
 
+def test_stop_signals_that_the_parent_has_blocked_still_stop(pipeline_folder: Path) -> None:
+    """A process inherits the mask of the thread that starts it; job runners block signals there."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
+    try:
+        with process(DIT_MODEL=str(pipeline_folder), DIT_PORT="0") as service:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            wait_until(lambda: catches(service, signal.SIGTERM), PROCESS_S)
+            service.send_signal(signal.SIGTERM)
+            assert service.wait(PROCESS_S) == 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def test_a_tick_that_never_ends_blocks_neither_its_request_nor_a_stop(
     pipeline_folder: Path,
 ) -> None:

@@ -42,6 +42,8 @@ ZIP = "application/zip"
         ("image/png;q=0, image/webp;q=0.001", "image", "webp"),
         ("image/png;q=nonsense, application/json;q=0.2", JSON, "png"),
         (" , ,image/jpeg", "image", "jpeg"),
+        (",", "image", "png"),
+        (" ;,\t;", "image", "png"),
         ("image/png;q=0, */*", "image", "webp"),
         ("*/*, image/png;q=0", "image", "webp"),
         ("image/png;q=0.0, image/*", "image", "webp"),
@@ -144,6 +146,35 @@ def test_metrics_come_in_the_form_that_accept_prefers(
 ) -> None:
     answer = service.client.get("/metrics", headers={"Accept": accept})
     assert answer.headers["Content-Type"].startswith(content_type)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text;version=abc",
+        "application/openmetrics-text;version=",
+        "application/openmetrics-text;version",
+        "application/openmetrics-text;version=2.0.0",
+        "application/openmetrics-text;version=0.0.1",
+        "application/openmetrics-text;version=1.0.0.0;escaping=nonsense",
+        "application/openmetrics-text;version=x, application/openmetrics-text;version=1.0.0",
+        "text/plain;version=abc",
+        "text/plain;version=9;escaping=nonsense",
+    ],
+)
+def test_metrics_are_of_a_true_version_whatever_accept_names(service: Running, accept: str) -> None:
+    answer = service.client.get("/metrics", headers={"Accept": accept})
+    assert answer.status_code == 200
+    media_type = accept.partition(";")[0]
+    version = {"text/plain": "0.0.4", "application/openmetrics-text": "1.0.0"}[media_type]
+    assert answer.headers["Content-Type"] == f"{media_type}; version={version}; charset=utf-8"
+
+
+def test_answers_that_depend_on_accept_say_so(service: Running) -> None:
+    answers = [generate(service, PICTURE, accept) for accept in (None, JSON, "text/event-stream")]
+    answers += [generate(service, PICTURE, "text/html"), service.client.get("/metrics")]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 406, 200]
+    assert [answer.headers.get("Vary") for answer in answers] == ["Accept"] * 5
 
 
 def test_several_accept_headers_count_as_one(service: Running) -> None:

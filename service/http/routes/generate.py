@@ -35,7 +35,8 @@ EXAMPLES = {
 }
 """They work with any model."""
 
-NO_BUFFERING = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
+NO_BUFFERING = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+"""Proxies that compress hold parts of an answer back; the second header is for nginx."""
 
 _BODY = {
     "requestBody": {
@@ -54,6 +55,7 @@ _HEADERS = {
     "ETag": "Equal for the same pictures of the same model in the same form.",
     "X-Seed": "With one image: its seed.",
     "X-Class-Label": "With one image: its class id.",
+    "Vary": "For caches: Accept decides the form.",
 }
 _PICTURES = {
     "description": "The picture, or all pictures as JSON, zip or events, depending on Accept.",

@@ -9,10 +9,12 @@ from starlette.responses import Response
 
 from service.errors import Unavailable
 from service.http.context import context_of
-from service.http.media_ranges import best_offer
+from service.http.media_ranges import BY_ACCEPT, best_offer
 from service.http.problems import problem_responses
 
 PLAIN_TEXT, OPENMETRICS = "text/plain", "application/openmetrics-text"
+ENCODERS = {kind: choose_encoder(kind) for kind in (PLAIN_TEXT, OPENMETRICS)}
+"""Of one version each: the library does not check a version that a client names."""
 
 router = APIRouter(tags=["health"])
 
@@ -36,7 +38,7 @@ async def readyz(request: Request) -> dict[str, str]:
 
 _METRICS = {
     "description": "Every metric; as OpenMetrics if Accept asks for it.",
-    "content": {"text/plain": {"schema": {"type": "string"}}},
+    "content": {PLAIN_TEXT: {"schema": {"type": "string"}}},
 }
 
 
@@ -48,8 +50,6 @@ _METRICS = {
 )
 async def metrics(request: Request) -> Response:
     accept = ",".join(request.headers.getlist("accept"))
-    if best_offer(accept, (PLAIN_TEXT, OPENMETRICS)) != OPENMETRICS:
-        accept = PLAIN_TEXT
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = ENCODERS[best_offer(accept, tuple(ENCODERS)) or PLAIN_TEXT]
     body = encode(context_of(request).metrics.registry)
-    return Response(body, headers={"Content-Type": content_type})
+    return Response(body, headers={"Content-Type": content_type} | BY_ACCEPT)
