@@ -23,7 +23,6 @@ def reason_to_drop(job: Job, pace: Pace, now: float) -> ServiceError | None:
     needed = job.ticks_left_at_least * pace.tick_seconds(1)
     if needed > SAFETY_FACTOR * left:
         return DeadlinePassed(
-            f"timeout_s is {job.timeout_s:g}, and this request needs at least {needed:.1f} s more;"
-            f" its deadline is in {left:.2f} s"
+            f"this request needs at least {needed:.1f} s more and its deadline is in {left:.1f} s"
         )
     return None

@@ -74,11 +74,6 @@ class Job:
         return sum(trajectory.steps for trajectory in self.trajectories)
 
     @property
-    def timeout_s(self) -> float:
-        """As the request or the server gave it, without the rounding of the clock."""
-        return round(self.deadline - self.admitted, 6)
-
-    @property
     def ticks_left_at_least(self) -> float:
         """Lower bound on the remaining ticks, if all its images ran in parallel."""
         longest = max(trajectory.steps for trajectory in self.trajectories)
