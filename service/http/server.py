@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -31,6 +32,8 @@ LAST_TASKS_S = 5
 ACCEPTS_AT_ONCE = 4
 """asyncio accepts so many before it looks at those it has; beyond the limit, others give way first."""
 BACKLOG = 2048
+
+log = structlog.get_logger()
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 ROOM_AT_ONCE = 8
 
@@ -84,7 +87,7 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         await super().startup(sockets)
         self._lengthen_backlog()
-        self._table.limit = min(self._table.limit, max(1, room_for_connections() - SPARE))
+        self._fit_descriptors()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is under way; after a while, cut it."""
@@ -117,6 +120,13 @@ class Server(uvicorn.Server):
     def leave(self) -> None:
         """Close idle connections, wait for the others, and return from `run`."""
         self.should_exit = True
+
+    def _fit_descriptors(self) -> None:
+        room = max(1, room_for_connections() - SPARE)
+        if room < self._table.limit:
+            text = "the limit of open files allows fewer connections than DIT_MAX_CONNECTIONS"
+            log.warning(text, allowed=room)
+            self._table.limit = room
 
     def _lengthen_backlog(self) -> None:
         for listener in (each for server in self.servers for each in server.sockets):

@@ -39,6 +39,9 @@ class Turn(enum.Enum):
 class Connection(H11Protocol):
     """Closes what takes too long, and answers a client that has only closed its sending end.
 
+    It sets ``request.state.crowded``, and ``status`` for a request that it refuses itself. An answer
+    in parts may set ``filler`` to bytes that do no harm between two parts.
+
     Args:
         limits: how long the client may take.
         table: the connections that it is one of.
