@@ -256,6 +256,7 @@ def test_what_is_not_http_is_answered_in_our_form(service: Running, request_byte
     assert b"\r\ncontent-type: application/problem+json\r\n" in head
     problem = json.loads(body)
     assert (problem["type"], problem["status"]) == ("urn:dit-service:malformed-request", 400)
+    assert problem["request_id"]
     assert f"x-request-id: {problem['request_id']}".encode() in head
 
 

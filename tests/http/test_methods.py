@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
+
+import httpx
 import pytest
 
 from tests.support.requests import PICTURE
-from tests.support.services import Running, wait_until
+from tests.support.services import PATIENCE_S, Running, wait_until
 
 GETS = ["/livez", "/readyz", "/metrics", "/classes", "/models", "/v1/models", "/docs"]
 GETS += ["/openapi.json", "/classes?q=apple", "/nothing"]
@@ -59,6 +62,16 @@ def test_options_and_405_name_the_methods_of_a_path(
     assert refused.status_code == 405
     assert refused.headers["Content-Type"] == "application/problem+json"
     assert options.headers["Allow"] == refused.headers["Allow"] == allowed
+
+
+def test_options_of_the_whole_service_name_every_method(service: Running) -> None:
+    url = httpx.URL(service.url)
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=PATIENCE_S)
+    connection.request("OPTIONS", "*")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (204, b"")
+    assert answer.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+    connection.close()
 
 
 def test_options_of_an_unknown_path_is_404(service: Running) -> None:

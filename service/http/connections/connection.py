@@ -214,7 +214,7 @@ class Connection(H11Protocol):
         elif self.conn.our_state is h11.SEND_RESPONSE:
             state = self.scope["state"]
             state["status"] = error.status
-            self._answer(error, state.get("request_id", ""))
+            self._answer(error, state.setdefault("request_id", uuid.uuid4().hex))
         self.transport.close()
 
     def _answer(self, error: ServiceError, request_id: str) -> None:

@@ -23,8 +23,9 @@ class RequestId:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if VALID_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        new_id = given if VALID_ID.fullmatch(given) else uuid.uuid4().hex
+        # The server may have answered already, if what came with the head is malformed.
+        request_id = scope.setdefault("state", {}).setdefault("request_id", new_id)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
