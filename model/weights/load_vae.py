@@ -52,7 +52,7 @@ def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vae:
         config.require(key, None)
     module = _build_module(config)
     factor = _downscale_factor(module, latent_channels, config)
-    state = {_current_name(name): tensor for name, tensor in weights.read().items()}
+    state = {_current_name(name): tensor for name, tensor in weights.tensors().items()}
     load_state(module, state, weights, device=device, dtype=dtype)
     module.to(memory_format=memory_format_on(device))
     return Vae(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from model.sampling.parameters import MAX_STEPS
 from model.sampling.schedule import NoiseSchedule
 from model.weights.checkpoint import Checkpoint
 from service.engine.class_catalogue import ClassCatalogue
@@ -45,6 +46,11 @@ class ModelInfo:
             schedule=checkpoint.schedule,
             classes=ClassCatalogue(checkpoint.class_names),
         )
+
+    @property
+    def max_steps(self) -> int:
+        """The most steps of an image: one for each timestep of training, up to the API's limit."""
+        return min(self.schedule.num_train_timesteps, MAX_STEPS)
 
     def labels(self) -> dict[str, str]:
         """The labels of the dit_model_info metric."""

@@ -43,7 +43,7 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
     first = Sampling(
         class_label=model_info.classes.resolve(request.class_label).id,
         cfg_scale=request.cfg_scale or limits.cfg_scale_for(model_info),
-        num_sampling_steps=request.num_sampling_steps or limits.num_sampling_steps,
+        num_sampling_steps=request.num_sampling_steps or limits.steps_for(model_info),
         sampler=request.sampler or limits.sampler,
         seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
         guidance_interval=request.guidance_interval,
@@ -119,7 +119,7 @@ def _check_range(sampling: Sampling, model_info: ModelInfo) -> None:
     if sampling.cfg_scale != 1.0 and not model_info.guidable:
         message = "must be 1: this model has no null class to guide away from"
         wrong.append(FieldError("cfg_scale", message, sampling.cfg_scale, "1.0"))
-    most, steps = model_info.schedule.num_train_timesteps, sampling.num_sampling_steps
+    most, steps = model_info.max_steps, sampling.num_sampling_steps
     if steps > most:
         allowed = f"1 .. {most}"
         wrong.append(FieldError("num_sampling_steps", f"must be {allowed}", steps, allowed))
