@@ -83,3 +83,84 @@ def test_classes_of_other_models_are_numbered() -> None:
 def test_half_a_surrogate_pair_is_refused(content: object, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not valid Unicode"):
         read_class_names(write_json(tmp_path / "classes.json", content))
+
+
+SHAPES = ("Pepper, red", "Pepper, green", "Apple, Malus", "plum")
+NAMED = (
+    ("Pepper, red", "Pepper", "red"),
+    ("Pepper, green", "Pepper", "green"),
+    ("Apple", "Malus"),
+    ("plum",),
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [*SHAPES],
+        ["Pepper,red", " Pepper , green,", "Apple,Malus", "plum"],
+        {str(i): name for i, name in enumerate(SHAPES)},
+        {name: i for i, name in enumerate(SHAPES)},
+        {name: str(i) for i, name in enumerate(SHAPES)},
+    ],
+)
+def test_an_entry_is_one_name_if_its_first_part_names_several_classes(
+    content: object, tmp_path: Path
+) -> None:
+    assert read_class_names(write_json(tmp_path / "classes.json", content)) == NAMED
+
+
+def test_a_name_in_a_list_of_names_may_have_commas(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "classes.json", [["Pepper, red", "capsicum"], ["Pepper, green"]])
+    assert read_class_names(path) == (("Pepper, red", "capsicum"), ("Pepper, green",))
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"0": 0, "1": 1, "10": 2, "11": 3, "2": 4}, ["0", "1", "10", "11", "2"]),  # ImageFolder's
+        ({"0": 2, "1": 0, "2": 1}, ["1", "2", "0"]),
+        ({"00": 0, "01": 1}, ["00", "01"]),
+        ({"2024": 0, "2025": 1}, ["2024", "2025"]),
+        ({"10": "0", "20": "1"}, ["10", "20"]),
+        ({"0": "5", "1": "3"}, ["5", "3"]),
+        ({"0": "0", "1": "1"}, ["0", "1"]),
+        ({"1": "9", "0": ["8"]}, ["8", "9"]),
+        ({"cat": "1", "dog": "0"}, ["dog", "cat"]),
+        ({"cat": "01", "dog": "00"}, ["dog", "cat"]),
+    ],
+)
+def test_digits_are_names_or_ids(
+    content: dict[str, object], names: list[str], tmp_path: Path
+) -> None:
+    found = read_class_names(write_json(tmp_path / "classes.json", content))
+    assert [of_class[0] for of_class in found] == names
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"0": "a", "00": "b"}', "'0' and '00' are the same class id"),
+        ('{"0": "a", "1": "b", "01": ["c"]}', "'1' and '01' are the same class id"),
+        ('{"0": "a", "0": "b"}', "has the key '0' twice"),
+        ('{"cat": 0, "cat": 1}', "has the key 'cat' twice"),
+        ('{"1": "a", "2": "b"}', "but 0 is missing"),
+        ('{"a": 0, "b": 2}', "but 1 is missing"),
+        ('{"a": 0.5}', "'a' must map to a class id"),
+        ('{"a": "x"}', "'a' must map to a class id"),
+    ],
+)
+def test_ids_that_are_given_twice_or_missing_are_named(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "classes.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"classes\.json: ") as caught:
+        read_class_names(path)
+    assert said in str(caught.value)
+
+
+def test_names_are_normalised_also_where_they_are_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "classes.json"
+    path.write_text('\ufeff["A\\u0308pfel", "Cre\u0300me"]', encoding="utf-8")
+    assert read_class_names(path) == (("Äpfel",), ("Crème",))
