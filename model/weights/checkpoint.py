@@ -216,6 +216,10 @@ def _vae_folder(source: Source, vae: str | None, in_channels: int, report: Repor
     if vae is not None:
         return find_vae(vae, report)
     if source.vae_folder is not None:
+        if not source.vae_folder.is_dir():
+            raise CheckpointError(
+                source.vae_folder, "no such folder: name an autoencoder in DIT_VAE"
+            )
         return source.vae_folder
     if in_channels != OFFICIAL_VAE_CHANNELS:
         problem = f"needs an autoencoder with {in_channels} latent channels: name one with DIT_VAE"

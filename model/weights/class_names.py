@@ -5,6 +5,7 @@ The ImageNet-1k names that we ship are WordNet's words for its synsets, in label
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,8 @@ ClassNames = tuple[tuple[str, ...], ...]
 
 _IMAGENET_FILE = Path(__file__).parents[1] / "data" / "imagenet.json"
 _IMAGENET_CLASSES = 1000
+_NOT_JSON = (".txt", ".csv", ".tsv", ".yaml", ".yml")
+_WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def has_names(num_classes: int) -> bool:
@@ -35,7 +38,7 @@ def read_class_names(path: Path) -> ClassNames:
     """Read a JSON file of class names.
 
     It holds a list indexed by class id, an object from id to names, or an object from name to id,
-    such as ImageFolder's class_to_idx. The names of a class are a list of strings, or one string,
+    such as ImageFolder's class_to_idx; an object may also be the id2label of a config.json. The names of a class are a list of strings, or one string,
     whose parts between commas are its name and synonyms. If the first part is the first part of
     another class too ("Pepper, red" and "Pepper, green"), the whole string is the name, and its
     parts are synonyms.
@@ -43,11 +46,15 @@ def read_class_names(path: Path) -> ClassNames:
     Raises:
         CheckpointError: the file holds none of these, or its ids are not 0, 1, 2, ...
     """
+    if path.suffix.lower() in _NOT_JSON:
+        problem = "must be JSON: a list of names, or an object from class id to name"
+        raise CheckpointError(path, problem)
     return parse_class_names(read_json(path), path)
 
 
 def parse_class_names(content: object, path: Path) -> ClassNames:
     """Parse the same content from JSON that was already read; errors name ``path``."""
+    content = _inner(content)
     if isinstance(content, list):
         by_id = {i: [entry] for i, entry in enumerate(content)}
     elif not isinstance(content, dict):
@@ -63,6 +70,14 @@ def parse_class_names(content: object, path: Path) -> ClassNames:
     entries = [_names(by_id[i], path) for i in range(len(by_id))]
     shared = Counter(names[0] for names in entries)
     return tuple(_named(by_id[i], names, shared) for i, names in enumerate(entries))
+
+
+def _inner(content: object) -> object:
+    """The class names in a model's config.json of the transformers library, else the same content."""
+    for key in ("id2label", "label2id"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            return content[key]
+    return content
 
 
 def _maps_ids(content: dict[str, object]) -> bool:
@@ -97,6 +112,8 @@ def _group_by_id(content: dict[str, object], path: Path) -> dict[int, list[objec
     by_id: dict[int, list[object]] = {}
     for name, value in content.items():
         class_id = int(value[:9]) if isinstance(value, str) and _is_id(value) else value
+        if isinstance(class_id, float) and class_id.is_integer():
+            class_id = int(class_id)
         if not isinstance(class_id, int) or isinstance(class_id, bool):
             problem = f"{name[:60]!r} must map to a class id, a whole number"
             raise CheckpointError(path, problem)
@@ -114,6 +131,7 @@ def _names(entries: list[object], path: Path) -> list[str]:
         raise CheckpointError(path, "a class has no name")
     if any("\ud800" <= letter <= "\udfff" for name in stripped for letter in name):
         raise CheckpointError(path, f"{ascii(stripped[0])[:60]} is not valid Unicode")
+    stripped.sort(key=lambda name: _WORDNET_ID.fullmatch(name) is not None)  # ids go last
     return [*dict.fromkeys(unicodedata.normalize("NFC", name) for name in stripped)]
 
 

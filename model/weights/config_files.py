@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from model.weights.contents.kinds import refuse_substitutes
 from model.weights.errors import CheckpointError, first_line
 
 MAX_BYTES = 32 << 20
@@ -26,7 +27,9 @@ def read_json(path: Path) -> object:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise CheckpointError(path, f"is larger than {MAX_BYTES >> 20} MiB")
-        return _nfc(json.loads(path.read_bytes(), object_pairs_hook=partial(_object, path)))
+        content = path.read_bytes()
+        refuse_substitutes(content[:256], path)
+        return _nfc(json.loads(content, object_pairs_hook=partial(_object, path)))
     except FileNotFoundError as error:
         raise CheckpointError(path, "no such file") from error
     except OSError as error:
@@ -58,6 +61,8 @@ class JsonFile:
 
     def integer(self, key: str, default: int, *, low: int = 1, high: int = 1 << 20) -> int:
         value = self._get(key, default)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # as some tools write a whole number
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise self.error(key, f"must be a whole number from {low} to {high}")
         return value

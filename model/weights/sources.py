@@ -112,7 +112,7 @@ def find_vae(source: str, report: Report) -> Path:
 def _pipeline_folder(name: str, folder: Path, report: Report) -> Source:
     """A folder in the layout of diffusers' DiTPipeline."""
     model_index = JsonFile.read(folder / "model_index.json")
-    if model_index.string("_class_name") != "DiTPipeline":
+    if model_index.fields.get("_class_name") != "DiTPipeline":
         raise model_index.error("_class_name", 'must be "DiTPipeline"')
     labels = model_index.fields.get("id2label")
     config = JsonFile.read(folder / "transformer" / "config.json")

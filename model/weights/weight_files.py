@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from model.weights.config_files import JsonFile
+from model.weights.contents.kinds import kind_of
 from model.weights.contents.pickles import read_pickle
 from model.weights.contents.state_dicts import check_tensors, summary
 from model.weights.errors import CheckpointError, first_line
@@ -219,7 +220,14 @@ def _read_file(path: Path) -> object:
     if not path.is_file():
         raise CheckpointError(path, "no such file")
     try:
-        content = _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
+        kind = kind_of(path)
+        if path.suffix == ".safetensors" and kind in ("zip", "pickle"):
+            # torch goes by the name, and would not read it.
+            raise CheckpointError(path, "is a PyTorch file: let its name end in .pt or .bin")
+        if kind == "safetensors" or (kind == "other" and path.suffix == ".safetensors"):
+            content: object = _read_safetensors(path)
+        else:
+            content = read_pickle(path)
     except OSError as error:
         raise CheckpointError(path, f"cannot be read: {first_line(error)}") from error
     if isinstance(content, dict) and not content:

@@ -19,6 +19,7 @@ from typing import Self
 
 import torch
 
+from model.weights.contents.kinds import kind_of
 from model.weights.errors import CheckpointError, first_line
 
 _DATA_MODULES = (
@@ -78,6 +79,8 @@ def read_pickle(path: Path) -> object:
         CheckpointError: the file is broken, or names a function or a class that is not data.
     """
     stand_ins: dict[str, type] = {}
+    if kind_of(path) not in ("zip", "pickle"):
+        raise CheckpointError(path, "is not a complete PyTorch file: it does not begin like one")
     while True:
         try:
             return _load(path, stand_ins)
@@ -111,11 +114,10 @@ def _load(path: Path, stand_ins: dict[str, type]) -> object:
     # The official training script stores its command line, a Namespace, with the weights.
     known: list[Callable[..., object] | tuple[Callable[..., object], str]] = [argparse.Namespace]
     known += [(stand_in, name) for name, stand_in in stand_ins.items()]
-    with path.open("rb") as file:
-        is_zip = file.read(2) == b"PK"
+    mmap = kind_of(path) == "zip"
     with torch.serialization.safe_globals(known), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the pickle's protocol; the error says more
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def _unknown_name(error: Exception) -> str | None:
@@ -128,7 +130,7 @@ def _unknown_name(error: Exception) -> str | None:
 
 def _stand_in(name: str) -> type:
     base = MappingStandIn if name in _MAPPINGS else ListStandIn if name in _LISTS else StandIn
-    return type(name.rpartition(".")[2], (base,), {})
+    return type("numpy value" if name.startswith("numpy") else name.split(".")[-1], (base,), {})
 
 
 def _refusal(name: str) -> str:

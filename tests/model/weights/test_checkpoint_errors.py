@@ -31,6 +31,8 @@ from tests.support.checkpoints import (
 )
 
 WEIGHTS = f"{STEM}.safetensors"
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n"
+WEB_PAGE = "\n<!DOCTYPE html><html><body>404</body></html>"
 
 
 def failure(
@@ -138,14 +140,17 @@ SCHEDULE = "scheduler/scheduler_config.json"
         (SCHEDULE, partial(edit_json, beta_end=float("nan")), "must be finite"),
         (SCHEDULE, partial(edit_json, beta_end="x"), "must be a number"),
         (f"transformer/{WEIGHTS}", Path.unlink, "has no weights"),
-        (f"transformer/{WEIGHTS}", partial(cut, share=0.0), "not a complete safetensors file"),
+        (f"transformer/{WEIGHTS}", partial(cut, share=0.0), "is empty"),
         (f"transformer/{WEIGHTS}", partial(cut, share=0.01), "not a complete safetensors file"),
         (f"transformer/{WEIGHTS}", partial(cut, share=0.9), "not a complete safetensors file"),
         (
             f"transformer/{WEIGHTS}",
-            lambda path: path.write_text("version https://git-lfs"),
-            "not a complete",
+            lambda path: path.write_text(LFS_POINTER),
+            "is a pointer of Git LFS",
         ),
+        ("model_index.json", lambda path: path.write_text(LFS_POINTER), "is a pointer of Git LFS"),
+        ("vae/config.json", lambda path: path.write_text(WEB_PAGE), "is a web page"),
+        ("model_index.json", lambda path: path.write_text(""), "is empty"),
         (
             f"transformer/{WEIGHTS}",
             partial(change_tensor, name=BIAS, change=lambda tensor: tensor[:-1]),
@@ -314,6 +319,26 @@ def test_a_file_of_another_kind_is_named(content: bytes, ending: str, tmp_path: 
     path = tmp_path / f"dit.{ending}"
     path.write_bytes(content)
     assert failure(path).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (LFS_POINTER, "is a pointer of Git LFS, not the file itself: run git lfs pull"),
+        (WEB_PAGE, "is a web page: its download failed"),
+        ("", "is empty"),
+        ("some text", "is not a complete"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["pt", "ckpt", "bin", "safetensors"])
+def test_what_stands_in_a_files_place_is_named(
+    content: str, said: str, ending: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"dit.{ending}"
+    path.write_text(content)
+    message = failure(path)
+    assert message.startswith(f"{path}: {said}")
+    assert "torch.save" not in message
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.99])

@@ -164,3 +164,30 @@ def test_names_are_normalised_also_where_they_are_escaped(tmp_path: Path) -> Non
     path = tmp_path / "classes.json"
     path.write_text('\ufeff["A\\u0308pfel", "Cre\u0300me"]', encoding="utf-8")
     assert read_class_names(path) == (("Äpfel",), ("Crème",))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"0": ["n02121808", "cat"], "1": ["n02084071", "dog"]},  # imagenet_class_index.json
+        {"model_type": "vit", "id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0}},
+        {"label2id": {"cat": 0, "dog": 1}},
+        {"cat": 0.0, "dog": 1.0},
+    ],
+)
+def test_forms_of_other_libraries_are_read(content: object, tmp_path: Path) -> None:
+    names = read_class_names(write_json(tmp_path / "classes.json", content))
+    assert [of_class[0] for of_class in names] == ["cat", "dog"]
+
+
+def test_a_wordnet_id_is_a_name_only_where_there_is_no_other(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "classes.json", [["n02121808", "cat", "house cat"], "n02084071"])
+    assert read_class_names(path) == (("cat", "house cat", "n02121808"), ("n02084071",))
+
+
+@pytest.mark.parametrize("ending", ["txt", "csv", "yaml", "TXT"])
+def test_a_file_that_is_not_json_says_what_it_must_be(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"names.{ending}"
+    path.write_text("cat\ndog\n")
+    with pytest.raises(CheckpointError, match="must be JSON: a list of names"):
+        read_class_names(path)

@@ -45,7 +45,6 @@ def test_a_key_given_twice_is_refused_by_name(text: str, key: str, tmp_path: Pat
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
         b"\xef\xbb\xbf",
         b"{",
         b"\xff",

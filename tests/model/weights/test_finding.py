@@ -367,3 +367,55 @@ def test_a_config_that_is_changed_while_it_is_read_is_refused(
     monkeypatch.setattr("model.weights.checkpoint.load_vae", load_and_edit)
     with said(f"{config}: was changed while it was read"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write"), [("bin", "safetensors"), ("pt", "safetensors"), ("ckpt", "pt")]
+)
+def test_a_file_is_read_as_what_it_is_whatever_its_name(
+    suffix: str, write: str, tmp_path: Path
+) -> None:
+    path = write_tensors(tmp_path / f"x.{write}", small_dit().state_dict())
+    path = path.rename(tmp_path / f"y.{suffix}")
+    found = load(path, vae=write_vae(tmp_path / "vae"), num_heads=2)
+    assert torch.equal(predict(found.dit), predict(small_dit()))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pytorch_file_that_is_named_safetensors_is_named(zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    torch.save(small_dit().state_dict(), path, _use_new_zipfile_serialization=zipped)
+    with said(f"{path}: is a PyTorch file: let its name end in .pt or .bin"):
+        load(path, num_heads=2)
+
+
+def test_a_whole_number_may_be_written_as_a_fraction(tmp_path: Path) -> None:
+    write_pipeline(tmp_path)
+    edit_json(tmp_path / "scheduler" / "scheduler_config.json", num_train_timesteps=500.0)
+    edit_json(tmp_path / "transformer" / "config.json", num_layers=2.0)
+    assert load(tmp_path).schedule.num_train_timesteps == 500
+    edit_json(tmp_path / "transformer" / "config.json", num_layers=2.5)
+    with said("num_layers is 2.5, but must be a whole number"):
+        load(tmp_path)
+
+
+def test_a_folder_without_an_autoencoder_names_the_setting(tmp_path: Path) -> None:
+    write_pipeline(tmp_path / "m")
+    other = (tmp_path / "m" / "vae").rename(tmp_path / "other")
+    with said("vae: no such folder", "DIT_VAE"):
+        load(tmp_path / "m")
+    load(tmp_path / "m", vae=other)
+
+
+def test_a_custom_pipeline_is_refused_by_name(tmp_path: Path) -> None:
+    write_pipeline(tmp_path)
+    edit_json(tmp_path / "model_index.json", _class_name=["mine", "DiTPipeline"])
+    with said('_class_name is ["mine", "DiTPipeline"], but must be "DiTPipeline"'):
+        load(tmp_path)
+
+
+def test_arrays_in_place_of_tensors_are_listed_shortly(tmp_path: Path) -> None:
+    state = {name: tensor.numpy() for name, tensor in small_dit().state_dict().items()}
+    torch.save(state, tmp_path / "x.pt")
+    with said("pos_embed (numpy value)", " more"):
+        load(tmp_path / "x.pt", num_heads=2)
