@@ -73,9 +73,12 @@ def parse_class_names(content: object, path: Path) -> ClassNames:
 
 
 def _inner(content: object) -> object:
-    """The class names in a model's config.json of the transformers library, else the same content."""
-    for key in ("id2label", "label2id"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
+    """The names in an object around them, such as a classifier's config.json, else the same content."""
+    if not isinstance(content, dict):
+        return content
+    only = [key for key in content if len(content) == 1 and not _is_id(key)]
+    for key in ("id2label", "label2id", *only):
+        if isinstance(content.get(key), dict | list):
             return content[key]
     return content
 

@@ -20,7 +20,7 @@ OFFICIAL_VAE = "stabilityai/sd-vae-ft-mse"
 OFFICIAL_VAE_CHANNELS = 4
 
 _BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
-_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
 _KNOWN_LICENCES = {"facebook/DiT-": "CC-BY-NC-4.0"}  # by the start of the hub id
 _LICENCE_NAMES = {
     "apache-2.0": "Apache-2.0",
@@ -143,14 +143,17 @@ def _check_pipeline(folder: Path) -> None:
 
 
 def _single_file(path: Path, report: Report) -> Source:
-    if path.suffix not in _SUFFIXES:
+    """A file of weights, or the index of its shards, and a config.json beside it."""
+    is_index = path.name.endswith(".index.json")
+    if path.suffix not in _SUFFIXES and not is_index:
         raise CheckpointError(path, f"must end in one of {', '.join(_SUFFIXES)}")
     config_path = path.with_name("config.json")
     config = JsonFile.read(config_path) if config_path.is_file() else None
     if config is not None and not _is_beside_config(config):
         report(f"{config_path}: not used, for it describes another model")
         config = None
-    return Source(name=path.name, transformer=WeightFiles.from_file(path), config=config)
+    weights = WeightFiles.from_index(path) if is_index else WeightFiles.from_file(path)
+    return Source(name=path.name, transformer=weights, config=config)
 
 
 def _is_transformer_config(config: JsonFile) -> bool:

@@ -53,7 +53,7 @@ _WRAPPERS = frozenset(
 )
 """What DDP, torch.compile, Lightning, FSDP and checkpointing add to names, at any place in them."""
 
-_EMA = re.compile(r"(?<![a-z])ema|(?<!sch)ema(?![a-z])|averag|shadow|swa", re.IGNORECASE)
+_EMA = re.compile(r"(?<![a-z])ema|(?<!sch)ema(?![a-z])|averag|avg|polyak|shadow|swa", re.IGNORECASE)
 _NOT_EMA = re.compile(r"non?[_-]?ema", re.IGNORECASE)
 _OPTIMISER = re.compile(
     r"(opt|optim|optimi[sz]ers?)(?![a-z])|grad|exp_avg|momentum|max_exp_avg", re.IGNORECASE
@@ -182,6 +182,7 @@ def _state_dicts(keys: tuple[str, ...], mapping: Mapping[object, object]) -> Ite
         prefix, own = _split(name)
         groups.setdefault(prefix, {})[own] = tensor
     dits = {prefix: group for prefix, group in groups.items() if _is_dit(prefix, group)}
+    dits |= _without_dots(dits, tensors)
     for name, tensor in tensors.items():
         prefix, _ = _split(name)
         if prefix not in dits:
@@ -207,13 +208,31 @@ def _is_dit(prefix: str, group: dict[str, Tensor]) -> bool:
     return marked and not any(_OPTIMISER.match(part) for part in prefix.split("."))
 
 
+def _without_dots(
+    dits: dict[str, dict[str, Tensor]], tensors: dict[str, Tensor]
+) -> dict[str, dict[str, Tensor]]:
+    """The averages of DiTs that latent diffusion's EMA names without dots, by their prefixes."""
+    owners: dict[str, str] = {}
+    for prefix, group in dits.items():
+        parts = prefix.split(".")
+        for start in range(len(parts)):
+            inner = "".join(parts[start:])
+            owners |= {inner + own.replace(".", ""): own for own in group}
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        head, _, last = name.rpartition(".")
+        if last in owners and f"{head}." not in dits:
+            found.setdefault(f"{head}.", {})[owners[last]] = tensor
+    return {prefix: group for prefix, group in found.items() if _is_dit(prefix, group)}
+
+
 def _add_layer(dits: dict[str, dict[str, Tensor]], name: str, tensor: Tensor) -> None:
     """Add a tensor to the DiT whose prefix it has, unless it only stands beside: a layer too many is
     another architecture, and the error will name it."""
     prefix = max((each for each in dits if name.startswith(each)), key=len, default=None)
     if prefix is not None:
         own = ".".join(each for each in name[len(prefix) :].split(".") if each not in _WRAPPERS)
-        if not _BESIDE.match(own):
+        if tensor.is_floating_point() and not _BESIDE.match(own):
             dits[prefix][own] = tensor
 
 

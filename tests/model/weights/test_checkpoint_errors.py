@@ -438,7 +438,7 @@ def test_a_source_that_does_not_exist_is_named(
 def test_an_unknown_suffix_is_named(tmp_path: Path) -> None:
     path = tmp_path / "dit.onnx"
     path.write_bytes(b"onnx")
-    assert failure(path) == f"{path}: must end in one of .pt, .pth, .bin, .ckpt, .safetensors"
+    assert failure(path) == f"{path}: must end in one of .pt, .pth, .bin, .ckpt, .tar, .safetensors"
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:

@@ -173,11 +173,18 @@ def test_names_are_normalised_also_where_they_are_escaped(tmp_path: Path) -> Non
         {"model_type": "vit", "id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0}},
         {"label2id": {"cat": 0, "dog": 1}},
         {"cat": 0.0, "dog": 1.0},
+        {"class_to_idx": {"cat": 0, "dog": 1}},
+        {"names": ["cat", "dog"]},
     ],
 )
 def test_forms_of_other_libraries_are_read(content: object, tmp_path: Path) -> None:
     names = read_class_names(write_json(tmp_path / "classes.json", content))
     assert [of_class[0] for of_class in names] == ["cat", "dog"]
+
+
+def test_one_class_may_have_a_list_of_names(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "classes.json", {"0": ["cat", "house cat"]})
+    assert read_class_names(path) == (("cat", "house cat"),)
 
 
 def test_a_wordnet_id_is_a_name_only_where_there_is_no_other(tmp_path: Path) -> None:

@@ -389,6 +389,15 @@ def test_a_pytorch_file_that_is_named_safetensors_is_named(zipped: bool, tmp_pat
         load(path, num_heads=2)
 
 
+def test_shards_and_an_archive_may_be_named_by_their_file(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path / "m", shards=3) / "transformer"
+    found = load(folder / f"{STEM}.safetensors.index.json", vae=tmp_path / "m" / "vae")
+    assert torch.equal(predict(found.dit), predict(small_dit()))
+    torch.save({"state_dict": small_dit().state_dict()}, tmp_path / "best.pth.tar")
+    found = load(tmp_path / "best.pth.tar", vae=tmp_path / "m" / "vae", num_heads=2)
+    assert torch.equal(predict(found.dit), predict(small_dit()))
+
+
 def test_a_whole_number_may_be_written_as_a_fraction(tmp_path: Path) -> None:
     write_pipeline(tmp_path)
     edit_json(tmp_path / "scheduler" / "scheduler_config.json", num_train_timesteps=500.0)

@@ -137,6 +137,18 @@ LOOPS: dict[str, Callable[[State, State], object]] = {
     },
     "the-same-twice": lambda sd, raw: {"model": sd, "best": OrderedDict(sd)},
     "non-ema": lambda sd, raw: {"non_ema": raw, "ema": sd},
+    "latent-diffusion": lambda sd, raw: {
+        "state_dict": prefixed(
+            {name: sd["pos_embed"] if name == "pos_embed" else raw[name] for name in raw},
+            "model.diffusion_model.",
+        )
+        | {
+            f"model_ema.diffusion_model{name.replace('.', '')}": tensor
+            for name, tensor in sd.items()
+            if name != "pos_embed"
+        }
+        | {"model_ema.decay": torch.tensor(0.9), "model_ema.num_updates": torch.tensor(7)}
+    },
     "average-of-the-trained": lambda sd, raw: {
         "model": raw | {"pos_embed": sd["pos_embed"]},
         "ema": {name: tensor for name, tensor in sd.items() if name != "pos_embed"},
