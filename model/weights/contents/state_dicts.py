@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,15 +177,11 @@ def _state_dicts(keys: tuple[str, ...], mapping: Mapping[object, object]) -> Ite
         for name, value in mapping.items()
         if isinstance(name, str) and isinstance(value, Tensor)
     }
-    groups: dict[str, dict[str, Tensor]] = {}
+    places = {name: _split(name) for name in tensors}
+    places |= _without_dots(_dits(tensors, places), tensors)
+    dits = _dits(tensors, places)
     for name, tensor in tensors.items():
-        prefix, own = _split(name)
-        groups.setdefault(prefix, {})[own] = tensor
-    dits = {prefix: group for prefix, group in groups.items() if _is_dit(prefix, group)}
-    dits |= _without_dots(dits, tensors)
-    for name, tensor in tensors.items():
-        prefix, _ = _split(name)
-        if prefix not in dits:
+        if places[name][0] not in dits:
             _add_layer(dits, name, tensor)
     for prefix, group in dits.items():
         place = ".".join([*keys, prefix.rstrip(".")]).strip(".")
@@ -208,22 +204,32 @@ def _is_dit(prefix: str, group: dict[str, Tensor]) -> bool:
     return marked and not any(_OPTIMISER.match(part) for part in prefix.split("."))
 
 
-def _without_dots(
-    dits: dict[str, dict[str, Tensor]], tensors: dict[str, Tensor]
+def _dits(
+    tensors: dict[str, Tensor], places: dict[str, tuple[str, str]]
 ) -> dict[str, dict[str, Tensor]]:
-    """The averages of DiTs that latent diffusion's EMA names without dots, by their prefixes."""
+    """The groups of tensors with the same prefix that are DiTs, by that prefix."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, (prefix, own) in places.items():
+        groups.setdefault(prefix, {})[own] = tensors[name]
+    return {prefix: group for prefix, group in groups.items() if _is_dit(prefix, group)}
+
+
+def _without_dots(
+    dits: dict[str, dict[str, Tensor]], names: Iterable[str]
+) -> dict[str, tuple[str, str]]:
+    """Prefixes and names of tensors that latent diffusion's EMA names as a DiT's, without dots."""
     owners: dict[str, str] = {}
     for prefix, group in dits.items():
         parts = prefix.split(".")
         for start in range(len(parts)):
             inner = "".join(parts[start:])
-            owners |= {inner + own.replace(".", ""): own for own in group}
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        head, _, last = name.rpartition(".")
-        if last in owners and f"{head}." not in dits:
-            found.setdefault(f"{head}.", {})[owners[last]] = tensor
-    return {prefix: group for prefix, group in found.items() if _is_dit(prefix, group)}
+            owners |= {inner + own.replace(".", ""): own for own in group if "." in own}
+    heads = {name: name.rpartition(".") for name in names}
+    return {
+        name: (f"{head}.", owners[last])
+        for name, (head, _, last) in heads.items()
+        if last in owners
+    }
 
 
 def _add_layer(dits: dict[str, dict[str, Tensor]], name: str, tensor: Tensor) -> None:
