@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from model.weights.config_files import JsonFile
 from model.weights.contents.kinds import kind_of
+from model.weights.contents.mapped_memory import release_pages
 from model.weights.contents.pickles import read_pickle
 from model.weights.contents.state_dicts import check_tensors, summary
 from model.weights.errors import CheckpointError, first_line
-from model.weights.mapped_memory import release_pages
 
 _STEM = "diffusion_pytorch_model"
 FILE_NAMES = (

@@ -257,7 +257,8 @@ def _with_position_embedding(
 ) -> dict[str, Tensor]:
     """An average over the trained parameters lacks the position embedding, which never changes."""
     fixed = [other["pos_embed"] for other in others if "pos_embed" in other]
-    return {"pos_embed": fixed[0], **tensors} if fixed else tensors
+    is_official = "blocks.0.attn.qkv.weight" in tensors  # diffusers never stores it
+    return {"pos_embed": fixed[0], **tensors} if fixed and is_official else tensors
 
 
 def _flatten(value: object, settings: dict[str, object], depth: int) -> None:

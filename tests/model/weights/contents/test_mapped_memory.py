@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.weights.mapped_memory import release_pages
+from model.weights.contents.mapped_memory import release_pages
 from model.weights.weight_files import WeightFiles, load_state
 from tests.support.checkpoints import write_tensors
 
