@@ -8,7 +8,7 @@ file can give synonyms.
 
 from __future__ import annotations
 
-import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from model.train.data.photographs import class_names
 from model.train.network import DOWNSCALE_FREQ_SHIFT, NetworkSpec
 from model.train.options import add_data_option, add_licence_option, command_parser
 from model.train.transformer import NETWORK_FILE, STATE_FILE
+from model.weights.config_files import JsonFile
 from model.weights.diffusers_names import to_diffusers
 
 CARD = """---
@@ -132,6 +133,21 @@ def _scheduler() -> DDIMScheduler:
     )
 
 
+def _read_synonyms(file: Path) -> dict[str, list[str]]:
+    """Further names by class name.
+
+    Raises:
+        ValueError: the file holds something else; the message names it.
+    """
+    config = JsonFile.read(file)
+    synonyms: dict[str, list[str]] = {}
+    for name, further in config.fields.items():
+        if not isinstance(further, list) or not all(isinstance(each, str) for each in further):
+            raise config.error(name, "must be a list of names")
+        synonyms[name] = further
+    return synonyms
+
+
 def main() -> None:
     parser = command_parser("model.train.export", __doc__)
     add_data_option(parser)
@@ -158,11 +174,14 @@ def main() -> None:
         help="guidance that the service uses by default (default: none recommended)",
     )
     options = parser.parse_args()
-    synonyms = json.loads(options.synonyms.read_text(encoding="utf-8")) if options.synonyms else {}
+    synonyms = _read_synonyms(options.synonyms) if options.synonyms else {}
     export(
         averaged_dit(options.run),
         trained_autoencoder(options.vae or options.run / "vae"),
-        {name: synonyms.get(name, []) for name in class_names(options.data)},
+        {
+            name: synonyms.get(unicodedata.normalize("NFC", name), [])
+            for name in class_names(options.data)
+        },
         out=options.out,
         licence=options.licence,
         default_cfg_scale=options.default_cfg_scale,

@@ -43,6 +43,10 @@ _ONLY_VALUES = {
 _NOT_APPLIED = {"clip_sample": False, "timestep_spacing": "leading", "set_alpha_to_one": True}
 """Settings of sampling that are worth a line in the log if they are others."""
 
+_NEVER = ("path_type", "predict_xstart", "predict_v", "zero_terminal_snr", "rope", "use_rope")
+"""Arguments that no DiT is trained with: of flow matching, of other targets, of other networks whose
+tensors look alike."""
+
 _EPSILON = frozenset({"epsilon", "eps", "noise"})
 _OTHER_TARGET = re.compile(
     r"velocity|flow|score|sample|v_pred|pred_v|x_?0|x_?start|^v$", re.IGNORECASE
@@ -133,4 +137,4 @@ def _is_other_training(key: str, value: object) -> bool:
         return isinstance(value, str) and text != "linear"
     if key == "diffusion_steps":
         return isinstance(value, int) and value != NoiseSchedule().num_train_timesteps
-    return key in ("path_type", "predict_xstart", "predict_v", "zero_terminal_snr")
+    return key in _NEVER

@@ -116,6 +116,7 @@ def test_what_only_says_how_diffusers_samples_is_logged(
         {"beta_schedule": "cosine"},
         {"diffusion_steps": 4000},
         {"model": "SiT-XL/2"},
+        {"use_rope": True},
     ],
 )
 def test_weights_of_another_training_are_refused_by_name(arguments: dict[str, object]) -> None:
