@@ -16,6 +16,9 @@ from model.weights.errors import CheckpointError
 ClassNames = tuple[tuple[str, ...], ...]
 """By class id: the name, then its synonyms."""
 
+MAX_NAME_LENGTH = 200
+"""Of one name, in characters: as long as a request may write it."""
+
 _IMAGENET_FILE = Path(__file__).parents[1] / "data" / "imagenet.json"
 _IMAGENET_CLASSES = 1000
 _NOT_JSON = (".txt", ".csv", ".tsv", ".yaml", ".yml")
@@ -132,10 +135,21 @@ def _names(entries: list[object], path: Path) -> list[str]:
     stripped = [name.strip() for name in names if isinstance(name, str) and name.strip()]
     if not stripped:
         raise CheckpointError(path, "a class has no name")
-    if any("\ud800" <= letter <= "\udfff" for name in stripped for letter in name):
-        raise CheckpointError(path, f"{ascii(stripped[0])[:60]} is not valid Unicode")
+    for name in stripped:
+        _check_name(name, path)
     stripped.sort(key=lambda name: _WORDNET_ID.fullmatch(name) is not None)  # ids go last
     return [*dict.fromkeys(unicodedata.normalize("NFC", name) for name in stripped)]
+
+
+def _check_name(name: str, path: Path) -> None:
+    categories = {unicodedata.category(letter) for letter in name}
+    if "Cs" in categories:
+        raise CheckpointError(path, f"{ascii(name)[:60]} is not valid Unicode")
+    if "Cc" in categories:
+        raise CheckpointError(path, f"{ascii(name)[:60]} has a control character")
+    if len(name) > MAX_NAME_LENGTH:
+        problem = f"{name[:40]!r}... has {len(name)} characters, but may have {MAX_NAME_LENGTH}"
+        raise CheckpointError(path, problem)
 
 
 def _list(entry: object, path: Path) -> list[object]:

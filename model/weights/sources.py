@@ -77,10 +77,14 @@ def local_path(source: str | Path) -> Path:
     """A path as a shell would read it: a leading ~ is a home folder, also in an env file.
 
     Raises:
-        CheckpointError: there is no such home folder.
+        CheckpointError: there is no such home folder, or the path is not UTF-8, as the libraries
+            that read the files require.
     """
     try:
+        str(source).encode()
         return Path(source).expanduser()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(source, "is not a path in valid UTF-8") from error
     except RuntimeError as error:
         raise CheckpointError(source, f"cannot be found: {first_line(error)}") from error
 

@@ -198,3 +198,20 @@ def test_a_file_that_is_not_json_says_what_it_must_be(ending: str, tmp_path: Pat
     path.write_text("cat\ndog\n")
     with pytest.raises(CheckpointError, match="must be JSON: a list of names"):
         read_class_names(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x" * 201, "has 201 characters, but may have 200"),
+        ("a\x1b[31mb", "has a control character"),
+        ("a\nb", "has a control character"),
+        ("a\x85b", "has a control character"),
+    ],
+)
+def test_a_name_that_nobody_can_ask_for_is_refused(name: str, said: str, tmp_path: Path) -> None:
+    path = write_json(tmp_path / "classes.json", ["cat", ["dog", name]])
+    with pytest.raises(CheckpointError, match=said):
+        read_class_names(path)
+    path = write_json(tmp_path / "classes.json", ["x" * 200, "りんご 🍎"])
+    assert read_class_names(path) == (("x" * 200,), ("りんご 🍎",))

@@ -428,3 +428,9 @@ def test_arrays_in_place_of_tensors_are_listed_shortly(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "x.pt")
     with said("pos_embed (numpy value)", " more"):
         load(tmp_path / "x.pt", num_heads=2)
+
+
+def test_a_path_that_is_not_utf_8_is_named() -> None:
+    for path in ("/tmp/m\udcff", "m\udcff.pt"):
+        with said("is not a path in valid UTF-8"):
+            load(path)
