@@ -53,7 +53,10 @@ _WRAPPERS = frozenset(
 )
 """What DDP, torch.compile, Lightning, FSDP and checkpointing add to names, at any place in them."""
 
-_EMA = re.compile(r"(?<![a-z])ema|(?<!sch)ema(?![a-z])|averag|avg|polyak|shadow|swa", re.IGNORECASE)
+_EMA = re.compile(
+    r"(?<![A-Za-z])(ema|Ema|EMA)(?![a-z])|(?<=[a-z])(Ema|EMA)(?![a-z])|(model|net|weights)ema(?![a-z])"
+    r"|(?i:averag|avg|polyak|shadow)|(?<![A-Za-z])(swa|SWA)(?![a-z])"
+)
 _NOT_EMA = re.compile(r"non?[_-]?ema", re.IGNORECASE)
 _OPTIMISER = re.compile(
     r"(opt|optim|optimi[sz]ers?)(?![a-z])|grad|exp_avg|momentum|max_exp_avg", re.IGNORECASE
@@ -95,8 +98,8 @@ def find_state_dict(content: object, path: Path) -> StateDict:
     if not found:
         problem = f"missing tensors: no weights of a DiT; it holds {summary(content)}"
         raise CheckpointError(path, problem)
-    most = max(_averaged(each.place) for each in found)
-    first, *rest = [each for each in found if _averaged(each.place) == most]
+    most = max(averages_in(each.place) for each in found)
+    first, *rest = [each for each in found if averages_in(each.place) == most]
     check_tensors(first.tensors, path)
     for other in rest:
         check_tensors(other.tensors, path)
@@ -242,7 +245,7 @@ def _add_layer(dits: dict[str, dict[str, Tensor]], name: str, tensor: Tensor) ->
             dits[prefix][own] = tensor
 
 
-def _averaged(place: str) -> int:
+def averages_in(place: str) -> int:
     """How many of the keys say that the weights are averaged."""
     keys = place.split(".")
     return sum(bool(_EMA.search(key)) and not _NOT_EMA.search(key) for key in keys)

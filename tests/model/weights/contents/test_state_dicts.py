@@ -13,7 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model.networks.dit import DiT
-from model.weights.contents.state_dicts import find_state_dict, summary, training_arguments
+from model.weights.contents.state_dicts import (
+    averages_in,
+    find_state_dict,
+    summary,
+    training_arguments,
+)
 from model.weights.diffusers_names import to_diffusers
 from model.weights.errors import CheckpointError
 from model.weights.weight_files import WeightFiles
@@ -238,3 +243,48 @@ def test_a_training_scripts_arguments_are_flattened() -> None:
     assert (arguments["model"], arguments["num_heads"]) == ("DiT-B/4", 4)
     assert arguments["path_type"] == "Linear"
     assert training_arguments([1]) == {}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "ema",
+        "ema_model",
+        "model_ema",
+        "EMA",
+        "emaModel",
+        "modelEMA",
+        "net_ema.module",
+        "ema1",
+        "ema_0.9999",
+        "state_dict_ema",
+        "modelema",
+        "averaged_model",
+        "avg",
+        "polyak",
+        "swa_model",
+        "shadow",
+        "ema.ema_model",
+    ],
+)
+def test_keys_that_mean_an_average(place: str) -> None:
+    assert averages_in(place) > 0
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "model",
+        "schema",
+        "cinema",
+        "email",
+        "emanuel",
+        "non_ema",
+        "no_ema",
+        "swap_model",
+        "state_dict.model",
+        "''",
+    ],
+)
+def test_keys_that_do_not(place: str) -> None:
+    assert averages_in(place) == 0
