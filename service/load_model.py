@@ -40,6 +40,7 @@ def load_runner(settings: Settings) -> ModelRunner:
         dtype=choose_dtype(settings.dtype, device),
         vae=settings.vae,
         classes=settings.classes,
+        num_heads=settings.num_heads,
         report=log.info,
     )
     return build_runner(

@@ -81,7 +81,13 @@ class Settings(BaseSettings):
         None, description="folder or hub id of the autoencoder, if the model comes without one"
     )
     classes: Path | None = Field(
-        None, description="JSON file of class names: a list, or a map from id to one or more names"
+        None,
+        description="JSON file of class names: a list, or a map from id to one or more names or from"
+        " name to id",
+    )
+    num_heads: Positive | None = Field(
+        None,
+        description="attention heads of the model, if neither its file nor a config.json tells them",
     )
     device: str = Field(
         "auto",

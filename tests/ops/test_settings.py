@@ -25,6 +25,7 @@ GOOD = [
     ("model", "facebook/DiT-XL-2-256", "facebook/DiT-XL-2-256"),
     ("vae", "stabilityai/sd-vae-ft-ema", "stabilityai/sd-vae-ft-ema"),
     ("classes", "names.json", Path("names.json")),
+    ("num_heads", "4", 4),
     ("device", "cuda:1", "cuda:1"),
     ("dtype", "bfloat16", "bfloat16"),
     ("host", "0.0.0.0", "0.0.0.0"),

@@ -247,6 +247,7 @@ def load_in_new_process(endpoint: str, home: Path, *sources: str) -> list[str]:
 def test_hub_ids_load_through_the_hub_and_cache_in_the_environment(tmp_path: Path) -> None:
     model = write_pipeline(tmp_path / "model")
     official = write_tensors(tmp_path / "dit.pt", small_dit().state_dict())
+    write_json(tmp_path / "config.json", {"num_heads": 2})
     repositories = {
         "facebook/DiT-XL-2-256": Repository(model),
         "stabilityai/sd-vae-ft-mse": Repository(write_vae(tmp_path / "vae")),
