@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as ArgumentError
 
 from model.sampling.parameters import CfgScale, SamplerName, StepCount
+from service.listening import parse_host
 
 PREFIX = "DIT_"
 Positive = Annotated[int, Field(ge=1)]
+LogFormat = Literal["json", "console"]
 
 
 class Settings(BaseSettings):
@@ -54,8 +56,14 @@ class Settings(BaseSettings):
         description="the transformer's; auto is bfloat16 on CUDA and on a CPU with AVX512-BF16 or"
         " AMX, else float32",
     )
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: Annotated[str, AfterValidator(parse_host)] = Field(
+        "127.0.0.1",
+        description="address or host name to listen on; :: is every IPv6 and IPv4 address",
+    )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    address_file: Path | None = Field(
+        None, description="file to write the service's URL to, for programs on the same machine"
+    )
     max_rows: int | None = Field(
         None,
         ge=2,
@@ -86,7 +94,15 @@ class Settings(BaseSettings):
     )
     default_steps: StepCount = Field(50, description="steps of a request that names none")
     default_sampler: SamplerName = Field("ddim", description="sampler of a request that names none")
-    log_format: Literal["json", "console"] = Field("console", description="form of the log lines")
+    log_format: LogFormat = Field("console", description="form of the log lines")
+
+
+class _LogFormat(BaseSettings):
+    """One of the settings alone."""
+
+    model_config = Settings.model_config | SettingsConfigDict(cli_ignore_unknown_args=True)
+
+    log_format: LogFormat = "console"
 
 
 class SettingsError(ValueError):
@@ -108,6 +124,14 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         raise SettingsError(f"{reason}{_nearest_flag(reason)} (--help lists the flags)") from None
 
 
+def read_log_format(arguments: list[str]) -> LogFormat:
+    """The form of the log lines, also where another setting is wrong."""
+    try:
+        return _LogFormat(_cli_parse_args=arguments).log_format  # type: ignore[call-arg]
+    except (ValidationError, ArgumentError):
+        return "console"
+
+
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """A warning for each DIT_ variable that is not a setting, with the most similar one."""
     known = [_variable(name) for name in Settings.model_fields]
@@ -122,6 +146,8 @@ def _explain(error: object) -> str:
     name = str(error["loc"][0])
     meaning = Settings.model_fields[name].description
     place = f"{_variable(name)} ({_flag(name)}) is {error['input']!r}"
+    if error["type"] == "value_error":
+        return f"{place}: {error['ctx']['error']}"
     if error["type"] == "string_pattern_mismatch":
         return f"{place}: it should be {meaning}"
     reason = str(error["msg"]).replace("Input", "it", 1).partition(", unable")[0]

@@ -72,6 +72,7 @@ class Engine:
         make_scheduler: builds the scheduler, from the rows of the largest tick and the number of
             images that may be in flight.
         patience: how long the thread may show no sign of life.
+        on_ready: called once, when jobs are admitted.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Engine:
         drain_timeout_s: float = 30.0,
         make_scheduler: Callable[[int, int], Scheduler] = FairScheduler,
         patience: Patience = PATIENCE,
+        on_ready: Callable[[ModelInfo], None] = lambda _: None,
     ) -> None:
         self.state = State.STARTING
         self.failure: BaseException | None = None
@@ -95,6 +97,7 @@ class Engine:
         self._drain_ends = float("inf")
         self._make_scheduler = make_scheduler
         self._patience = patience
+        self._on_ready = on_ready
         self._watchdog = Watchdog(
             lambda: patience.hung_after(self._longest_tick_s),
             late_s=patience.late_s,
@@ -221,7 +224,7 @@ class Engine:
         if self._move(LOADED, loaded=Loaded(model_info, pace, worker)) is None:
             return None
         self._watchdog.start()
-        log.info("ready", model=model_info.name, device=model_info.device)
+        self._on_ready(model_info)
         return worker
 
     def _work(self, worker: Worker) -> None:

@@ -9,7 +9,17 @@ from pathlib import Path
 import grimp
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
-BELOW_ALL = {"settings", "metrics", "errors", "logs", "threads", "service", "__main__"}
+BELOW_ALL = {
+    "listening",
+    "output",
+    "settings",
+    "metrics",
+    "errors",
+    "logs",
+    "threads",
+    "service",
+    "__main__",
+}
 """Modules that every room may use, and the entry point: not drawn."""
 
 Edges = set[tuple[str, str]]
