@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import sys
 import threading
 from types import TracebackType
@@ -23,6 +24,22 @@ _QUIET = ("httpx", "httpx2", "uvicorn")
 """Libraries whose lines below a warning say nothing that ours do not."""
 
 
+_SECRETS = (
+    (re.compile(r"(https?://)[^/\s\"'\\@]+@"), r"\1***@"),  # a user and password before the host
+    (re.compile(r"(https?://[^\s\"'\\?]+\?)[^\s\"'\\]+"), r"\1***"),  # a signature after the path
+    (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
+)
+"""What must not be seen in URLs, and the hub's tokens."""
+
+
+def hide_secrets(text: str) -> str:
+    """Text as it may be printed."""
+    if "://" in text or "hf_" in text:
+        for pattern, shown in _SECRETS:
+            text = pattern.sub(shown, text)
+    return text
+
+
 class OutputHandler(logging.Handler):
     """Hands records to an `Output`; `logging.shutdown` flushes it."""
 
@@ -33,7 +50,7 @@ class OutputHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Format a record and hand it over; never waits."""
         try:
-            self.output.write(self.format(record) + "\n")
+            self.output.write(hide_secrets(self.format(record)) + "\n")
         except Exception:  # noqa: BLE001 - as every handler of the standard library
             self.handleError(record)
 
@@ -85,7 +102,7 @@ class PlainText(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Take text."""
-        self._output.write(text)
+        self._output.write(hide_secrets(text))
         return len(text)
 
     def writable(self) -> bool:

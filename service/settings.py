@@ -39,6 +39,11 @@ class Settings(BaseSettings):
         "bundled",
         description="bundled, a DiTPipeline folder, a .pt or .safetensors file, or a hub id",
     )
+    revision: str | None = Field(
+        None,
+        description="branch, tag or commit of the hub id to serve; unset: the main branch",
+        pattern=r"^\w[\w.+-]*(/[\w+-][\w.+-]*)*$",
+    )
     vae: str | None = Field(
         None, description="folder or hub id of the autoencoder, if the model comes without one"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from service.logs import hide_secrets
 from tests.ops.test_settings import run_service
 from tests.support.services import Running, wait_until
 
@@ -151,6 +152,22 @@ def test_a_failed_start_is_json_as_well(
     assert not ended.stdout
     events = [json.loads(line) for line in ended.stderr.splitlines()]
     assert (events[-1]["event"].startswith(event), events[-1]["level"]) == (True, "error")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET https://me:secret@hub.example/x failed", "GET https://***@hub.example/x failed"),
+        ("from 'https://cdn.example/a?Signature=secret&b=c'.", "from 'https://cdn.example/a?***'."),
+        ("Bearer hf_secretsecretsecret", "Bearer hf_***"),
+        ("ready at http://127.0.0.1:8000", "ready at http://127.0.0.1:8000"),
+        ("a@b.example and hf_hub", "a@b.example and hf_hub"),
+    ],
+)
+def test_tokens_are_not_printed(text: str, shown: str) -> None:
+    assert hide_secrets(text) == shown
+    as_json = json.dumps({"event": f'"{text}"'})
+    assert json.loads(hide_secrets(as_json))["event"] == f'"{shown}"'
 
 
 def test_console_lines_show_the_same() -> None:

@@ -22,6 +22,7 @@ def _without_dit_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 GOOD = [
     ("model", "facebook/DiT-XL-2-256", "facebook/DiT-XL-2-256"),
+    ("revision", "refs/pr/1", "refs/pr/1"),
     ("vae", "stabilityai/sd-vae-ft-ema", "stabilityai/sd-vae-ft-ema"),
     ("classes", "names.json", Path("names.json")),
     ("device", "cuda:1", "cuda:1"),
@@ -87,6 +88,7 @@ def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     ("variable", "text", "allowed"),
     [
         ("DIT_DEVICE", "gpu", "auto, cpu, cuda or cuda:N"),
+        ("DIT_REVISION", "../../x", "branch, tag or commit"),
         ("DIT_DTYPE", "fp8", "'auto', 'float32' or 'bfloat16'"),
         ("DIT_HOST", "127.0.0.1:8000", "the port is DIT_PORT"),
         ("DIT_HOST", "[::1]:8000", "the port is DIT_PORT"),

@@ -38,6 +38,7 @@ CONFIGS = {
 @pytest.fixture(autouse=True)
 def _local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("model.weights.hub._PAUSES_S", (0.0, 0.0))
 
 
 def serve(
@@ -260,4 +261,7 @@ def test_hub_ids_load_through_the_hub_and_cache_in_the_environment(tmp_path: Pat
     assert lines[2].endswith("model_index.json: no such file")
     again = load_in_new_process(free_address(), tmp_path / "home", *sources, "someone/new")
     assert again[:2] == lines[:2]
-    assert again[2] == "someone/new: is not in the cache, and the hub cannot be reached"
+    assert again[2] == (
+        "someone/new: no folder someone/new here; tried as a hub id:"
+        " is not in the cache, and the hub cannot be reached"
+    )
