@@ -34,6 +34,9 @@ _SECRETS = (
 
 def hide_secrets(text: str) -> str:
     """Text as it may be printed."""
+    token = os.environ.get("HF_TOKEN", "")
+    if len(token) >= 8:
+        text = text.replace(token, "***")
     if "://" in text or "hf_" in text:
         for pattern, shown in _SECRETS:
             text = pattern.sub(shown, text)
