@@ -147,7 +147,7 @@ def _listen(family: int, address: Address, *, also_ipv4: bool) -> socket.socket:
 
 def _explain(host: str, port: int, error: OSError) -> ListenError:
     if error.errno == errno.EADDRINUSE:
-        line = f"port {port} of {host} is in use: stop what uses it, or set DIT_PORT (--port)"
+        line = f"port {port} of {host}: address already in use (DIT_PORT or --port sets another)"
         return ListenError(line, 1)
     if error.errno in (errno.EACCES, errno.EPERM):
         line = f"DIT_PORT (--port) is {port}: this user may not listen on it (1024 and above need no rights)"

@@ -91,7 +91,7 @@ def test_a_port_in_use_is_said_with_exit_code_1() -> None:
         (one,) = listen(stack, "127.0.0.1")
         port = one.getsockname()[1]
         with pytest.raises(
-            ListenError, match=f"^port {port} of 127.0.0.1 is in use.*DIT_PORT"
+            ListenError, match=f"^port {port} of 127.0.0.1: address already in use.*DIT_PORT"
         ) as got:
             open_sockets("127.0.0.1", port)
     assert got.value.exit_code == 1
