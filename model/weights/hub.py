@@ -29,7 +29,8 @@ from model.weights.hub_client import (
 from model.weights.weight_files import FILE_NAMES, WeightFiles
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_PIPELINE_FILES = ("model_index.json", "README.md", "scheduler/scheduler_config.json")
+_NEEDED_FILES = ("model_index.json", "scheduler/scheduler_config.json")
+_PIPELINE_FILES = (*_NEEDED_FILES, "README.md")
 _SAFETENSORS = (*FILE_NAMES[:2], "diffusion_pytorch_model-?????-of-?????.safetensors")
 _BIN = (*FILE_NAMES[2:4], "diffusion_pytorch_model-?????-of-?????.bin")
 _FORMATS = (_SAFETENSORS, _BIN, FILE_NAMES[4:])  # in order of preference
@@ -140,10 +141,8 @@ class _Wanted:
     def is_whole(self, root: Path) -> bool:
         """Whether a snapshot has what `fetch` would download."""
         named = _named_parts(root / "model_index.json")
-        if named is None:
-            if "." not in self.folders:
-                return False
-            named = set()
+        if "." not in self.folders and not all((root / file).is_file() for file in _NEEDED_FILES):
+            return False
         parts = [folder for folder in self.folders if (root / folder / "config.json").is_file()]
         if not parts or not named & set(self.folders) <= set(parts):
             return False
@@ -224,13 +223,13 @@ class _Wanted:
         return [_file_in(folder, "config.json") for folder in self.folders]
 
 
-def _named_parts(model_index: Path) -> set[str] | None:
-    """The folders of a pipeline; None if there is no readable model_index.json."""
+def _named_parts(model_index: Path) -> set[str]:
+    """The folders of a pipeline, among other names; none if there is no model_index.json."""
     try:
         fields = json.loads(model_index.read_bytes())
     except (OSError, ValueError):
-        return None
-    return set(fields) if isinstance(fields, dict) else None
+        return set()
+    return set(fields) if isinstance(fields, dict) else set()
 
 
 def _remember(ref: Path, commit: str) -> None:

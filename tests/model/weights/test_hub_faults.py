@@ -100,9 +100,18 @@ def test_a_name_server_that_never_answers_does_not_hold_up_a_cached_model(
     answered.set()
 
 
-def test_a_cache_that_is_not_whole_is_not_used(cache: Path) -> None:
-    weights = cache / "models--someone--dit" / "snapshots" / COMMIT / "vae" / f"{STEM}.safetensors"
-    weights.unlink()
+@pytest.mark.parametrize(
+    "file",
+    [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "transformer/config.json",
+        "vae/config.json",
+        f"vae/{STEM}.safetensors",
+    ],
+)
+def test_a_cache_that_is_not_whole_is_not_used(file: str, cache: Path) -> None:
+    (cache / "models--someone--dit" / "snapshots" / COMMIT / file).unlink()
     with running_hub({ID: Repository(cache)}) as hub:
         hub.faults.append(Fault("500"))
         with pytest.raises(CheckpointError, match="the hub answers with status 500"):
@@ -149,6 +158,16 @@ def test_what_a_first_download_ends_with_is_said_in_one_line(
             fetch(hub.endpoint, tmp_path / "cache")
     assert str(caught.value).startswith(f"{ID}: ")
     assert str(caught.value).isprintable()
+
+
+def test_a_silent_connection_is_given_up_and_another_one_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.2)
+    monkeypatch.setattr(downloading, "_STALL_S", PATIENCE_S)
+    with running_hub({ID: Repository(write_pipeline(tmp_path / "served"))}) as hub:
+        hub.faults.append(Fault("silent", times=1, path="tree"))
+        assert fetch(hub.endpoint, tmp_path / "cache").name == COMMIT
 
 
 @pytest.mark.parametrize("kind", ["silent", "trickle"])
