@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -19,6 +18,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from model.weights.errors import CheckpointError
 from model.weights.hub_client import (
     NOT_CACHED,
+    Present,
     Stalled,
     ask_commit,
     in_thread,
@@ -26,21 +26,15 @@ from model.weights.hub_client import (
     limit_requests,
     problem_with,
 )
-from model.weights.weight_files import FILE_NAMES, WeightFiles
+from model.weights.hub_files import PIPELINE_FILES, file_in, is_whole, weights_in
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_NEEDED_FILES = ("model_index.json", "scheduler/scheduler_config.json")
-_PIPELINE_FILES = (*_NEEDED_FILES, "README.md")
-_SAFETENSORS = (*FILE_NAMES[:2], "diffusion_pytorch_model-?????-of-?????.safetensors")
-_BIN = (*FILE_NAMES[2:4], "diffusion_pytorch_model-?????-of-?????.bin")
-_FORMATS = (_SAFETENSORS, _BIN, FILE_NAMES[4:])  # in order of preference
 
 _ABANDONED_S = 600.0
 """A part of a file that was written to this long ago is of a process that was killed."""
 
 _PROGRESS_S = 20.0
 """How often a download is reported; the library's own bars are for terminals."""
-
 
 _PAUSES_S = (1.0, 3.0)
 """Between the tries of a first download."""
@@ -71,7 +65,7 @@ def download(
 ) -> Path:
     """Download the configs and weights of some folders of a repository, and its model card.
 
-    Each folder's weights come in one format only: safetensors, else .bin, else the fp16 variant.
+    Each folder's weights come in one format only: safetensors, else .bin, else a variant's.
     Cached files are not downloaded again. A repository that the cache has whole is used as it is
     whenever the hub does not say within seconds that there is a newer commit, or that one does not
     arrive; a cached commit that is asked for by its hash needs no hub.
@@ -135,26 +129,16 @@ class _Wanted:
             )
             if isinstance(found, str):
                 root = Path(found).parents[name.count("/")]
-                return root if self.is_whole(root) else None
+                return root if is_whole(root, self.folders) else None
         return None
-
-    def is_whole(self, root: Path) -> bool:
-        """Whether a snapshot has what `fetch` would download."""
-        named = _named_parts(root / "model_index.json")
-        if "." not in self.folders and not all((root / file).is_file() for file in _NEEDED_FILES):
-            return False
-        parts = [folder for folder in self.folders if (root / folder / "config.json").is_file()]
-        if not parts or not named & set(self.folders) <= set(parts):
-            return False
-        return not any(_lacks_weights(root / folder) for folder in parts)
 
     def fetch_newer(self, cached: Path) -> Path:
         """The present commit, at one try, if the hub names another one than is cached."""
-        commit = ask_commit(self.repo_id, self.revision, self.endpoint, timeout_s=_ANSWER_S)
-        if commit == cached.name:
+        present = ask_commit(self.repo_id, self.revision, self.endpoint, timeout_s=_ANSWER_S)
+        if present.commit == cached.name:
             return cached
-        self.report(f"{self.repo_id}: the hub has a newer commit, {commit}")
-        return self.supervised(commit, window_s=_UPDATE_WINDOW_S, at_least=_UPDATE_BYTES)
+        self.report(f"{self.repo_id}: the hub has a newer commit, {present.commit}")
+        return self.supervised(present, window_s=_UPDATE_WINDOW_S, at_least=_UPDATE_BYTES)
 
     def fetch(self) -> Path:
         """The present commit, at a few tries."""
@@ -172,10 +156,10 @@ class _Wanted:
         return self.fetch_once()
 
     def fetch_once(self) -> Path:
-        commit = ask_commit(self.repo_id, self.revision, self.endpoint, timeout_s=_FIRST_ANSWER_S)
-        return self.supervised(commit, window_s=_STALL_S, at_least=1)
+        present = ask_commit(self.repo_id, self.revision, self.endpoint, timeout_s=_FIRST_ANSWER_S)
+        return self.supervised(present, window_s=_STALL_S, at_least=1)
 
-    def supervised(self, commit: str, *, window_s: float, at_least: int) -> Path:
+    def supervised(self, present: Present, *, window_s: float, at_least: int) -> Path:
         """Download a commit in another thread; give up if too few bytes arrive in a window.
 
         Raises:
@@ -184,12 +168,12 @@ class _Wanted:
         """
         _remove_abandoned_parts(self.storage / "blobs")
         with _progress(self.repo_id, self.storage / "blobs", self.report):
-            work = in_thread(lambda: self.fetch_commit(commit))
+            work = in_thread(lambda: self.fetch_commit(present))
             before = _nbytes(self.storage)
             while True:
                 with suppress(Unfinished):
                     root = work.outcome.result(window_s)
-                    _remember(self.storage / "refs" / (self.revision or "main"), commit)
+                    _remember(self.storage / "refs" / (self.revision or "main"), present.commit)
                     return root
                 now = _nbytes(self.storage)
                 if now - before < at_least:
@@ -197,14 +181,15 @@ class _Wanted:
                     raise Stalled
                 before = now
 
-    def fetch_commit(self, commit: str) -> Path:
-        root = self.snapshot(commit, [*_PIPELINE_FILES, *self.configs()])
-        for names in _FORMATS:
-            incomplete = [folder for folder in self.folders if _lacks_weights(root / folder)]
-            if incomplete:
-                patterns = [_file_in(folder, name) for folder in incomplete for name in names]
-                root = self.snapshot(commit, patterns)
-        return root
+    def fetch_commit(self, present: Present) -> Path:
+        root = self.snapshot(present.commit, [*PIPELINE_FILES, *self.configs()])
+        weights = [
+            file_in(folder, name)
+            for folder in self.folders
+            if file_in(folder, "config.json") in present.files
+            for name in weights_in(folder, present.files)
+        ]
+        return self.snapshot(present.commit, weights) if weights else root
 
     def snapshot(self, commit: str, patterns: list[str]) -> Path:
         try:
@@ -220,16 +205,7 @@ class _Wanted:
         return Path(folder)
 
     def configs(self) -> list[str]:
-        return [_file_in(folder, "config.json") for folder in self.folders]
-
-
-def _named_parts(model_index: Path) -> set[str]:
-    """The folders of a pipeline, among other names; none if there is no model_index.json."""
-    try:
-        fields = json.loads(model_index.read_bytes())
-    except (OSError, ValueError):
-        return set()
-    return set(fields) if isinstance(fields, dict) else set()
+        return [file_in(folder, "config.json") for folder in self.folders]
 
 
 def _remember(ref: Path, commit: str) -> None:
@@ -275,17 +251,3 @@ def _nbytes(folder: Path) -> int:
         with suppress(OSError):  # a part that has become a whole file meanwhile
             total += path.lstat().st_size
     return total
-
-
-def _lacks_weights(folder: Path) -> bool:
-    """Whether a folder has a config.json, but not the weights to go with it."""
-    if not (folder / "config.json").is_file():
-        return False
-    try:
-        return not all(path.is_file() for path in WeightFiles.in_folder(folder).files)
-    except CheckpointError:
-        return True
-
-
-def _file_in(folder: str, name: str) -> str:
-    return name if folder == "." else f"{folder}/{name}"

@@ -106,27 +106,35 @@ def in_thread(work: Callable[[], T]) -> Work[T]:
     return begun
 
 
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What a branch, tag or commit stands for now: a commit, and the names of its files."""
+
+    commit: str
+    files: frozenset[str]
+
+
 def ask_commit(
     repo_id: str, revision: str | None, endpoint: str | None, *, timeout_s: float
-) -> str:
-    """The commit that a branch, tag or commit stands for now.
+) -> Present:
+    """Ask the hub what a branch, tag or commit stands for now.
 
     Raises:
         Silence: there is no answer within the time.
         Exception: any that huggingface_hub raises; `problem_with` says what it means.
     """
 
-    def ask() -> str:
+    def ask() -> Present:
         api = HfApi(endpoint=endpoint)
         try:
-            found = api.repo_info(repo_id, revision=revision, timeout=timeout_s).sha
+            found = api.model_info(repo_id, revision=revision, timeout=timeout_s)
         except HFValidationError:
             raise
         except (ValueError, TypeError) as error:
             raise NoHub(api.endpoint) from error
-        if not isinstance(found, str):
+        if not isinstance(found.sha, str):
             raise NoHub(api.endpoint)
-        return found
+        return Present(found.sha, frozenset(each.rfilename for each in found.siblings or ()))
 
     asked = in_thread(ask)
     try:
