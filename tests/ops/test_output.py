@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -121,14 +122,14 @@ def test_printing_goes_on_whatever_standard_error_is(redirect: str, form: str) -
 
 
 @contextmanager
-def service(pipeline_folder: Path, stderr: int) -> Iterator[str]:
+def service(pipeline_folder: Path, stderr: int, address_file: Path) -> Iterator[str]:
     """A running service without standard input and output; it must end with 0."""
     port = free_port()
     command = f'exec "$0" -m service --port {port} --model "$1" --device cpu <&- >&-'
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DIT_")}
     process = subprocess.Popen(
         ["sh", "-c", command, sys.executable, str(pipeline_folder)],
-        env=clean | {"OMP_NUM_THREADS": "1"},
+        env=clean | {"OMP_NUM_THREADS": "1", "DIT_ADDRESS_FILE": str(address_file)},
         cwd=ROOT,
         stderr=stderr,
     )
@@ -143,15 +144,21 @@ def service(pipeline_folder: Path, stderr: int) -> Iterator[str]:
         process.wait()
 
 
-def test_the_service_runs_on_and_stops_when_nobody_reads_it(pipeline_folder: Path) -> None:
+def test_the_service_runs_on_and_stops_when_nobody_reads_it(
+    pipeline_folder: Path, tmp_path: Path
+) -> None:
     reader, writer = os.pipe()
     with (
-        service(pipeline_folder, writer) as url,
+        service(pipeline_folder, writer, tmp_path / "address") as url,
         httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE_S) as client,
     ):
         os.close(writer)
         for _ in range(MORE_THAN_A_PIPE_TAKES):
             assert client.get(f"/{'long' * 250}").status_code == 404
         assert client.get("/livez").status_code == 200
+        assert (tmp_path / "address").read_text() == f"{url}\n"
+        first_lines = os.read(reader, 1 << 16).decode(errors="replace")
+        assert re.search(rf"\] ready .*url={url}$", first_lines, re.MULTILINE)
+        assert "Uvicorn" not in first_lines
         os.close(reader)
         wait_until(lambda: "\ndit_log_lines_dropped_total 0.0" not in client.get("/metrics").text)
