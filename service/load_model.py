@@ -36,6 +36,7 @@ def load_runner(settings: Settings) -> ModelRunner:
         round_threads()
     checkpoint = load_checkpoint(
         settings.model,
+        revision=settings.revision,
         device=device,
         dtype=choose_dtype(settings.dtype, device),
         vae=settings.vae,

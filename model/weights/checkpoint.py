@@ -84,6 +84,7 @@ class Checkpoint:
 def load_checkpoint(
     source: str,
     *,
+    revision: str | None = None,
     device: torch.device,
     dtype: torch.dtype,
     vae: str | None = None,
@@ -97,6 +98,7 @@ def load_checkpoint(
         source: "bundled", a folder in the layout of diffusers' DiTPipeline, an official .pt, a
             .safetensors under official or diffusers' names, or a hub id. A single file may have a
             config.json in its folder.
+        revision: the hub id's branch, tag or commit; the main branch by default.
         device: where the weights go, tensor by tensor.
         dtype: the transformer's; `default_vae_dtype` derives the autoencoder's from it.
         vae: folder or hub id of an autoencoder to use instead of the source's own.
@@ -108,7 +110,7 @@ def load_checkpoint(
         CheckpointError: a file is missing, broken or inconsistent, or the device's memory is full.
     """
     with _as_checkpoint_errors(source, device):
-        found = find_source(source, report)
+        found = find_source(source, report, revision)
         weights = found.transformer
         megabytes = f"{weights.nbytes() / 1e6:.0f} MB"
         report(f"{found.name}: reading {megabytes} of weights from {weights.path.name}")

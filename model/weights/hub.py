@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as Unfinished
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import LocalEntryNotFoundError
 
-from model.weights.errors import CheckpointError, first_line
-from model.weights.weight_files import FILE_NAMES
+from model.weights.errors import CheckpointError
+from model.weights.hub_client import (
+    NOT_CACHED,
+    Present,
+    Stalled,
+    ask_commit,
+    in_thread,
+    is_final,
+    limit_requests,
+    problem_with,
+)
+from model.weights.hub_files import PIPELINE_FILES, file_in, is_whole, weights_in
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_PIPELINE_FILES = ("model_index.json", "README.md", "scheduler/scheduler_config.json")
-_SAFETENSORS = (*FILE_NAMES[:2], "diffusion_pytorch_model-?????-of-?????.safetensors")
-_BIN = (*FILE_NAMES[2:4], "diffusion_pytorch_model-?????-of-?????.bin")
-_FORMATS = (_SAFETENSORS, _BIN, FILE_NAMES[4:])  # in order of preference
 
 _ABANDONED_S = 600.0
 """A part of a file that was written to this long ago is of a process that was killed."""
 
 _PROGRESS_S = 20.0
 """How often a download is reported; the library's own bars are for terminals."""
+
+_PAUSES_S = (1.0, 3.0)
+"""Between the tries of a first download."""
+
+_ANSWER_S, _FIRST_ANSWER_S = 5.0, 20.0
+"""How long the hub may take to name a revision's commit: if the cache has one, and if it has none."""
+
+_UPDATE_WINDOW_S, _UPDATE_BYTES = 10.0, 1 << 20
+"""A newer commit has to arrive at this speed, or the cached one is used."""
+
+_STALL_S = 300.0
+"""A first download may be slow, but not without any byte for so long."""
 
 
 def is_hub_id(source: str) -> bool:
@@ -41,21 +58,26 @@ def download(
     repo_id: str,
     folders: tuple[str, ...],
     *,
+    revision: str | None = None,
     endpoint: str | None = None,
     cache_dir: Path | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Download the configs and weights of some folders of a repository, and its model card.
 
-    Each folder's weights come in one format only: safetensors, else .bin, else the fp16 variant.
-    Cached files are not downloaded again, and are used if the hub cannot be reached.
+    Each folder's weights come in one format only: safetensors, else .bin, else a variant's.
+    Cached files are not downloaded again. A repository that the cache has whole is used as it is
+    whenever the hub does not say within seconds that there is a newer commit, or that one does not
+    arrive; a cached commit that is asked for by its hash needs no hub.
 
     Args:
         repo_id: owner/name.
         folders: for example "transformer" and "vae"; "." is the repository's root.
+        revision: a branch, tag or commit; the main branch by default.
         endpoint: the hub's address; HF_ENDPOINT by default.
         cache_dir: HF_HUB_CACHE, or a folder in HF_HOME, by default.
-        report: called from another thread with a line of text every 20 s.
+        report: called with a line of text for each try that fails and, from another thread, about
+            the progress every 20 s.
 
     Returns:
         The snapshot's folder in the cache.
@@ -64,23 +86,137 @@ def download(
         CheckpointError: the repository does not exist or access is denied, or the hub cannot be
             reached and the cache lacks the repository.
     """
-    blobs = _blobs(repo_id, cache_dir)
-    _remove_abandoned_parts(blobs)
-    configs = [_file_in(folder, "config.json") for folder in folders]
-    with _progress(repo_id, blobs, report):
-        root = _snapshot(repo_id, [*_PIPELINE_FILES, *configs], None, endpoint, cache_dir)
-        for names in _FORMATS:
-            incomplete = [folder for folder in folders if _lacks_weights(root / folder)]
-            if incomplete:
-                patterns = [_file_in(folder, name) for folder in incomplete for name in names]
-                root = _snapshot(repo_id, patterns, root.name, endpoint, cache_dir)
-    return root
+    limit_requests()
+    wanted = _Wanted(repo_id, folders, revision, endpoint, cache_dir, report)
+    cached = wanted.cached()
+    if cached is not None and cached.name == revision:
+        return cached
+    try:
+        return wanted.fetch_newer(cached) if cached is not None else wanted.fetch()
+    except Exception as error:  # the HTTP client's exceptions differ between library versions
+        problem = problem_with(error, revision)
+        if cached is None:
+            raise CheckpointError(repo_id, problem) from error
+        why = problem.removeprefix(NOT_CACHED)
+        report(f"{repo_id}: {why}; using what the cache has of it")
+        return cached
 
 
-def _blobs(repo_id: str, cache_dir: Path | None) -> Path:
-    """Where the cache has a repository's files, whole ones and parts."""
-    folder = "models--" + repo_id.replace("/", "--")
-    return Path(cache_dir or constants.HF_HUB_CACHE) / folder / "blobs"
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What to download, from where and to where; as the arguments of `download`."""
+
+    repo_id: str
+    folders: tuple[str, ...]
+    revision: str | None
+    endpoint: str | None
+    cache_dir: Path | None
+    report: Callable[[str], None]
+
+    @property
+    def storage(self) -> Path:
+        """The repository's folder in the cache."""
+        name = "models--" + self.repo_id.replace("/", "--")
+        return Path(self.cache_dir or constants.HF_HUB_CACHE) / name
+
+    def cached(self) -> Path | None:
+        """The snapshot of the revision in the cache, if it is whole."""
+        if not self.storage.is_dir():
+            return None
+        for name in ("model_index.json", *self.configs()):
+            found = try_to_load_from_cache(
+                self.repo_id, name, cache_dir=self.cache_dir, revision=self.revision
+            )
+            if isinstance(found, str):
+                root = Path(found).parents[name.count("/")]
+                return root if is_whole(root, self.folders) else None
+        return None
+
+    def fetch_newer(self, cached: Path) -> Path:
+        """The present commit, at one try, if the hub names another one than is cached."""
+        present = ask_commit(self.repo_id, self.revision, self.endpoint, timeout_s=_ANSWER_S)
+        if present.commit == cached.name:
+            return cached
+        self.report(f"{self.repo_id}: the hub has a newer commit, {present.commit}")
+        return self.supervised(present, window_s=_UPDATE_WINDOW_S, at_least=_UPDATE_BYTES)
+
+    def fetch(self) -> Path:
+        """The present commit, at a few tries."""
+        tries = len(_PAUSES_S) + 1
+        for number, pause_s in enumerate(_PAUSES_S, 1):
+            try:
+                return self.fetch_once()
+            except Exception as error:
+                if is_final(error):
+                    raise
+                why = problem_with(error, self.revision).removeprefix(NOT_CACHED)
+                line = f"try {number} of {tries}: {why}; the next one in {pause_s:.0f} s"
+                self.report(f"{self.repo_id}: {line}")
+                time.sleep(pause_s)
+        return self.fetch_once()
+
+    def fetch_once(self) -> Path:
+        present = ask_commit(self.repo_id, self.revision, self.endpoint, timeout_s=_FIRST_ANSWER_S)
+        return self.supervised(present, window_s=_STALL_S, at_least=1)
+
+    def supervised(self, present: Present, *, window_s: float, at_least: int) -> Path:
+        """Download a commit in another thread; give up if too few bytes arrive in a window.
+
+        Raises:
+            Stalled: they did.
+            Exception: any of huggingface_hub's.
+        """
+        _remove_abandoned_parts(self.storage / "blobs")
+        with _progress(self.repo_id, self.storage / "blobs", self.report):
+            work = in_thread(lambda: self.fetch_commit(present))
+            before = _nbytes(self.storage)
+            while True:
+                with suppress(Unfinished):
+                    root = work.outcome.result(window_s)
+                    _remember(self.storage / "refs" / (self.revision or "main"), present.commit)
+                    return root
+                now = _nbytes(self.storage)
+                if now - before < at_least:
+                    work.abandoned.set()
+                    raise Stalled
+                before = now
+
+    def fetch_commit(self, present: Present) -> Path:
+        root = self.snapshot(present.commit, [*PIPELINE_FILES, *self.configs()])
+        weights = [
+            file_in(folder, name)
+            for folder in self.folders
+            if file_in(folder, "config.json") in present.files
+            for name in weights_in(folder, present.files)
+        ]
+        return self.snapshot(present.commit, weights) if weights else root
+
+    def snapshot(self, commit: str, patterns: list[str]) -> Path:
+        try:
+            folder = snapshot_download(
+                self.repo_id,
+                revision=commit,
+                allow_patterns=patterns,
+                endpoint=self.endpoint,
+                cache_dir=self.cache_dir,
+            )
+        except LocalEntryNotFoundError as error:
+            raise error.__cause__ or error from None  # what kept it from the hub
+        return Path(folder)
+
+    def configs(self) -> list[str]:
+        return [file_in(folder, "config.json") for folder in self.folders]
+
+
+def _remember(ref: Path, commit: str) -> None:
+    """Note in the cache, as huggingface_hub does, which commit a branch or tag stands for."""
+    if ref.name == commit:
+        return
+    part = ref.with_name(f"{ref.name}.{os.getpid()}")
+    with suppress(OSError):  # a cache that may only be read
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(commit)
+        part.replace(ref)
 
 
 def _remove_abandoned_parts(blobs: Path) -> None:
@@ -111,45 +247,7 @@ def _progress(repo_id: str, blobs: Path, report: Callable[[str], None]) -> Itera
 
 def _nbytes(folder: Path) -> int:
     total = 0
-    for path in folder.glob("*"):
+    for path in folder.rglob("*"):
         with suppress(OSError):  # a part that has become a whole file meanwhile
-            total += path.stat().st_size
+            total += path.lstat().st_size
     return total
-
-
-def _lacks_weights(folder: Path) -> bool:
-    has_config = (folder / "config.json").is_file()
-    return has_config and not any((folder / name).is_file() for name in FILE_NAMES)
-
-
-def _file_in(folder: str, name: str) -> str:
-    return name if folder == "." else f"{folder}/{name}"
-
-
-def _snapshot(
-    repo_id: str,
-    patterns: list[str],
-    revision: str | None,
-    endpoint: str | None,
-    cache_dir: Path | None,
-) -> Path:
-    try:
-        folder = snapshot_download(
-            repo_id,
-            revision=revision,
-            allow_patterns=patterns,
-            endpoint=endpoint,
-            cache_dir=cache_dir,
-        )
-    except GatedRepoError as error:
-        problem = "is gated: accept its terms on the hub and set HF_TOKEN"
-        raise CheckpointError(repo_id, problem) from error
-    except RepositoryNotFoundError as error:
-        problem = "is neither a local folder nor on the hub (if it is private, set HF_TOKEN)"
-        raise CheckpointError(repo_id, problem) from error
-    except LocalEntryNotFoundError as error:
-        problem = "is not in the cache, and the hub cannot be reached"
-        raise CheckpointError(repo_id, problem) from error
-    except Exception as error:  # the HTTP client's exceptions differ between library versions
-        raise CheckpointError(repo_id, f"download failed: {first_line(error)}") from error
-    return Path(folder)

@@ -53,15 +53,21 @@ class Source:
     licence: str | None = None
 
 
-def find_source(source: str, report: Report) -> Source:
+def find_source(source: str, report: Report, revision: str | None = None) -> Source:
     """Find a model; a hub id is downloaded unless it is cached.
+
+    Args:
+        revision: a branch, tag or commit on the hub; the main branch by default.
 
     Raises:
         CheckpointError: the model does not exist, or a file of it is missing or invalid.
     """
+    path = local_path(source)
+    is_local = source == BUNDLED or path.exists() or path.suffix in _SUFFIXES
+    if revision is not None and is_local:
+        raise CheckpointError(source, f"is not from the hub: it has no revision {revision}")
     if source == BUNDLED:
         return _pipeline_folder(BUNDLED, BUNDLED_FOLDER, report)
-    path = local_path(source)
     if path.is_dir():
         _check_pipeline(path)
         return _pipeline_folder(path.resolve().name, path, report)
@@ -69,8 +75,8 @@ def find_source(source: str, report: Report) -> Source:
         return _single_file(path, report)
     if not is_hub_id(source):
         raise CheckpointError(source, "is not a file, a folder or a hub id (owner/name)")
-    report(f"{source}: looking on the hub")
-    return _pipeline_folder(source, download(source, ("transformer", "vae"), report=report), report)
+    root = _download(source, ("transformer", "vae"), report, revision)
+    return _pipeline_folder(source, root, report)
 
 
 def local_path(source: str | Path) -> Path:
@@ -105,12 +111,26 @@ def find_vae(source: str, report: Report) -> Path:
     if not folder.is_dir():
         if not is_hub_id(source):
             raise CheckpointError(source, "is not a folder or a hub id (owner/name)")
-        report(f"{source}: looking on the hub")
-        folder = download(source, (".", "vae"), report=report)
+        folder = _download(source, (".", "vae"), report)
     for candidate in (folder / "vae", folder):
         if (candidate / "config.json").is_file():
             return candidate
     raise CheckpointError(source, "holds no autoencoder: no config.json or vae/config.json")
+
+
+def _download(
+    source: str, folders: tuple[str, ...], report: Report, revision: str | None = None
+) -> Path:
+    """Download a repository. It may have been meant as a folder, so errors name both."""
+    report(f"{source}: looking on the hub")
+    try:
+        root = download(source, folders, revision=revision, report=report)
+    except CheckpointError as error:
+        problem = str(error).removeprefix(f"{source}: ")
+        problem = f"no folder {source} here; tried as a hub id: {problem}"
+        raise CheckpointError(source, problem) from error
+    report(f"using commit {root.name} of {source}" + (f" ({revision})" if revision else ""))
+    return root
 
 
 def _pipeline_folder(name: str, folder: Path, report: Report) -> Source:

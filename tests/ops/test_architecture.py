@@ -10,6 +10,8 @@ import grimp
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 BELOW_ALL = {
+    "listening",
+    "output",
     "settings",
     "metrics",
     "errors",
