@@ -9,7 +9,7 @@ from pathlib import Path
 import grimp
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
-BELOW_ALL = {"settings", "metrics", "errors", "logs", "threads", "cpu_quota", "service", "__main__"}
+BELOW_ALL = {"settings", "metrics", "errors", "logs", "threads", "service", "__main__"}
 """Modules that every room may use, and the entry point: not drawn."""
 
 Edges = set[tuple[str, str]]
