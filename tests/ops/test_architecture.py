@@ -17,7 +17,6 @@ BELOW_ALL = {
     "errors",
     "logs",
     "threads",
-    "cpu_quota",
     "signals",
     "service",
     "__main__",
