@@ -11,7 +11,7 @@ from model.sampling.schedule import NoiseSchedule
 from model.weights.class_names import ClassNames, parse_class_names
 from model.weights.config_files import JsonFile
 from model.weights.errors import CheckpointError, first_line
-from model.weights.hub import download, is_hub_id
+from model.weights.hub.download import download, is_hub_id
 from model.weights.schedules import read_schedule
 from model.weights.weight_files import WeightFiles
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from model.weights.errors import CheckpointError
-from model.weights.hub import download, is_hub_id
+from model.weights.hub.download import download, is_hub_id
 from tests.support.checkpoints import (
     STEM,
     small_dit,
@@ -38,7 +38,7 @@ CONFIGS = {
 @pytest.fixture(autouse=True)
 def _local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("model.weights.hub._PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr("model.weights.hub.download._PAUSES_S", (0.0, 0.0))
 
 
 def serve(
@@ -130,7 +130,7 @@ def test_the_cache_is_reused_and_serves_without_the_hub(tmp_path: Path) -> None:
 
 
 def test_a_long_download_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.weights.hub._PROGRESS_S", 0.05)
+    monkeypatch.setattr("model.weights.hub.download._PROGRESS_S", 0.05)
     folder = write_pipeline(tmp_path / "served", kind="bin")
     lines: list[str] = []
     with running_hub({"someone/dit": Repository(folder, broken=True)}) as hub:  # takes a second

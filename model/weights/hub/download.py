@@ -16,7 +16,7 @@ from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from model.weights.errors import CheckpointError
-from model.weights.hub_client import (
+from model.weights.hub.client import (
     NOT_CACHED,
     Present,
     Stalled,
@@ -26,7 +26,7 @@ from model.weights.hub_client import (
     limit_requests,
     problem_with,
 )
-from model.weights.hub_files import PIPELINE_FILES, file_in, is_whole, weights_in
+from model.weights.hub.files import PIPELINE_FILES, file_in, is_whole, weights_in
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 

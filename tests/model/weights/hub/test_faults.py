@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from model.weights import hub as downloading
 from model.weights.errors import CheckpointError
-from model.weights.hub import download
+from model.weights.hub import download as downloading
+from model.weights.hub.download import download
 from model.weights.sources import find_source
 from tests.support.checkpoints import STEM, small_dit, small_vae, write_pipeline
 from tests.support.hub import COMMIT, LATER_COMMIT, Fault, Repository, running_hub
