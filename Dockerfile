@@ -59,6 +59,7 @@ ENV PATH="/opt/dit/bin:$PATH" \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     DIT_HOST=0.0.0.0 \
     DIT_PORT=8000 \
+    DIT_ADDRESS_FILE=/tmp/dit-address \
     DIT_LOG_FORMAT=json
 USER 10001:10001
 WORKDIR /home/dit

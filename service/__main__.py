@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 
 import structlog
 
-from service.logs import configure_logs
-from service.settings import SettingsError, read_settings, unknown_variables
+from service.listening import ListenError, open_sockets
+from service.logs import capture_prints, configure_logs, unify_loggers
+from service.output import secure_standard_streams
+from service.settings import (
+    LogFormat,
+    SettingsError,
+    read_log_format,
+    read_settings,
+    unknown_variables,
+)
 from service.signals import stop_signals
 from service.threads import configure_openmp
 
 
 def main(arguments: list[str]) -> int:
     """Run the service; returns the process's exit code: 2 if a setting is wrong."""
+    secure_standard_streams()
     try:
         settings = read_settings(arguments)
     except SettingsError as error:
+        _open_log(read_log_format(arguments))
         print(error, file=sys.stderr)
         return 2
-    configure_logs(settings.log_format)
+    _open_log(settings.log_format)
     for line in unknown_variables(os.environ):
         structlog.get_logger().warning(line)
+    try:
+        sockets = open_sockets(settings.host, settings.port)
+    except ListenError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     for number in stop_signals():  # until the server handles them
-        signal.signal(number, lambda *_: os._exit(0))
+        signal.signal(number, lambda *_: _leave())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())  # a parent may have blocked them
     configure_openmp()
     _keep_metrics_in_memory()
     from service.launch import serve  # loads torch
 
-    return serve(settings)
+    unify_loggers()
+    return serve(settings, sockets=sockets)
+
+
+def _open_log(form: LogFormat) -> None:
+    capture_prints(form, configure_logs(form).output)
+
+
+def _leave() -> None:
+    logging.shutdown()
+    os._exit(0)
 
 
 def _keep_metrics_in_memory() -> None:

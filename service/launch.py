@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
 from model.runner.runner import ModelRunner, OutOfMemory
 from service.engine.engine import Engine
+from service.engine.model_info import ModelInfo
 from service.engine.watchdog import PATIENCE, EngineHung, Patience
 from service.http.app import create_app
 from service.http.connections.descriptors import raise_descriptor_limit
@@ -17,12 +21,16 @@ from service.http.connections.limits import ConnectionLimits
 from service.http.guards.hosts import default_names
 from service.http.server import Server
 from service.images.limits import RequestLimits
+from service.listening import open_sockets, url_of, write_address
 from service.load_model import load_runner
+from service.logs import dropped_lines
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 from service.scheduling.fair import FairScheduler
 from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
+
+log = structlog.get_logger()
 
 
 def serve(
@@ -30,6 +38,7 @@ def serve(
     load: Callable[[Settings], ModelRunner] = load_runner,
     patience: Patience = PATIENCE,
     make_scheduler: Callable[[int], Scheduler] = FairScheduler,
+    sockets: list[socket.socket] | None = None,
 ) -> int:
     """Run until a signal arrives or the engine ends; returns the process's exit code.
 
@@ -37,8 +46,16 @@ def serve(
         load: builds the runner.
         patience: how long the engine may show no sign of life, as for `Engine`.
         make_scheduler: builds the scheduler, as for `Engine`.
+        sockets: where to listen, if they are open already.
+
+    Raises:
+        ListenError: the host or the port cannot be listened on.
     """
-    metrics = Metrics()
+    sockets = sockets or open_sockets(settings.host, settings.port)
+    url = url_of(sockets)
+    if settings.address_file is not None:
+        tell_address(settings.address_file, url)
+    metrics = Metrics(dropped_lines)
     engine = Engine(
         lambda: load(settings),
         AdmissionQueue(settings.max_queue_row_steps),
@@ -46,6 +63,7 @@ def serve(
         drain_timeout_s=settings.drain_timeout_s,
         patience=patience,
         make_scheduler=make_scheduler,
+        on_ready=lambda info: log_ready(url, info),
     )
     app = create_app(
         engine,
@@ -67,16 +85,29 @@ def serve(
     raise_descriptor_limit()
     engine.start()
     try:
-        server.run()
-    except SystemExit:  # uvicorn cannot listen, and has logged why
+        server.run(sockets)
+    except SystemExit:  # uvicorn cannot start, and has logged why
         code = 1
     else:
         code = exit_code(engine)
     if engine.alive or (engine.was_ready and code):
         # The thread hangs in the device's libraries, or the device is gone: skip their clean-up.
-        sys.stderr.flush()
+        logging.shutdown()
         os._exit(code)
     return code
+
+
+def log_ready(url: str, info: ModelInfo) -> None:
+    """Say where the service is and what it serves."""
+    log.info("ready", url=url, model=info.name, device=info.device)
+
+
+def tell_address(path: Path, url: str) -> None:
+    """Write the address to a file; that it cannot be written does not end the start."""
+    try:
+        write_address(path, url)
+    except OSError as error:
+        log.warning(f"DIT_ADDRESS_FILE (--address-file) is {str(path)!r}: {error.strerror}")
 
 
 def limits_of(settings: Settings) -> RequestLimits:
@@ -111,5 +142,5 @@ def exit_code(engine: Engine) -> int:
         line = str(failure).strip().partition("\n")[0]
         print(f"cannot start: {line}", file=sys.stderr)
     else:
-        structlog.get_logger().error("the engine died", exc_info=failure)
+        log.error("the engine died", exc_info=failure)
     return 1

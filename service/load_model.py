@@ -13,8 +13,8 @@ from model.device import choose_device, choose_dtype, device_faults, flush_denor
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.weights.checkpoint import load_checkpoint
-from service.cpu_quota import cpu_quota
 from service.settings import Settings
+from service.threads import cpu_quota
 
 MAX_ROWS = {"cuda": 128, "cpu": 32}
 
@@ -36,10 +36,12 @@ def load_runner(settings: Settings) -> ModelRunner:
         round_threads()
     checkpoint = load_checkpoint(
         settings.model,
+        revision=settings.revision,
         device=device,
         dtype=choose_dtype(settings.dtype, device),
         vae=settings.vae,
         classes=settings.classes,
+        num_heads=settings.num_heads,
         report=log.info,
     )
     return build_runner(

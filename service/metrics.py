@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from service import __version__
 
@@ -27,12 +31,29 @@ SECONDS = (
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-class Metrics:
-    """One instance per process. No label ever holds an id, a seed or a class."""
+class DroppedLines(Collector):
+    """The counter of log lines that nobody took; asked for at each scrape."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The one metric."""
+        text = "Log lines dropped because nothing read them."
+        yield CounterMetricFamily("dit_log_lines_dropped", text, value=self._count())
+
+
+class Metrics:
+    """One instance per process. No label ever holds an id, a seed or a class.
+
+    Args:
+        dropped_lines: counts the log lines dropped so far.
+    """
+
+    def __init__(self, dropped_lines: Callable[[], int] = lambda: 0) -> None:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)  # memory, processor time, open files
+        registry.register(DroppedLines(dropped_lines))
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"dit_{name}", text, labels, registry=registry)

@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as ArgumentError
 
 from model.sampling.parameters import CfgScale, SamplerName, StepCount
+from service.listening import parse_host
 
 PREFIX = "DIT_"
 Positive = Annotated[int, Field(ge=1)]
@@ -56,6 +57,8 @@ Origins = Annotated[
     tuple[str, ...], NoDecode, BeforeValidator(partial(_names, ORIGIN, "an origin"))
 ]
 
+LogFormat = Literal["json", "console"]
+
 
 class Settings(BaseSettings):
     """The defaults serve the bundled model on this machine."""
@@ -77,11 +80,22 @@ class Settings(BaseSettings):
         "bundled",
         description="bundled, a DiTPipeline folder, a .pt or .safetensors file, or a hub id",
     )
+    revision: str | None = Field(
+        None,
+        description="branch, tag or commit of the hub id to serve; unset: the main branch",
+        pattern=r"^\w[\w.+-]*(/[\w+-][\w.+-]*)*$",
+    )
     vae: str | None = Field(
         None, description="folder or hub id of the autoencoder, if the model comes without one"
     )
     classes: Path | None = Field(
-        None, description="JSON file of class names: a list, or a map from id to one or more names"
+        None,
+        description="JSON file of class names: a list, or a map from id to one or more names or from"
+        " name to id",
+    )
+    num_heads: Positive | None = Field(
+        None,
+        description="attention heads of the model, if neither its file nor a config.json tells them",
     )
     device: str = Field(
         "auto",
@@ -94,7 +108,10 @@ class Settings(BaseSettings):
         description="the transformer's; auto is bfloat16 on CUDA and on a CPU with AVX512-BF16 or"
         " AMX, else float32",
     )
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: Annotated[str, AfterValidator(parse_host)] = Field(
+        "127.0.0.1",
+        description="address or host name to listen on; :: is every IPv6 and IPv4 address",
+    )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     allowed_hosts: HostNames = Field(
         (),
@@ -106,6 +123,9 @@ class Settings(BaseSettings):
         (),
         description="other sites whose pages may send requests and read the answers, with commas:"
         " https://app.example, or * for all",
+    )
+    address_file: Path | None = Field(
+        None, description="file to write the service's URL to, for programs on the same machine"
     )
     max_rows: int | None = Field(
         None,
@@ -161,7 +181,15 @@ class Settings(BaseSettings):
     )
     default_steps: StepCount = Field(50, description="steps of a request that names none")
     default_sampler: SamplerName = Field("ddim", description="sampler of a request that names none")
-    log_format: Literal["json", "console"] = Field("console", description="form of the log lines")
+    log_format: LogFormat = Field("console", description="form of the log lines")
+
+
+class _LogFormat(BaseSettings):
+    """One of the settings alone."""
+
+    model_config = Settings.model_config | SettingsConfigDict(cli_ignore_unknown_args=True)
+
+    log_format: LogFormat = "console"
 
 
 class SettingsError(ValueError):
@@ -183,6 +211,14 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         raise SettingsError(f"{reason}{_nearest_flag(reason)} (--help lists the flags)") from None
 
 
+def read_log_format(arguments: list[str]) -> LogFormat:
+    """The form of the log lines, also where another setting is wrong."""
+    try:
+        return _LogFormat(_cli_parse_args=arguments).log_format  # type: ignore[call-arg]
+    except (ValidationError, ArgumentError):
+        return "console"
+
+
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """A warning for each DIT_ variable that is not a setting, with the most similar one."""
     known = [_variable(name) for name in Settings.model_fields]
@@ -197,6 +233,8 @@ def _explain(error: object) -> str:
     name = str(error["loc"][0])
     meaning = Settings.model_fields[name].description
     place = f"{_variable(name)} ({_flag(name)}) is {error['input']!r}"
+    if error["type"] == "value_error":
+        return f"{place}: {error['ctx']['error']}"
     if error["type"] == "string_pattern_mismatch":
         return f"{place}: it should be {meaning}"
     reason = str(error["msg"]).replace("Input", "it", 1).partition(", unable")[0]

@@ -41,14 +41,15 @@ class TickTimes:
 
 
 def trial_trajectories(schedule: NoiseSchedule, count: int) -> list[Trajectory]:
-    """Unguided images with different timesteps, as in a mixed tick."""
+    """Unguided images with different timesteps, as in a mixed tick, as far as the schedule has them."""
+    different = min(64, schedule.num_train_timesteps - 1)
     return [
         plan_trajectory(
             schedule,
             Sampling(
                 class_label=0,
                 cfg_scale=1.0,
-                num_sampling_steps=2 + seed % 64,
+                num_sampling_steps=2 + seed % different,
                 sampler="ddpm",
                 seed=seed,
                 guidance_interval=WHOLE_RANGE,

@@ -19,6 +19,7 @@ MIN_CFG_SCALE, MAX_CFG_SCALE = 1.0, 20.0
 MAX_SEED = 2**63 - 1
 DRAWN_SEEDS = 2**53
 """Seeds that nobody chose are below this: every reader of JSON keeps such integers exactly."""
+MAX_STEPS = 1000
 WHOLE_RANGE = (0.0, 1.0)
 """The guidance interval that is never outside."""
 
@@ -29,7 +30,7 @@ def is_ascending(interval: tuple[float, float]) -> bool:
 
 
 CfgScale = Annotated[float, Ge(MIN_CFG_SCALE), Le(MAX_CFG_SCALE)]
-StepCount = Annotated[int, Ge(1), Le(1000)]
+StepCount = Annotated[int, Ge(1), Le(MAX_STEPS)]
 Seed = Annotated[int, Ge(0), Le(MAX_SEED)]
 Fraction = Annotated[float, Ge(0.0), Le(1.0)]
 GuidanceInterval = Annotated[

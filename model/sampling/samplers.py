@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -208,7 +210,42 @@ SAMPLERS: dict[SamplerName, Callable[[NoiseSchedule, int], SamplerTable]] = {
 }
 
 
-@functools.lru_cache(maxsize=4096)
+class TableCache:
+    """The tables used last, as many as have ``max_steps`` steps in all; safe to use from any thread.
+
+    A step takes about 0.6 KB: the table's numbers, and the same as Python numbers.
+    """
+
+    def __init__(self, max_steps: int) -> None:
+        self._max_steps = max_steps
+        self._tables: OrderedDict[tuple[NoiseSchedule, SamplerName, int], SamplerTable] = (
+            OrderedDict()
+        )
+        self._lock = threading.Lock()
+        self.steps = 0
+
+    def get(self, schedule: NoiseSchedule, sampler: SamplerName, steps: int) -> SamplerTable:
+        """The table of one of SAMPLERS; built if it is not kept."""
+        key = schedule, sampler, steps
+        with self._lock:
+            if key in self._tables:
+                self._tables.move_to_end(key)
+            else:
+                self._tables[key] = SAMPLERS[sampler](schedule, steps)
+                self.steps += steps
+                self._shrink()
+            return self._tables[key]
+
+    def _shrink(self) -> None:
+        """Forget the tables that were used longest ago, but never the last one."""
+        while self.steps > self._max_steps and len(self._tables) > 1:
+            _, table = self._tables.popitem(last=False)
+            self.steps -= len(table)
+
+
+_CACHE = TableCache(max_steps=50_000)
+
+
 def sampler_table(
     schedule: NoiseSchedule, sampler: SamplerName, num_sampling_steps: int
 ) -> SamplerTable:
@@ -221,4 +258,4 @@ def sampler_table(
         raise ValueError(f"sampler is {sampler!r}, must be one of {', '.join(SAMPLERS)}")
     if not 1 <= num_sampling_steps <= schedule.num_train_timesteps:
         raise ValueError(f"num_sampling_steps must be 1 .. {schedule.num_train_timesteps}")
-    return SAMPLERS[sampler](schedule, num_sampling_steps)
+    return _CACHE.get(schedule, sampler, num_sampling_steps)

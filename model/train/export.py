@@ -9,7 +9,7 @@ file can give synonyms.
 from __future__ import annotations
 
 import argparse
-import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from model.train.options import (
     named_errors,
 )
 from model.train.transformer import NETWORK_FILE, STATE_FILE
+from model.weights.config_files import JsonFile
 from model.weights.diffusers_names import to_diffusers
 
 CARD = """---
@@ -138,6 +139,21 @@ def _scheduler() -> DDIMScheduler:
     )
 
 
+def _read_synonyms(file: Path) -> dict[str, list[str]]:
+    """Further names by class name.
+
+    Raises:
+        ValueError: the file holds something else; the message names it.
+    """
+    config = JsonFile.read(file)
+    synonyms: dict[str, list[str]] = {}
+    for name, further in config.fields.items():
+        if not isinstance(further, list) or not all(isinstance(each, str) for each in further):
+            raise config.error(name, "must be a list of names")
+        synonyms[name] = further
+    return synonyms
+
+
 def main() -> None:
     parser = command_parser("model.train.export", __doc__)
     add_data_option(parser)
@@ -170,11 +186,14 @@ def main() -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export as the options say."""
-    synonyms = json.loads(options.synonyms.read_text(encoding="utf-8")) if options.synonyms else {}
+    synonyms = _read_synonyms(options.synonyms) if options.synonyms else {}
     export(
         averaged_dit(options.run),
         trained_autoencoder(options.vae or options.run / "vae"),
-        {name: synonyms.get(name, []) for name in class_names(options.data)},
+        {
+            name: synonyms.get(unicodedata.normalize("NFC", name), [])
+            for name in class_names(options.data)
+        },
         out=options.out,
         licence=options.licence,
         default_cfg_scale=options.default_cfg_scale,

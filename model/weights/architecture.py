@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,7 +18,44 @@ from model.weights.errors import CheckpointError
 
 _DEFAULT_INPUT_SIZE = 32
 _MAX_INPUT_SIZE = 1024  # a limit on what a file may claim
-_XL_WIDTH, _XL_HEAD_DIM, _HEAD_DIM = 1152, 72, 64
+_MAX_NORM_EPS = 1e-5  # diffusers' default, against the official 1e-6: less than rounding
+_MODEL_NAME = re.compile(r"\bDiT[-_]?(XL|L|B|S)(?![A-Za-z])", re.IGNORECASE)
+_ONLY_VALUES = {
+    "norm_type": "ada_norm_zero",
+    "activation_fn": "gelu-approximate",
+    "attention_bias": True,
+    "attention_type": "default",
+    "norm_elementwise_affine": False,
+    "double_self_attention": False,
+    "only_cross_attention": False,
+    "use_additional_conditions": False,
+    "caption_channels": None,
+    "cross_attention_dim": None,
+    "num_vector_embeds": None,
+}
+_CHECKED = (
+    "attention_head_dim depth downscale_freq_shift hidden_size in_channels input_size learn_sigma"
+    " mlp_ratio norm_eps num_attention_heads num_classes num_embeds_ada_norm num_heads num_layers"
+    " out_channels patch_size sample_size"
+)
+_WITHOUT_EFFECT = (
+    "class_dropout_prob dropout interpolation_scale norm_num_groups upcast_attention"
+    " use_linear_projection"
+)
+_KNOWN_KEYS = _ONLY_VALUES.keys() | {*_CHECKED.split(), *_WITHOUT_EFFECT.split()}
+"""What config.json may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known about a DiT beside its tensors.
+
+    ``num_heads`` is the user's word; ``arguments`` are a training script's, from the file.
+    """
+
+    config: JsonFile | None = None
+    num_heads: int | None = None
+    arguments: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,36 +127,36 @@ def official_state(
         raise CheckpointError(path, str(error)) from error
 
 
-def infer_architecture(
-    state: dict[str, Tensor], path: Path, config: JsonFile | None
-) -> Architecture:
+def infer_architecture(state: dict[str, Tensor], path: Path, told: Told) -> Architecture:
     """Infer the architecture from the shapes of tensors under the official names.
 
-    The shapes do not show the number of heads. It comes from config.json, or else from the paper:
-    16 for the XL width of 1152, and one head per 64 channels for any other width.
+    The shapes do not show the number of heads: it is what the user says, else config.json, else the
+    training script's arguments, else that of the paper's configuration with this width and depth. It
+    is never guessed.
 
     Raises:
-        CheckpointError: the tensors are not those of a DiT (names ``path``), or contradict
-            config.json (names that).
+        CheckpointError: the tensors are not those of a DiT, or the number of heads is unknown (names
+            ``path``), or they contradict config.json (names that).
     """
     hidden_size, in_channels, patch_size, _ = _shape(state, "x_embedder.proj.weight", 4, path)
     if hidden_size % 4:
         problem = f"has a hidden size of {hidden_size}, but it must be a multiple of 4"
         raise CheckpointError(path, problem)
+    depth = _depth(state, path)
     architecture = Architecture(
         input_size=_input_size(state, path),
         patch_size=patch_size,
         in_channels=in_channels,
         hidden_size=hidden_size,
-        depth=_depth(state, path),
-        num_heads=_num_heads(hidden_size, path, config),
+        depth=depth,
         mlp_size=_shape(state, "blocks.0.mlp.fc1.weight", 2, path)[0],
         num_classes=_num_classes(state, path),
         learn_sigma=_learn_sigma(state, path),
-        downscale_freq_shift=_downscale_freq_shift(config),
+        downscale_freq_shift=_downscale_freq_shift(told.config),
+        num_heads=_num_heads(hidden_size, depth, path, told),
     )
-    if config is not None:
-        _check_config(architecture, config)
+    if told.config is not None:
+        _check_config(architecture, told.config)
     return architecture
 
 
@@ -167,23 +206,54 @@ def _depth(state: dict[str, Tensor], path: Path) -> int:
     return len(indices)
 
 
-def _num_heads(hidden_size: int, path: Path, config: JsonFile | None) -> int:
-    if config is not None:
-        num_heads = config.integer("num_attention_heads", 16, high=hidden_size)
-        if num_heads * config.integer("attention_head_dim", 72) != hidden_size:
-            problem = (
-                f"times attention_head_dim it must equal {hidden_size}, the weights' hidden size"
-            )
-            raise config.error("num_attention_heads", problem)
-        return num_heads
-    head_dim = _XL_HEAD_DIM if hidden_size == _XL_WIDTH else _HEAD_DIM
-    if hidden_size % head_dim:
+def _num_heads(hidden_size: int, depth: int, path: Path, told: Told) -> int:
+    configured = None if told.config is None else _configured_heads(hidden_size, told.config)
+    if told.num_heads is not None:
+        if told.num_heads < 1 or hidden_size % told.num_heads:
+            problem = f"DIT_NUM_HEADS is {told.num_heads}, but must divide the width {hidden_size}"
+            raise CheckpointError(path, problem)
+        if configured not in (None, told.num_heads):
+            problem = f"says {configured} heads, but DIT_NUM_HEADS is {told.num_heads}"
+            raise CheckpointError(told.config.path if told.config else path, problem)
+        return told.num_heads
+    trained = _trained_heads(hidden_size, told.arguments)
+    heads = configured or trained or _published_heads(hidden_size, depth)
+    if heads is None:
         problem = (
-            f"hidden size {hidden_size} does not show the number of heads: put a config.json with"
-            " num_attention_heads and attention_head_dim in the same folder"
+            f"hidden size {hidden_size} does not show the number of heads: set DIT_NUM_HEADS, or put a"
+            " config.json with num_attention_heads in the same folder"
         )
         raise CheckpointError(path, problem)
-    return hidden_size // head_dim
+    return heads
+
+
+def _configured_heads(hidden_size: int, config: JsonFile) -> int | None:
+    key = "num_heads" if config.fields.get("num_attention_heads") is None else "num_attention_heads"
+    if config.fields.get(key) is None and not config.string("_class_name"):
+        return None
+    num_heads = config.integer(key, 16, high=hidden_size)
+    default = 72 if config.string("_class_name") else hidden_size // num_heads
+    head_dim = config.integer("attention_head_dim", default)
+    if num_heads * head_dim != hidden_size:
+        problem = f"times attention_head_dim it must equal {hidden_size}, the weights' hidden size"
+        raise config.error(key, problem)
+    return num_heads
+
+
+def _trained_heads(hidden_size: int, arguments: Mapping[str, object]) -> int | None:
+    """From a training script's arguments: a number, or a name such as DiT-B/4 of this width."""
+    for key in ("num_heads", "num_attention_heads"):
+        heads = arguments.get(key)
+        if type(heads) is int and heads > 0 and hidden_size % heads == 0:
+            return heads
+    name = _MODEL_NAME.search(str(arguments.get("model", "")))
+    width, _, heads = WIDTHS[name[1].upper()] if name else (0, 0, 0)
+    return heads if width == hidden_size else None
+
+
+def _published_heads(hidden_size: int, depth: int) -> int | None:
+    shapes = {(width, blocks): heads for width, blocks, heads in WIDTHS.values()}
+    return shapes.get((hidden_size, depth))
 
 
 def _downscale_freq_shift(config: JsonFile | None) -> int:
@@ -192,10 +262,7 @@ def _downscale_freq_shift(config: JsonFile | None) -> int:
 
 def _check_config(architecture: Architecture, config: JsonFile) -> None:
     """Check that config.json matches the weights and asks for nothing that DiT lacks."""
-    config.require("norm_type", "ada_norm_zero")
-    config.require("activation_fn", "gelu-approximate")
-    config.require("attention_bias", True)
-    config.require("norm_elementwise_affine", False)
+    _check_features(config)
     num_classes = architecture.num_classes
     if config.integer("num_embeds_ada_norm", num_classes) == num_classes + 1:
         problem = "the label table has no row for the null class"
@@ -203,11 +270,30 @@ def _check_config(architecture: Architecture, config: JsonFile) -> None:
     out_channels = architecture.in_channels * (2 if architecture.learn_sigma else 1)
     for key, value in (
         ("num_embeds_ada_norm", num_classes),
+        ("num_classes", num_classes),
         ("sample_size", architecture.input_size),
+        ("input_size", architecture.input_size),
         ("patch_size", architecture.patch_size),
         ("in_channels", architecture.in_channels),
         ("out_channels", out_channels),
         ("num_layers", architecture.depth),
+        ("depth", architecture.depth),
+        ("hidden_size", architecture.hidden_size),
     ):
         if config.integer(key, value) != value:
             raise config.error(key, f"the weights have {value}")
+    config.require("learn_sigma", architecture.learn_sigma)
+    mlp_ratio = architecture.mlp_size / architecture.hidden_size
+    if (
+        int(config.number("mlp_ratio", mlp_ratio) * architecture.hidden_size)
+        != architecture.mlp_size
+    ):
+        raise config.error("mlp_ratio", f"the weights have {mlp_ratio:g}")
+
+
+def _check_features(config: JsonFile) -> None:
+    for key, value in _ONLY_VALUES.items():
+        config.require(key, value)
+    if not 0 < config.number("norm_eps", 1e-6) <= _MAX_NORM_EPS:
+        raise config.error("norm_eps", "must be 1e-6, as in the official code, or diffusers' 1e-5")
+    config.forbid_others(_KNOWN_KEYS)

@@ -17,12 +17,19 @@ from model.networks.vae import Vae
 from model.sampling.fitted import FittedSolver
 from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
 from model.sampling.schedule import NoiseSchedule
-from model.weights.architecture import Architecture, infer_architecture, official_state
-from model.weights.class_names import ClassNames, default_class_names, read_class_names
+from model.weights.architecture import Architecture, Told, infer_architecture, official_state
+from model.weights.class_names import (
+    ClassNames,
+    default_class_names,
+    has_names,
+    read_class_names,
+)
 from model.weights.config_files import JsonFile
+from model.weights.contents.state_dicts import StateDict, find_state_dict, training_arguments
 from model.weights.errors import CheckpointError, first_line
 from model.weights.fitted_solvers import fitted_solvers_file, read_fitted_solvers
 from model.weights.load_vae import default_vae_dtype, load_vae
+from model.weights.schedules import check_training
 from model.weights.sources import (
     OFFICIAL_VAE,
     OFFICIAL_VAE_CHANNELS,
@@ -30,8 +37,9 @@ from model.weights.sources import (
     Source,
     find_source,
     find_vae,
+    local_path,
 )
-from model.weights.weight_files import WeightFiles, load_state
+from model.weights.weight_files import WeightFiles, load_state, unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +84,12 @@ class Checkpoint:
 def load_checkpoint(
     source: str,
     *,
+    revision: str | None = None,
     device: torch.device,
     dtype: torch.dtype,
     vae: str | None = None,
     classes: Path | None = None,
+    num_heads: int | None = None,
     report: Report = lambda line: None,
 ) -> Checkpoint:
     """Load a model.
@@ -88,29 +98,31 @@ def load_checkpoint(
         source: "bundled", a folder in the layout of diffusers' DiTPipeline, an official .pt, a
             .safetensors under official or diffusers' names, or a hub id. A single file may have a
             config.json in its folder.
+        revision: the hub id's branch, tag or commit; the main branch by default.
         device: where the weights go, tensor by tensor.
         dtype: the transformer's; `default_vae_dtype` derives the autoencoder's from it.
         vae: folder or hub id of an autoencoder to use instead of the source's own.
         classes: JSON file of class names to use instead of the source's own.
+        num_heads: attention heads, for a file that does not tell them.
         report: called with a line of text at each stage of loading.
 
     Raises:
         CheckpointError: a file is missing, broken or inconsistent, or the device's memory is full.
     """
     with _as_checkpoint_errors(source, device):
-        found = find_source(source, report)
-        report(f"{found.name}: reading {found.transformer.nbytes() / 1e6:.0f} MB of weights")
-        with ThreadPoolExecutor(2) as pool:  # hashing releases the GIL while the weights load
-            dit_digest = pool.submit(found.transformer.digest)
-            dit, architecture = _load_dit(found, device, dtype, report)
-            names = _class_names(found, classes, dit.num_classes)
+        found = find_source(source, report, revision)
+        weights = found.transformer
+        megabytes = f"{weights.nbytes() / 1e6:.0f} MB"
+        report(f"{found.name}: reading {megabytes} of weights from {weights.path.name}")
+        with ThreadPoolExecutor(2) as pool, unchanged(weights.files):
+            dit_digest = pool.submit(weights.digest)  # hashing releases the GIL while they load
+            dit, architecture = _load_dit(found, num_heads, device, dtype, report)
+            names = _class_names(found, classes, dit.num_classes, report)
             vae_folder = _vae_folder(found, vae, dit.in_channels, report)
-            report(f"{found.name}: reading the autoencoder in {vae_folder}")
-            vae_digest = pool.submit(lambda: WeightFiles.in_folder(vae_folder).digest())
-            decoder = load_vae(vae_folder, device=device, dtype=default_vae_dtype(device, dtype))
+            decoder, facts, vae_digest = _load_vae(found.name, vae_folder, device, dtype, report)
+            digests = (dit_digest.result(), vae_digest)
         _check_channels(dit, decoder, vae_folder)
-        facts = [asdict(architecture), asdict(found.schedule), _vae_config(vae_folder)]
-        digest = _digest(facts, dit_digest.result(), vae_digest.result())
+        digest = _digest([asdict(architecture), asdict(found.schedule), facts], *digests)
         return Checkpoint(
             name=found.name,
             dit=dit,
@@ -138,29 +150,63 @@ def _as_checkpoint_errors(source: str, device: torch.device) -> Iterator[None]:
 
 
 def _load_dit(
-    source: Source, device: torch.device, dtype: torch.dtype, report: Report
+    source: Source,
+    num_heads: int | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Report,
 ) -> tuple[DiT, Architecture]:
     weights = source.transformer
-    state = official_state(weights.read(), weights.path, source.config)
+    content = weights.read()
+    arguments = training_arguments(content)
+    check_training(arguments, weights.path)
+    found = find_state_dict(content, weights.path)
+    _report_place(source.name, found, report)
+    state = official_state(found.tensors, weights.path, source.config)
     weights.release()  # the conversion has read a part of them
-    architecture = infer_architecture(state, weights.path, source.config)
+    told = Told(source.config, num_heads, arguments)
+    architecture = infer_architecture(state, weights.path, told)
     if source.config is None:
         size, heads = architecture.input_size, architecture.num_heads
-        report(f"{source.name}: no config.json, assuming input_size {size}, {heads} heads")
+        report(f"{source.name}: no config.json beside it: input_size {size}, {heads} heads")
     dit = architecture.build()
     load_state(dit, state, weights, device=device, dtype=dtype)
     return dit, architecture
 
 
-def _class_names(source: Source, classes: Path | None, num_classes: int) -> ClassNames:
-    names = source.class_names if classes is None else read_class_names(classes)
+def _report_place(name: str, found: StateDict, report: Report) -> None:
+    if found.place or found.others:
+        others = ", ".join(found.others[:3])
+        instead = f", not those at {others}" if others else ""
+        report(f"{name}: takes the weights at {found.place or 'the top'}{instead}")
+
+
+def _load_vae(
+    name: str, folder: Path, device: torch.device, dtype: torch.dtype, report: Report
+) -> tuple[Vae, dict[str, object], bytes]:
+    """The autoencoder, its config and its weights' digest."""
+    weights = WeightFiles.in_folder(folder)
+    report(f"{name}: reading the autoencoder, {weights.path}")
+    with unchanged([folder / "config.json", *weights.files]):
+        decoder = load_vae(folder, device=device, dtype=default_vae_dtype(device, dtype))
+        return decoder, _vae_config(folder), weights.digest()
+
+
+def _class_names(
+    source: Source, classes: Path | None, num_classes: int, report: Report
+) -> ClassNames:
+    names = source.class_names if classes is None else read_class_names(local_path(classes))
     if names is None:
-        return default_class_names(num_classes)
+        names = default_class_names(num_classes)
+        if not has_names(num_classes):
+            unnamed = f"its {num_classes} classes have no names"
+            report(f"{source.name}: {unnamed}: ask for them by id, or name them with DIT_CLASSES")
     if len(names) == num_classes:
         return names
     path = classes or (source.model_index.path if source.model_index else source.transformer.path)
     expected = f"the label table has {num_classes} and the null class"
-    raise CheckpointError(path, f"names {len(names)} classes, but {expected}")
+    mend = "" if classes else "; give the names of these with DIT_CLASSES"
+    raise CheckpointError(path, f"names {len(names)} classes, but {expected}{mend}")
 
 
 def _default_cfg_scale(source: Source) -> float | None:
@@ -186,11 +232,20 @@ def _vae_folder(source: Source, vae: str | None, in_channels: int, report: Repor
     if vae is not None:
         return find_vae(vae, report)
     if source.vae_folder is not None:
+        if not source.vae_folder.is_dir():
+            raise CheckpointError(
+                source.vae_folder, "no such folder: name an autoencoder in DIT_VAE"
+            )
         return source.vae_folder
     if in_channels != OFFICIAL_VAE_CHANNELS:
-        problem = f"needs an autoencoder with {in_channels} latent channels: name one"
+        problem = f"needs an autoencoder with {in_channels} latent channels: name one with DIT_VAE"
         raise CheckpointError(source.transformer.path, problem)
-    return find_vae(OFFICIAL_VAE, report)
+    report(f"{source.name}: has no autoencoder, taking {OFFICIAL_VAE} (DIT_VAE names another)")
+    try:
+        return find_vae(OFFICIAL_VAE, report)
+    except CheckpointError as error:
+        problem = f"has no autoencoder: name a folder with one in DIT_VAE ({error})"
+        raise CheckpointError(source.transformer.path, problem) from error
 
 
 def _check_channels(dit: DiT, vae: Vae, vae_folder: Path) -> None:

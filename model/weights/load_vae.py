@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
+from torch import Tensor
 
 from model.device import cpu_multiplies_bfloat16
 from model.networks.vae import Vae, memory_format_on
@@ -27,6 +28,12 @@ _LEGACY_NAMES = {
     ".proj_attn.": ".to_out.0.",
 }
 """AutoencoderKL's attention layers before diffusers 0.15, as in sd-vae-ft-mse -> their names now."""
+
+
+_UNUSED = ("encoder", "quant_conv")
+"""The parts of an autoencoder that decoding does not need; they are not loaded."""
+
+_SMALLEST_FACTOR = 1e-6
 
 
 def default_vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
@@ -52,7 +59,7 @@ def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vae:
         config.require(key, None)
     module = _build_module(config)
     factor = _downscale_factor(module, latent_channels, config)
-    state = {_current_name(name): tensor for name, tensor in weights.read().items()}
+    state = _decoder_state(weights.tensors())
     load_state(module, state, weights, device=device, dtype=dtype)
     module.to(memory_format=memory_format_on(device))
     return Vae(
@@ -65,7 +72,7 @@ def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vae:
 
 
 def _build_module(config: JsonFile) -> AutoencoderKL | AutoencoderTiny:
-    """A module in eval mode on the meta device."""
+    """A module that can decode, in eval mode on the meta device."""
     name = config.string("_class_name", "AutoencoderKL")
     if name not in _AUTOENCODERS:
         raise config.error("_class_name", f"must be one of {', '.join(_AUTOENCODERS)}")
@@ -77,10 +84,13 @@ def _build_module(config: JsonFile) -> AutoencoderKL | AutoencoderTiny:
     }
     try:
         with torch.device("meta"), _quiet_diffusers():
-            return _AUTOENCODERS[name].from_config(fields).eval()
+            module = _AUTOENCODERS[name].from_config(fields).eval()
     except Exception as error:  # diffusers raises many types for a value of the wrong type
         problem = f"does not describe a valid {name}: {first_line(error)}"
         raise CheckpointError(config.path, problem) from error
+    for part in _UNUSED:
+        setattr(module, part, None)
+    return module
 
 
 def _downscale_factor(
@@ -103,12 +113,31 @@ def _downscale_factor(
     return int(height // side)
 
 
+def _decoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that decoding needs, under their names and in their shapes of today."""
+    kept = {_current_name(name): tensor for name, tensor in state.items()}
+    return {
+        name: _as_linear(name, tensor)
+        for name, tensor in kept.items()
+        if name.partition(".")[0] not in _UNUSED
+    }
+
+
+def _as_linear(name: str, tensor: Tensor) -> Tensor:
+    """Attention was once made of 1x1 convolutions."""
+    attends = any(part in name for part in _LEGACY_NAMES.values())
+    return tensor[:, :, 0, 0] if attends and tensor.shape[2:] == (1, 1) else tensor
+
+
 def _scaling_factor(module: AutoencoderKL | AutoencoderTiny, config: JsonFile) -> float:
     if config.fields.get("scaling_factor") is None:
         return float(module.config.scaling_factor)
     scaling_factor = config.number("scaling_factor", 1.0)
     if scaling_factor <= 0:
         raise config.error("scaling_factor", "must be above 0")
+    if not _SMALLEST_FACTOR <= scaling_factor <= 1 / _SMALLEST_FACTOR:
+        allowed = f"from {_SMALLEST_FACTOR:g} to {1 / _SMALLEST_FACTOR:g}"
+        raise config.error("scaling_factor", f"must be {allowed}")
     return scaling_factor
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from model.weights.config_files import JsonFile
+from model.weights.contents.kinds import kind_of
+from model.weights.contents.mapped_memory import release_pages
+from model.weights.contents.pickles import read_pickle
+from model.weights.contents.state_dicts import check_tensors, summary
 from model.weights.errors import CheckpointError, first_line
-from model.weights.mapped_memory import release_pages
 
 _STEM = "diffusion_pytorch_model"
 FILE_NAMES = (
@@ -26,6 +30,15 @@ FILE_NAMES = (
     f"{_STEM}.fp16.bin",
 )
 """The names diffusers gives to a network's weights, in order of preference."""
+
+_VARIANT = re.compile(
+    rf"{_STEM}\.(?P<variant>[\w-]+)\.(safetensors|bin)(\.index\.json)?"
+    rf"|{_STEM}\.(safetensors|bin)\.index\.(?P<index_variant>[\w-]+)\.json"
+)
+"""The names of variants such as bf16; an index has had two forms."""
+
+_VARIANTS = ("ema", "fp32", "bf16", "fp16")
+"""In order of preference; others come after them."""
 
 _RELEASED_BYTES = 1 << 27
 """How much of a mapped file may be in memory beside the tensors already moved."""
@@ -71,25 +84,26 @@ class WeightFiles:
         Raises:
             CheckpointError: the folder has none, or the index is invalid.
         """
-        for name in FILE_NAMES:
-            path = folder / name
-            if path.is_file():
-                is_index = name.endswith(".index.json")
-                return cls.from_index(path) if is_index else cls.from_file(path)
+        plain = [folder / name for name in FILE_NAMES[:4] if (folder / name).is_file()]
+        for path in plain or _variants(folder):
+            is_index = ".index." in path.name
+            return cls.from_index(path) if is_index else cls.from_file(path)
         raise CheckpointError(folder, f"has no weights ({_STEM}.safetensors or .bin)")
 
     def nbytes(self) -> int:
         return sum(path.stat().st_size for path in self.files if path.is_file())
 
-    def read(self) -> dict[str, Tensor]:
-        """Read all tensors by their names in the files, on the CPU, memory-mapped if possible.
+    def read(self) -> object:
+        """Read what the files hold, on the CPU, memory-mapped if possible.
+
+        safetensors files and shards give a dictionary of tensors, a pickle whatever was saved.
 
         Raises:
-            CheckpointError: a file is missing, broken, or holds anything other than tensors.
+            CheckpointError: a file is missing or broken, or is a pickle of more than plain data.
         """
-        shards = {path.name: _read_file(path) for path in self.files}
         if self.weight_map is None:
-            return {name: tensor for shard in shards.values() for name, tensor in shard.items()}
+            return _read_file(self.path)
+        shards = {path.name: _tensors(path, _read_file(path)) for path in self.files}
         state = {}
         for name, file in self.weight_map:
             if name not in shards[file]:
@@ -97,6 +111,14 @@ class WeightFiles:
                 raise CheckpointError(self.path.parent / file, problem)
             state[name] = shards[file][name]
         return state
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Read files that hold nothing but tensors.
+
+        Raises:
+            CheckpointError: as `read`, or they hold something else.
+        """
+        return _tensors(self.path, self.read())
 
     def release(self) -> None:
         """Take what was read out of memory; the tensors stay valid and are read again if needed."""
@@ -109,6 +131,40 @@ class WeightFiles:
             with path.open("rb") as file:
                 whole.update(hashlib.file_digest(file, "sha256").digest())
         return whole.digest()
+
+
+@contextmanager
+def unchanged(paths: Sequence[Path]) -> Iterator[None]:
+    """Several openings of these files in the block read the same bytes.
+
+    Raises:
+        CheckpointError: at the end, if a file was replaced or written to meanwhile.
+    """
+    before = [_version(path) for path in paths]
+    yield
+    for path, version in zip(paths, before):
+        if _version(path) != version:
+            raise CheckpointError(path, "was changed while it was read: start again")
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None  # whoever reads it says so
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _variants(folder: Path) -> list[Path]:
+    """The weights of each variant, the preferred one first."""
+
+    def rank(match: re.Match[str]) -> tuple[object, ...]:
+        variant = match["variant"] or match["index_variant"]
+        known = _VARIANTS.index(variant) if variant in _VARIANTS else len(_VARIANTS)
+        return known, variant, ".bin" in match[0], ".index." in match[0]
+
+    found = [_VARIANT.fullmatch(path.name) for path in folder.glob(f"{_STEM}.*") if path.is_file()]
+    return [folder / match[0] for match in sorted(filter(None, found), key=rank)]
 
 
 def load_state(
@@ -160,18 +216,23 @@ def _check_names(expected: set[str], found: set[str], path: Path) -> None:
             raise CheckpointError(path, f"{adjective} tensor {min(names)[:80]}{others}")
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def _read_file(path: Path) -> object:
     if not path.is_file():
         raise CheckpointError(path, "no such file")
     try:
-        state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+        kind = kind_of(path)
+        if path.suffix == ".safetensors" and kind in ("zip", "pickle"):
+            # torch goes by the name, and would not read it.
+            raise CheckpointError(path, "is a PyTorch file: let its name end in .pt or .bin")
+        if kind == "safetensors" or (kind == "other" and path.suffix == ".safetensors"):
+            content: object = _read_safetensors(path)
+        else:
+            content = read_pickle(path)
     except OSError as error:
         raise CheckpointError(path, f"cannot be read: {first_line(error)}") from error
-    for name, tensor in state.items():
-        _check_tensor(path, name, tensor)
-    if not state:
+    if isinstance(content, dict) and not content:
         raise CheckpointError(path, "contains no tensors")
-    return state
+    return content
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -183,43 +244,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(path, problem) from error
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    with path.open("rb") as file:
-        is_zip = file.read(2) == b"PK"
-    try:
-        # The official training script stores its command line, a Namespace, with the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception as error:  # torch raises many types for a broken or hostile pickle
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        if code:
-            problem = f"refused: loading it would run {code[1]}, and only plain data is loaded"
-            raise CheckpointError(path, problem) from error
-        problem = f"is not a complete PyTorch file: {first_line(error)}"
-        raise CheckpointError(path, problem) from error
-    return _state_dict(path, content)
-
-
-def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
-    """The weights in an official file: at the top level, or under "ema" or "model"."""
-    for key in ("ema", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
+def _tensors(path: Path, content: object) -> dict[str, Tensor]:
+    """The content of a file, which must be tensors by name: at the top, or under "state_dict"."""
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
     if not isinstance(content, dict):
-        problem = f"must hold a state dict, but holds a {type(content).__name__}"
-        raise CheckpointError(path, problem)
+        raise CheckpointError(path, f"must hold tensors by name, but holds {summary(content)}")
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             problem = f"entry {str(name)[:80]!r} must be a tensor with a name"
             raise CheckpointError(path, problem)
+    check_tensors(content, path)
     return dict(content)
-
-
-def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
-    if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
-        kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
-        problem = f"tensor {name[:80]} is {kind}, but must be dense floating-point data"
-        raise CheckpointError(path, problem)
-    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        raise CheckpointError(path, f"tensor {name[:80]} is larger than the data stored for it")

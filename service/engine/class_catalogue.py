@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ class ClassEntry:
 
 
 class ClassCatalogue:
-    """Looks classes up by name, ignoring case and spacing.
+    """Looks classes up by name, ignoring case, spacing and the form of Unicode.
+
+    A class is also found by all its names together, with commas between them.
 
     Args:
         names: for each class id in order, the class's name followed by its synonyms.
@@ -32,10 +35,14 @@ class ClassCatalogue:
         self.entries = tuple(ClassEntry(i, each[0], each[1:]) for i, each in enumerate(names))
         self._ids: dict[str, list[int]] = defaultdict(list)
         self._spelling: dict[str, str] = {}
+        self._keys: list[list[str]] = []
         for entry in self.entries:
-            for name in dict.fromkeys((entry.name, *entry.synonyms)):
-                self._ids[_key(name)].append(entry.id)
-                self._spelling.setdefault(_key(name), name)
+            own = (entry.name, *entry.synonyms)
+            self._keys.append([_key(name) for name in own])
+            for key, name in zip(self._keys[-1], own):
+                self._spelling.setdefault(key, name)
+            for key in dict.fromkeys([*self._keys[-1], _key(", ".join(own))]):
+                self._ids[key].append(entry.id)
         self._similar = SimilarNames(self._spelling)
 
     def __len__(self) -> int:
@@ -60,14 +67,17 @@ class ClassCatalogue:
         key = _key(query)
         return [
             entry
-            for entry in self.entries
-            if any(key in _key(name) for name in (entry.name, *entry.synonyms))
+            for entry, own in zip(self.entries, self._keys)
+            if any(key in other for other in own)
         ]
 
     def _id_of(self, name: str) -> int:
-        ids = self._ids.get(_key(name), [])
-        own = [i for i in ids if _key(self.entries[i].name) == _key(name)]
-        ids = own or ids  # a class's own name takes precedence over another's synonym
+        key = _key(name)
+        ids = self._ids.get(key, [])
+        # A class's own name takes precedence over another's synonym, and the exact spelling over both.
+        ids = [i for i in ids if self._keys[i][0] == key] or ids
+        exact = [i for i in ids if self.entries[i].name == unicodedata.normalize("NFC", name)]
+        ids = exact or ids
         if len(ids) > 1:
             allowed = " or ".join(str(i) for i in ids)
             message = f"names several classes; send the id, {allowed}"
@@ -87,4 +97,8 @@ class ClassCatalogue:
 
 
 def _key(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").split())
+    """What names that count as the same have in common: NFC, case folded, one space between words, and
+    parts between commas that differ."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    parts = (" ".join(part.replace("_", " ").split()) for part in folded.split(","))
+    return ", ".join(dict.fromkeys(part for part in parts if part))

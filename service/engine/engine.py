@@ -78,6 +78,7 @@ class Engine:
         drain_timeout_s: how long `drain` lets admitted jobs run.
         make_scheduler: builds the scheduler, from the rows of the largest tick.
         patience: how long the thread may show no sign of life.
+        on_ready: called once, when jobs are admitted.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Engine:
         drain_timeout_s: float = 30.0,
         make_scheduler: Callable[[int], Scheduler] = FairScheduler,
         patience: Patience = PATIENCE,
+        on_ready: Callable[[ModelInfo], None] = lambda _: None,
     ) -> None:
         self.state = State.STARTING
         self.failure: BaseException | None = None
@@ -102,6 +104,7 @@ class Engine:
         self._drain_ends = float("inf")
         self._make_scheduler = make_scheduler
         self._patience = patience
+        self._on_ready = on_ready
         self._watchdog = Watchdog(patience, self._expected_stretch_s, on_stuck=self._give_up)
         self._changing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -230,7 +233,7 @@ class Engine:
         if self._move(LOADED, loaded=Loaded(model_info, pace)) is None:
             return None
         self._watchdog.start()
-        log.info("ready", model=model_info.name, device=model_info.device)
+        self._on_ready(model_info)
         return worker
 
     def _work(self, worker: Worker) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from model.sampling.fitted import FittedSolver
-from model.sampling.parameters import SamplerName
+from model.sampling.parameters import MAX_STEPS, SamplerName
 from model.sampling.schedule import NoiseSchedule
 from model.weights.checkpoint import Checkpoint
 from service.engine.class_catalogue import ClassCatalogue
@@ -58,6 +58,11 @@ class ModelInfo:
             classes=ClassCatalogue(checkpoint.class_names),
             fitted=checkpoint.fitted,
         )
+
+    @property
+    def max_steps(self) -> int:
+        """The most steps of an image: one for each timestep of training, up to the API's limit."""
+        return min(self.schedule.num_train_timesteps, MAX_STEPS)
 
     def labels(self) -> dict[str, str]:
         """The labels of the dit_model_info metric."""

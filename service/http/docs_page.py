@@ -72,24 +72,32 @@ def _inputs(operation: Node) -> Iterator[str]:
 
 
 def _form(method: str, path: str, operation: Node) -> str:
-    fields = [
-        f'<label><code>{escape(str(each["name"]))}</code> <input data-query name="{escape(str(each["name"]))}">'
-        "</label>"
-        for each in cast(Iterable[Node], operation.get("parameters", ()))
-        if str(each["in"]) == "query"
-    ]
-    content_type = next(iter(operation.get("requestBody", {}).get("content", {})), "")
-    if content_type == JSON:
-        examples = operation["requestBody"]["content"][JSON]["examples"]
-        first, *others = (json.dumps(each["value"], indent=2) for each in examples.values())
-        fields.append(f'<textarea name="body">{escape(first)}</textarea>')
-        fields.extend(f"<pre>{escape(other)}</pre>" for other in others)
-    elif content_type:
-        fields.append(f'<input type="file" name="body" accept="{escape(content_type)}">')
+    """Sends the operation; the page's script reads its data attributes."""
+    content = operation.get("requestBody", {}).get("content", {})
+    first = next(iter(content), "")
+    inputs = "".join([*_query_inputs(operation), *_body_inputs(content)])
     return (
-        f'<form data-method="{method}" data-path="{escape(path)}" data-type="{escape(content_type)}">'
-        f"{''.join(fields)} <button>Send</button><output></output></form>"
+        f'<form data-method="{method}" data-path="{escape(path)}" data-type="{escape(first)}">'
+        f"{inputs} <button>Send</button><output></output></form>"
     )
+
+
+def _query_inputs(operation: Node) -> Iterator[str]:
+    for each in cast(Iterable[Node], operation.get("parameters", ())):
+        if str(each["in"]) == "query":
+            name = escape(str(each["name"]))
+            yield f'<label><code>{name}</code> <input data-query name="{name}"></label>'
+
+
+def _body_inputs(content: Node) -> Iterator[str]:
+    """A text with the first example, and the others; or a file."""
+    if JSON in content:
+        examples = content[JSON]["examples"].values()
+        first, *others = (escape(json.dumps(each["value"], indent=2)) for each in examples)
+        yield f'<textarea name="body">{first}</textarea>'
+        yield from (f"<pre>{other}</pre>" for other in others)
+    elif content:
+        yield f'<input type="file" name="body" accept="{escape(",".join(content))}">'
 
 
 def _schema(name: str, schema: Node) -> str:

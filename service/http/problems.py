@@ -86,17 +86,17 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "this is a bug: registered for HTTPException alone"
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
+    if request.scope["path"] == "*":  # OPTIONS of the service as a whole
+        headers["Allow"] = "GET, POST"
     if "Allow" in headers:
         headers["Allow"] = _methods(headers["Allow"])
-    elif request.scope["path"] == "*":  # the service as a whole
-        headers["Allow"] = _methods("GET, POST")
     if request.method == "OPTIONS" and "Allow" in headers:
         return Response(status_code=int(HTTPStatus.NO_CONTENT), headers=headers)
     body: dict[str, object] = {
         "type": "about:blank",
         "title": status.phrase,
         "status": status,
-        "detail": f"{request.method} {_short(request.url.path)}: {status.description}",
+        "detail": f"{request.method} {_short(request.scope['path'])}: {status.description}",
         "request_id": request.state.request_id,
     }
     response = _response(body, status)

@@ -23,3 +23,7 @@ class RequestLimits:
         """The guidance scale of a request that names none."""
         ours = self.cfg_scale if model_info.guidable else None
         return model_info.default_cfg_scale if ours is None else ours
+
+    def steps_for(self, model_info: ModelInfo) -> int:
+        """The steps of a request that names none, as far as the model's schedule has as many."""
+        return min(self.num_sampling_steps, model_info.max_steps)

@@ -123,7 +123,7 @@ def _default_steps(request: GenerateRequest, model_info: ModelInfo, limits: Requ
     """The steps of a request that names none: for fitted solvers, the most that there are."""
     if (request.sampler or limits.sampler) == "fitted" and model_info.fitted:
         return max(solver.num_sampling_steps for solver in model_info.fitted)
-    return limits.num_sampling_steps
+    return limits.steps_for(model_info)
 
 
 def _solver_digest(sampling: Sampling, model_info: ModelInfo) -> str | None:
@@ -139,7 +139,7 @@ def _check_range(sampling: Sampling, model_info: ModelInfo) -> None:
     if sampling.cfg_scale != 1.0 and not model_info.guidable:
         message = "must be 1: this model has no null class to guide away from"
         wrong.append(FieldError("cfg_scale", message, sampling.cfg_scale, "1.0"))
-    most, steps = model_info.schedule.num_train_timesteps, sampling.num_sampling_steps
+    most, steps = model_info.max_steps, sampling.num_sampling_steps
     if steps > most:
         allowed = f"an integer from 1 to {most}"
         wrong.append(FieldError("num_sampling_steps", f"must be {allowed}", steps, allowed))

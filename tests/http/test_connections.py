@@ -137,6 +137,17 @@ def test_a_client_that_leaves_after_a_half_close_frees_its_rows(
         wait_until(lambda: running.queue_row_steps == 0)
 
 
+def test_a_peer_that_vanishes_is_noticed(service: Running) -> None:
+    with connect(service, LIVEZ) as connection:
+        read_until(connection, b'{"status":"alive"}')
+        (ours,) = (
+            each.transport.get_extra_info("socket")
+            for each in list(service.server.server_state.connections)
+            if isinstance(each, Connection) and each.client == connection.getsockname()
+        )
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
 def test_bytes_sent_ahead_are_not_sent_again() -> None:
     def answer(ahead: int) -> bytes:
         connection = AnswerStart(1000)

@@ -56,6 +56,7 @@ NAMES = {
     "dit_engine_heartbeat_timestamp_seconds": "gauge",
     "dit_model_info": "gauge",
     "dit_build_info": "gauge",
+    "dit_log_lines_dropped": "counter",
 }
 LABELS = {"route", "outcome", "kind", "format", "le"}
 

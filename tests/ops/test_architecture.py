@@ -10,12 +10,13 @@ import grimp
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 BELOW_ALL = {
+    "listening",
+    "output",
     "settings",
     "metrics",
     "errors",
     "logs",
     "threads",
-    "cpu_quota",
     "signals",
     "service",
     "__main__",

@@ -12,7 +12,9 @@ import pytest
 import structlog
 from structlog.dev import ConsoleRenderer
 
+from service.logs import hide_secrets
 from service.printable import make_printable
+from tests.ops.test_settings import run_service
 from tests.support.services import Running, wait_until
 
 LOGGING = """
@@ -106,6 +108,103 @@ def test_a_status_is_a_number_in_every_line(service: Running) -> None:
         wait_until(lambda: len(lines) >= 3)
     assert all(type(line["status"]) is int for line in lines)
     assert "status=404" in printed(event="request", status=HTTPStatus.NOT_FOUND)
+
+
+PRINTING = """
+import gc, logging, sys, threading, warnings
+own = logging.getLogger("own")
+own.addHandler(logging.StreamHandler())
+own.propagate = False
+from service.logs import capture_prints, configure_logs, unify_loggers
+capture_prints("json", configure_logs("json").output)
+unify_loggers()
+own.warning("from a handler\\nof its own")
+print("printed", 1, flush=True)
+print("\\r10 %\\r20 %", file=sys.stderr)
+print("an error", end="\\n\\n", file=sys.stderr)
+warnings.warn("a warning")
+thread = threading.Thread(target=lambda: 1 / 0, name="a thread")
+thread.start()
+thread.join()
+
+class Broken:
+    def __del__(self):
+        raise ValueError("in the clean-up")
+
+Broken()
+logging.getLogger("uvicorn.error").info("Uvicorn running on http://127.0.0.1:8000")
+logging.getLogger("httpx").info("HTTP Request: GET /")
+raise RuntimeError("the last one")
+"""
+
+
+def test_with_json_everything_is_json() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PRINTING],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert not ended.stdout
+    events = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert all(event.keys() >= {"event", "level", "timestamp"} for event in events)
+    short = [(event["level"], event["event"].splitlines()[0]) for event in events]
+    assert short[:4] == [
+        ("warning", "from a handler"),
+        ("info", "printed 1"),
+        ("error", "20 %"),
+        ("error", "an error"),
+    ]
+    warned, thread, clean_up, last = events[4:]
+    assert "UserWarning: a warning" in warned["event"]
+    assert (thread["event"], thread["thread"]) == ("a thread failed", "a thread")
+    assert "ZeroDivisionError" in thread["exception"]
+    assert "in the clean-up" in clean_up["exception"]
+    assert (last["event"], last["level"]) == ("the service failed", "critical")
+    assert "the last one" in last["exception"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "by_variable", "code", "event"),
+    [
+        (["--port", "http"], False, 2, "DIT_PORT (--port) is 'http': "),
+        (["--prot", "1"], True, 2, "unrecognized arguments: --prot 1"),
+        (["--host", "http://127.0.0.1"], False, 2, "DIT_HOST (--host) is 'http://127.0.0.1': "),
+        (["--host", "192.0.2.77"], True, 2, "DIT_HOST (--host) is '192.0.2.77': "),
+        (["--port", "0", "--model", "none.pt"], False, 1, "cannot start: none.pt: no such file"),
+    ],
+    ids=str,
+)
+def test_a_failed_start_is_json_as_well(
+    arguments: list[str], by_variable: bool, code: int, event: str
+) -> None:
+    if by_variable:
+        ended = run_service(arguments, DIT_LOG_FORMAT="json", DIT_PROT="1")
+    else:
+        ended = run_service([*arguments, "--log-format=json"])
+    assert ended.returncode == code
+    assert not ended.stdout
+    events = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert (events[-1]["event"].startswith(event), events[-1]["level"]) == (True, "error")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET https://me:secret@hub.example/x failed", "GET https://***@hub.example/x failed"),
+        ("from 'https://cdn.example/a?Signature=secret&b=c'.", "from 'https://cdn.example/a?***'."),
+        ("Bearer hf_secretsecretsecret", "Bearer hf_***"),
+        ("ready at http://127.0.0.1:8000", "ready at http://127.0.0.1:8000"),
+        ("a@b.example and hf_hub", "a@b.example and hf_hub"),
+    ],
+)
+def test_tokens_are_not_printed(text: str, shown: str) -> None:
+    assert hide_secrets(text) == shown
+    as_json = json.dumps({"event": f'"{text}"'})
+    assert json.loads(hide_secrets(as_json))["event"] == f'"{shown}"'
 
 
 def test_console_lines_show_the_same() -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 START_WITHOUT_TORCH = """
 import sys, types
 
-def serve(settings):
+def serve(*_, **__):
     from service.metrics import Metrics
     Metrics().requests.labels("/livez", "ok").inc()
     return 0

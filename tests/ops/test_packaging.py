@@ -28,6 +28,9 @@ from service.settings import Settings, read_settings
 ROOT = Path(__file__).parents[2]
 SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
 
+PUBLISHED = "${DIT_BIND:-127.0.0.1}:8000:8000"
+"""The service's port: on the host's loopback, unless the user says otherwise."""
+
 CODE = re.DOTALL | re.MULTILINE
 
 
@@ -70,6 +73,7 @@ class ComposeService(BaseModel):
     cap_drop: list[str] = []
     security_opt: list[str] = []
     build: str | Build | None = None
+    pull_policy: str = "missing"
     deploy: Deploy | None = None
 
     @property
@@ -130,7 +134,7 @@ def pyproject() -> dict[str, dict[str, object]]:
 @pytest.mark.parametrize(("profile", "on_gpu"), [(None, True), ("cpu", False)])
 def test_compose_starts_one_service_and_prometheus(profile: str | None, on_gpu: bool) -> None:
     running = started(profile)
-    serving = [one for one in running.values() if "8000:8000" in one.ports]
+    serving = [one for one in running.values() if one.ports == [PUBLISHED]]
     assert len(serving) == 1
     assert len(running) == 2
     assert serving[0].reserves_gpu is on_gpu
@@ -145,7 +149,7 @@ def test_prometheus_finds_the_service_and_its_rules(profile: str | None) -> None
     for name in config["rule_files"]:
         assert (ROOT / mounts[f"/etc/prometheus/{name}"]).is_file()
     host, _, port = config["scrape_configs"][0]["static_configs"][0]["targets"][0].partition(":")
-    (serving,) = [one for one in running.values() if "8000:8000" in one.ports]
+    (serving,) = [one for one in running.values() if one.ports == [PUBLISHED]]
     assert host in serving.networks["default"].aliases
     assert port == image_environment()["DIT_PORT"]
 
@@ -163,6 +167,19 @@ def test_container_settings_are_valid_and_fit_the_grace_period(
     settings = read_settings([])
     grace_s = float(container.stop_grace_period.removesuffix("s"))
     assert grace_s > settings.drain_timeout_s + CLOSE_CONNECTIONS_S
+
+
+@pytest.mark.parametrize("name", ["dit", "dit-cpu"])
+def test_compose_builds_its_images_and_never_pulls_them(name: str) -> None:
+    container = compose_services()[name]
+    assert container.build is not None
+    assert container.pull_policy == "build"
+    assert "TORCH_INDEX" in container.build_args()
+
+
+def test_the_health_check_finds_the_address_in_the_writable_folder() -> None:
+    folder, _ = compose_services()["dit"].tmpfs_options()
+    assert str(Path(image_environment()["DIT_ADDRESS_FILE"]).parent) == folder
 
 
 def test_hub_downloads_go_to_the_volume() -> None:

@@ -23,14 +23,17 @@ def _without_dit_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 GOOD = [
     ("model", "facebook/DiT-XL-2-256", "facebook/DiT-XL-2-256"),
+    ("revision", "refs/pr/1", "refs/pr/1"),
     ("vae", "stabilityai/sd-vae-ft-ema", "stabilityai/sd-vae-ft-ema"),
     ("classes", "names.json", Path("names.json")),
+    ("num_heads", "4", 4),
     ("device", "cuda:1", "cuda:1"),
     ("dtype", "bfloat16", "bfloat16"),
     ("host", "0.0.0.0", "0.0.0.0"),
     ("port", "8001", 8001),
     ("allowed_hosts", "dit.example, *.Example.com", ("dit.example", "*.example.com")),
     ("cors_origins", "https://app.example", ("https://app.example",)),
+    ("address_file", "address", Path("address")),
     ("max_rows", "64", 64),
     ("max_queue_row_steps", "5000", 5000),
     ("max_images_per_request", "4", 4),
@@ -85,6 +88,12 @@ def test_a_flag_overrides_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.port, settings.reproducible) == (8002, False)
 
 
+@pytest.mark.parametrize("host", ["::", "::1", "fe80::1%eth0", "dit.example", "0.0.0.0"])
+def test_hosts_are_taken_with_and_without_brackets(host: str) -> None:
+    assert read_settings(["--host", host]).host == host
+    assert read_settings(["--host", f"[{host}]"]).host == host
+
+
 def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIT_PORT", "")
     assert read_settings([]).port == 8000
@@ -94,7 +103,14 @@ def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     ("variable", "text", "allowed"),
     [
         ("DIT_DEVICE", "gpu", "auto, cpu, cuda or cuda:N"),
+        ("DIT_REVISION", "../../x", "branch, tag or commit"),
         ("DIT_DTYPE", "fp8", "'auto', 'float32' or 'bfloat16'"),
+        ("DIT_HOST", "127.0.0.1:8000", "the port is DIT_PORT"),
+        ("DIT_HOST", "[::1]:8000", "the port is DIT_PORT"),
+        ("DIT_HOST", "localhost:8000", "the port is DIT_PORT"),
+        ("DIT_HOST", "http://127.0.0.1", "without http://"),
+        ("DIT_HOST", "127.0.0.1/", "without http://"),
+        ("DIT_HOST", " ", "an address or a host name"),
         ("DIT_PORT", "http", "valid integer"),
         ("DIT_PORT", "70000", "less than or equal to 65535"),
         ("DIT_MAX_ROWS", "1", "greater than or equal to 2"),

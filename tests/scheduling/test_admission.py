@@ -91,7 +91,7 @@ def test_a_request_larger_than_the_queue_is_admitted_when_it_is_empty() -> None:
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
     queue, pace = new_queue(1000), steady_pace(seconds_per_tick=1.0)
-    with pytest.raises(DeadlinePassed, match=r"^timeout_s is [\d.]+, and .* deadline is in"):
+    with pytest.raises(DeadlinePassed, match="deadline is in"):
         queue.offer(job("a", [2] * 50, deadline=10.0), pace)
     queue.offer(job("b", [2] * 5, deadline=10.0), pace)
     assert queue.row_steps == 10

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
+import struct
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
@@ -17,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LATER_COMMIT = "fedcba9876543210fedcba9876543210fedcba98"
+BRANCHES = {"v1": COMMIT, "refs/pr/1": LATER_COMMIT}
 PIECE_BYTES = 1 << 20
 
 
@@ -44,12 +47,26 @@ class Repository:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """What a hub does instead of answering, to its next ``times`` requests whose path has ``path``.
+
+    ``kind`` is silent, reset, portal (a web page), nonsense (JSON of another kind), trickle (a byte
+    now and then) or a status.
+    """
+
+    kind: str
+    times: float = float("inf")
+    path: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
 class Hub:
     """The hub's address, the files it has sent so far, and where the resumed ones began."""
 
     endpoint: str
     fetched: list[str]
     resumed: dict[str, int]
+    faults: list[Fault]
 
 
 @contextmanager
@@ -58,8 +75,10 @@ def running_hub(repositories: Mapping[str, Repository]) -> Iterator[Hub]:
     server = _Server(repositories)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        yield Hub(f"http://127.0.0.1:{server.server_address[1]}", server.fetched, server.resumed)
+        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        yield Hub(endpoint, server.fetched, server.resumed, server.faults)
     finally:
+        server.closing.set()
         server.shutdown()
         server.server_close()
 
@@ -73,6 +92,8 @@ class _Server(ThreadingHTTPServer):
         self.resumed: dict[str, int] = {}
         self.moved: set[str] = set()
         self.broken: set[str] = set()
+        self.faults: list[Fault] = []
+        self.closing = threading.Event()
         super().__init__(("127.0.0.1", 0), _Handler)
 
 
@@ -89,6 +110,43 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
     def _answer(self, *, with_body: bool) -> None:
+        fault = self._next_fault()
+        if fault is not None:
+            self._fail(fault)
+        else:
+            self._answer_well(with_body=with_body)
+
+    def _next_fault(self) -> Fault | None:
+        for index, fault in enumerate(self.server.faults):
+            if fault.times > 0 and fault.path in self.path:
+                self.server.faults[index] = replace(fault, times=fault.times - 1)
+                return fault
+        return None
+
+    def _fail(self, fault: Fault) -> None:
+        if fault.kind == "silent":
+            self.server.closing.wait()
+        elif fault.kind == "reset":
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        elif fault.kind == "portal":
+            page = b"<html><h1>Please log in</h1></html>"
+            self._send(200, page, {"Content-Type": "text/html", "Content-Length": str(len(page))})
+        elif fault.kind == "nonsense":
+            self._send_json(["not", "a", "model"])
+        elif fault.kind == "trickle":
+            self._trickle()
+        else:
+            self._send(int(fault.kind), b"", {"Content-Length": "0"})
+        self.close_connection = True
+
+    def _trickle(self) -> None:
+        self._send(200, b"", {"Content-Type": "application/json", "Content-Length": "1000000"})
+        with suppress(OSError):  # the client has left
+            while not self.server.closing.wait(0.05):
+                self.wfile.write(b" ")
+
+    def _answer_well(self, *, with_body: bool) -> None:
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         if parts[:2] == ["api", "models"]:
             name, action, rest = "/".join(parts[2:4]), parts[4:5], parts[5:]
@@ -107,7 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json([_tree_entry(folder / file, file) for file in files])
         else:
             newest = rest in ([], ["main"])
-            revision = self._newest(name, repository) if newest else rest[0]
+            revision = self._newest(name, repository) if newest else unquote("/".join(rest))
+            if revision not in (COMMIT, LATER_COMMIT, *BRANCHES):
+                self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+                return
+            revision = BRANCHES.get(revision, revision)
             siblings = [{"rfilename": file} for file in repository.files(revision)]
             self._send_json({"id": name, "sha": revision, "siblings": siblings})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file
@@ -29,3 +30,12 @@ def test_exported_weights_compute_what_the_averaged_dit_does(tmp_path: Path) -> 
     index = json.loads((tmp_path / "model_index.json").read_text())
     assert index["default_cfg_scale"] == 2.5
     assert isinstance(AutoencoderKL.from_pretrained(tmp_path / "vae"), AutoencoderKL)
+
+
+def test_synonyms_are_read_as_every_json_file(tmp_path: Path) -> None:
+    file = tmp_path / "names.json"
+    file.write_text('\ufeff{"Cre\u0300me": ["custard"]}', encoding="utf-8")
+    assert export._read_synonyms(file) == {"Crème": ["custard"]}
+    file.write_text('{"Plum": "Prune"}')
+    with pytest.raises(ValueError, match=r"names\.json: Plum is .* must be a list of names"):
+        export._read_synonyms(file)

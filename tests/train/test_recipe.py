@@ -16,7 +16,7 @@ from model.train.autoencoder import decoder
 from model.train.evaluation import __main__ as evaluation
 from model.train.evaluation import classifier, report
 from model.weights.checkpoint import load_checkpoint
-from tests.support.pictures import paint
+from tests.train.pictures import paint
 from tests.train.small_networks import check_networks_agree
 
 CPU = torch.device("cpu")

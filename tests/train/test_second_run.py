@@ -16,7 +16,7 @@ from model.train.autoencoder import __main__ as autoencoder
 from model.train.autoencoder import decoder
 from model.train.evaluation import classifier
 from model.train.run_folder import exclusive
-from tests.support.pictures import paint
+from tests.train.pictures import paint
 
 STEPS = ["--autoencoder-steps=1", "--wide-steps=1", "--textured-steps=1", "--transformer-steps=1"]
 STAGES = ["autoencoder", "wide decoder", "textured decoder", "transformer"]

@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.support.pictures import paint
 from tests.support.processes import PROCESS_S, answers, free_port, process
 from tests.support.services import PATIENCE_S, wait_until
+from tests.train.pictures import paint
 
 ROOT = Path(__file__).parents[2]
 LEVELS = {"Fig": 40, "Lime": 120, "Plum": 200}

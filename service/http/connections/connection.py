@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import socket
 import uuid
 from typing import Any, cast
 
@@ -27,6 +28,21 @@ FIRST_PROBE_S = 0.02
 PROBE_FACTOR = 4
 SLOWEST_BYTES_PER_S = 1024
 RETRY_AFTER_S = 5
+
+
+DEAD_AFTER = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""Seconds of silence, seconds between probes, probes without a reply; as far as the system has them."""
+
+
+def notice_dead_peer(transport: asyncio.Transport) -> None:
+    """Have a connection end whose other side has vanished without closing it."""
+    connection = transport.get_extra_info("socket")
+    if connection is None:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in DEAD_AFTER.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Turn(enum.Enum):
@@ -78,6 +94,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        notice_dead_peer(transport)
         if self._table.enter(self):
             self._take_turn(Turn.HEAD)
 

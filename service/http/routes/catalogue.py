@@ -67,7 +67,7 @@ def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
         licence=model_info.licence,
         limits={
             "cfg_scale": [*cfg_scales],
-            "num_sampling_steps": [1, model_info.schedule.num_train_timesteps],
+            "num_sampling_steps": [1, model_info.max_steps],
             "sampler": [*model_info.samplers],
             "fitted": [
                 {
@@ -83,7 +83,7 @@ def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
         },
         defaults={
             "cfg_scale": limits.cfg_scale_for(model_info),
-            "num_sampling_steps": limits.num_sampling_steps,
+            "num_sampling_steps": limits.steps_for(model_info),
             "sampler": limits.sampler,
             "timeout_s": limits.timeout_s,
         },

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from model.device import cpu_multiplies_bfloat16
 from model.networks.vae import Vae, memory_format_on
 from model.weights import load_vae as loading
+from model.weights.errors import CheckpointError
 from model.weights.load_vae import default_vae_dtype, load_vae
 from tests.support.checkpoints import STEM, edit_json, small_vae, write_tensors, write_vae
 
@@ -257,3 +258,45 @@ def test_the_gpu_decodes_the_same_images_in_either_layout(
         x = vae.module.decode(z, return_dict=False)[0].float()
     levels = ((x / 2 + 0.5) * 255).clamp(0, 255).permute(0, 2, 3, 1)
     assert (images - levels).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("spoil", ["leave out", "nan"])
+def test_only_what_decoding_needs_is_read(spoil: str, tmp_path: Path) -> None:
+    vae, latents = small_vae(), random_latents()
+    write_vae(tmp_path, vae)
+    unused = ("encoder.", "quant_conv.")
+    state = {
+        name: tensor * torch.nan if name.startswith(unused) else tensor
+        for name, tensor in vae.state_dict().items()
+        if spoil == "nan" or not name.startswith(unused)
+    }
+    write_tensors(tmp_path / f"{STEM}.safetensors", state)
+    found = load(tmp_path)
+    assert (found.decode(latents)[0] - expected_levels(latents / 0.5, vae)).abs().max() < 0.51
+    assert not any(name.startswith(unused) for name in found.module.state_dict())
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_attention_of_1x1_convolutions_is_read(legacy: bool, tmp_path: Path) -> None:
+    vae, latents = small_vae(), random_latents()
+    write_vae(tmp_path, vae)
+    old = {new: name for name, new in loading._LEGACY_NAMES.items()} if legacy else {}
+    state = {}
+    for name, tensor in vae.state_dict().items():
+        attends = ".attentions." in name and name.endswith("weight") and tensor.ndim == 2
+        for now, before in old.items():
+            name = name.replace(now, before)
+        state[name] = tensor[:, :, None, None] if attends else tensor
+    write_tensors(tmp_path / f"{STEM}.safetensors", state)
+    assert (
+        load(tmp_path).decode(latents)[0] - expected_levels(latents / 0.5, vae)
+    ).abs().max() < 0.51
+
+
+@pytest.mark.parametrize("scaling_factor", [1e-320, 1e-300, 1e30, 0, -1])
+def test_a_scaling_factor_that_leaves_no_number_is_refused(
+    scaling_factor: float, tmp_path: Path
+) -> None:
+    edit_json(write_vae(tmp_path) / "config.json", scaling_factor=scaling_factor)
+    with pytest.raises(CheckpointError, match=r"scaling_factor is .* must be "):
+        load(tmp_path)

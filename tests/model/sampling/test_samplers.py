@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from model.sampling.samplers import (
     COLUMNS,
     SAMPLERS,
     SamplerTable,
+    TableCache,
     advance,
     ddim_table,
     respaced_timesteps,
@@ -197,7 +198,7 @@ def dpmpp_2m_formula(table: SamplerTable) -> Step:
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "ddim eta 0.5", "ddim eta 1", "dpmpp_2m"])
 def test_sampler_is_the_formula(sampler: str, steps: int) -> None:
     name, _, eta = sampler.partition(" eta ")
-    table = sampler_table(SCHEDULE, name, steps)
+    table = sampler_table(SCHEDULE, cast("SamplerName", name), steps)
     if eta:
         table = ddim_table(SCHEDULE, respaced_timesteps(SCHEDULE, steps), float(eta))
     formula = {"ddpm": ddpm_formula, "dpmpp_2m": dpmpp_2m_formula}.get(name)
@@ -221,7 +222,7 @@ def official_spacing(steps: int) -> list[int]:
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
-def test_respacing_is_the_official_one(sampler: str) -> None:
+def test_respacing_is_the_official_one(sampler: SamplerName) -> None:
     for steps in range(2, 1001):
         timesteps = respaced_timesteps(SCHEDULE, steps)
         assert timesteps == official_spacing(steps), steps
@@ -239,7 +240,7 @@ def test_every_sampler_name_has_a_table_builder() -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_table_is_finite_and_ends_at_the_estimate(sampler: str) -> None:
+def test_every_table_is_finite_and_ends_at_the_estimate(sampler: SamplerName) -> None:
     for steps in range(1, 1001):
         table = sampler_table(SCHEDULE, sampler, steps)
         assert table.coefficients.shape == (steps, len(COLUMNS)), steps
@@ -252,7 +253,7 @@ def test_every_table_is_finite_and_ends_at_the_estimate(sampler: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_only_ddpm_draws_and_not_at_its_last_step(sampler: str) -> None:
+def test_only_ddpm_draws_and_not_at_its_last_step(sampler: SamplerName) -> None:
     table = sampler_table(SCHEDULE, sampler, 10)
     assert [table.draws(step) for step in range(10)] == [sampler == "ddpm"] * 9 + [False]
 
@@ -272,7 +273,7 @@ def test_tables_are_built_once() -> None:
         ("dpmpp_2m", -1, "1 .. 1000"),
     ],
 )
-def test_out_of_range_is_refused(sampler: str, steps: int, message: str) -> None:
+def test_out_of_range_is_refused(sampler: SamplerName, steps: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sampler_table(SCHEDULE, sampler, steps)
 
@@ -326,14 +327,14 @@ def sample_with_oracle(table: SamplerTable, x0: Tensor, first: Tensor) -> list[T
 
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("sampler", TABLES)
-def test_a_perfect_model_gives_its_picture(sampler: str, steps: int) -> None:
+def test_a_perfect_model_gives_its_picture(sampler: SamplerName, steps: int) -> None:
     x0 = normal(5)
     xs = sample_with_oracle(TABLES[sampler](steps), x0, first=normal(6))
     torch.testing.assert_close(xs[-1], x0, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])
-def test_deterministic_samplers_walk_the_straight_path(sampler: str) -> None:
+def test_deterministic_samplers_walk_the_straight_path(sampler: SamplerName) -> None:
     """Between the picture and one noise, at each of their timesteps."""
     table, x0, eps = TABLES[sampler](50), normal(5), normal(6)
     path = [
@@ -345,7 +346,7 @@ def test_deterministic_samplers_walk_the_straight_path(sampler: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim, eta 1"])
-def test_drawn_noise_keeps_the_datas_distribution(sampler: str) -> None:
+def test_drawn_noise_keeps_the_datas_distribution(sampler: SamplerName) -> None:
     """For data N(2, 0.5 ** 2) and its exact denoiser, 250 steps end in that distribution."""
     table = TABLES[sampler](250)
     generator = torch.Generator().manual_seed(0)
@@ -367,3 +368,36 @@ def test_a_gpu_takes_the_same_steps() -> None:
     here, _ = advance(x, x0, output, noise, rows)
     there, _ = advance(x.cuda(), x0.cuda(), output.cuda(), noise.cuda(), rows.cuda())
     torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-4)
+
+
+def test_the_cache_keeps_as_many_tables_as_have_a_number_of_steps() -> None:
+    cache = TableCache(max_steps=100)
+    first = cache.get(SCHEDULE, "ddim", 40)
+    assert cache.get(SCHEDULE, "ddim", 40) is first
+    for steps in range(1, 1000, 7):
+        assert len(cache.get(SCHEDULE, "ddpm", steps)) == steps
+        assert cache.steps <= max(100, steps)
+        assert cache.get(SCHEDULE, "ddpm", steps) is cache.get(SCHEDULE, "ddpm", steps)
+    assert cache.get(SCHEDULE, "ddim", 40) is not first
+
+
+def test_the_cache_forgets_what_was_used_longest_ago() -> None:
+    cache = TableCache(max_steps=100)
+    old, kept = cache.get(SCHEDULE, "ddim", 50), cache.get(SCHEDULE, "ddim", 40)
+    assert cache.get(SCHEDULE, "ddim", 50) is old
+    cache.get(SCHEDULE, "ddim", 45)
+    assert cache.get(SCHEDULE, "ddim", 50) is old
+    assert cache.get(SCHEDULE, "ddim", 40) is not kept
+
+
+@pytest.mark.parametrize("timesteps", [2, 3, 4, 7, 20])
+@pytest.mark.parametrize("sampler", get_args(SamplerName))
+def test_every_step_count_of_a_short_schedule_has_a_table(
+    timesteps: int, sampler: SamplerName
+) -> None:
+    schedule = NoiseSchedule(timesteps)
+    for steps in range(1, timesteps + 1):
+        table = sampler_table(schedule, sampler, steps)
+        assert len(table) == steps
+        assert table.coefficients.isfinite().all()
+        assert table.timesteps[0] == timesteps - 1

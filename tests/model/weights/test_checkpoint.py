@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model.networks.dit import DiT, DiT_models
 from model.sampling.samplers import SamplerTable, advance, ddim_table, sampler_table
-from model.weights.architecture import infer_architecture
+from model.weights.architecture import Told, infer_architecture
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from model.weights.diffusers_names import to_diffusers
 from model.weights.errors import CheckpointError
@@ -39,10 +39,18 @@ CPU = torch.device("cpu")
 
 
 def load(
-    source: Path, *, dtype: torch.dtype = torch.float32, vae: Path | None = None
+    source: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    vae: Path | None = None,
+    num_heads: int | None = None,
 ) -> Checkpoint:
     return load_checkpoint(
-        str(source), device=CPU, dtype=dtype, vae=None if vae is None else str(vae)
+        str(source),
+        device=CPU,
+        dtype=dtype,
+        vae=None if vae is None else str(vae),
+        num_heads=num_heads,
     )
 
 
@@ -115,7 +123,7 @@ def diffusers_file(folder: Path) -> Path:
 def test_every_format_gives_the_same_model(write: Callable[[Path], Path], tmp_path: Path) -> None:
     source = write(tmp_path)
     vae = None if source.is_dir() else write_vae(tmp_path / "vae")
-    found = load(source, vae=vae)
+    found = load(source, vae=vae, num_heads=2)
     assert torch.equal(predict(found.dit), predict(small_dit()))
     assert found.architecture == "DiT 2x128/2"
     assert found.image_size == 8
@@ -169,7 +177,7 @@ def test_the_architecture_is_inferred_from_the_shapes(
 def test_the_papers_shapes_are_known_without_a_config(name: str, input_size: int) -> None:
     with torch.device("meta"):
         dit = DiT_models[name](input_size=input_size, num_classes=7)
-    found = infer_architecture(dit.state_dict(), Path("dit.pt"), None)
+    found = infer_architecture(dit.state_dict(), Path("dit.pt"), Told())
     assert found.name == name
     assert found.num_heads == dit.num_heads
     assert (found.input_size, found.num_classes) == (input_size, 7)
@@ -187,7 +195,7 @@ def test_config_json_next_to_an_official_file_gives_its_heads(tmp_path: Path) ->
 def test_another_models_config_next_to_an_official_file_is_ignored(tmp_path: Path) -> None:
     write_json(tmp_path / "config.json", {"_class_name": "UNet2DModel", "sample_size": "x"})
     source = write_tensors(tmp_path / "dit.pt", small_dit().state_dict())
-    found = load(source, vae=write_vae(tmp_path / "vae"))
+    found = load(source, vae=write_vae(tmp_path / "vae"), num_heads=2)
     assert torch.equal(predict(found.dit), predict(small_dit()))
 
 
@@ -196,7 +204,7 @@ def test_assumptions_are_reported(tmp_path: Path) -> None:
     source = write_tensors(tmp_path / "dit.safetensors", state)
     vae, lines = write_vae(tmp_path / "vae"), list[str]()
     found = load_checkpoint(
-        str(source), device=CPU, dtype=torch.float32, vae=str(vae), report=lines.append
+        str(source), device=CPU, dtype=torch.float32, vae=str(vae), num_heads=2, report=lines.append
     )
     assert torch.equal(predict(found.dit), predict(small_dit(input_size=32)))
     assert any("no config.json" in line and "input_size 32, 2 heads" in line for line in lines)
@@ -393,7 +401,7 @@ def test_the_best_of_several_kinds_of_weights_is_taken(tmp_path: Path) -> None:
     ):
         found = WeightFiles.in_folder(tmp_path)
         assert found.path == tmp_path / best
-        assert found.read().keys() == state.keys()
+        assert found.tensors().keys() == state.keys()
         found.path.unlink()
     with pytest.raises(CheckpointError, match="has no weights"):
         WeightFiles.in_folder(tmp_path)

@@ -31,9 +31,17 @@ from tests.support.checkpoints import (
 )
 
 WEIGHTS = f"{STEM}.safetensors"
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n"
+WEB_PAGE = "\n<!DOCTYPE html><html><body>404</body></html>"
 
 
-def failure(source: Path | str, *, vae: Path | None = None, classes: Path | None = None) -> str:
+def failure(
+    source: Path | str,
+    *,
+    vae: Path | None = None,
+    classes: Path | None = None,
+    num_heads: int | None = 2,
+) -> str:
     """The message of the error that loading raises: one line."""
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(
@@ -42,6 +50,7 @@ def failure(source: Path | str, *, vae: Path | None = None, classes: Path | None
             dtype=torch.float32,
             vae=None if vae is None else str(vae),
             classes=classes,
+            num_heads=num_heads,
         )
     message = str(caught.value)
     assert message.isprintable()
@@ -81,7 +90,7 @@ SCHEDULE = "scheduler/scheduler_config.json"
 @pytest.mark.parametrize(
     ("file", "damage", "said"),
     [
-        ("model_index.json", Path.unlink, "no such file"),
+        ("model_index.json", Path.unlink, "has no model_index.json"),
         ("model_index.json", partial(cut, share=0.5), "is not valid JSON"),
         (
             "model_index.json",
@@ -93,7 +102,7 @@ SCHEDULE = "scheduler/scheduler_config.json"
         ("model_index.json", partial(edit_json, id2label={"0": "a", "2": "b"}), "without a gap"),
         (
             "model_index.json",
-            partial(edit_json, id2label={"0": 7}),
+            partial(edit_json, id2label={"0": 7.5}),
             "must be a string or a list of strings",
         ),
         ("model_index.json", partial(edit_json, default_cfg_scale=0.5), "must be from 1 to 20"),
@@ -131,14 +140,17 @@ SCHEDULE = "scheduler/scheduler_config.json"
         (SCHEDULE, partial(edit_json, beta_end=float("nan")), "must be finite"),
         (SCHEDULE, partial(edit_json, beta_end="x"), "must be a number"),
         (f"transformer/{WEIGHTS}", Path.unlink, "has no weights"),
-        (f"transformer/{WEIGHTS}", partial(cut, share=0.0), "not a complete safetensors file"),
+        (f"transformer/{WEIGHTS}", partial(cut, share=0.0), "is empty"),
         (f"transformer/{WEIGHTS}", partial(cut, share=0.01), "not a complete safetensors file"),
         (f"transformer/{WEIGHTS}", partial(cut, share=0.9), "not a complete safetensors file"),
         (
             f"transformer/{WEIGHTS}",
-            lambda path: path.write_text("version https://git-lfs"),
-            "not a complete",
+            lambda path: path.write_text(LFS_POINTER),
+            "is a pointer of Git LFS",
         ),
+        ("model_index.json", lambda path: path.write_text(LFS_POINTER), "is a pointer of Git LFS"),
+        ("vae/config.json", lambda path: path.write_text(WEB_PAGE), "is a web page"),
+        ("model_index.json", lambda path: path.write_text(""), "is empty"),
         (
             f"transformer/{WEIGHTS}",
             partial(change_tensor, name=BIAS, change=lambda tensor: tensor[:-1]),
@@ -251,7 +263,7 @@ def one_more_block(state: dict[str, Tensor]) -> dict[str, Tensor]:
     ("change", "said"),
     [
         (lambda state: {}, "contains no tensors"),
-        (lambda state: {"weight": torch.zeros(3)}, "missing tensor x_embedder.proj.weight"),
+        (lambda state: {"weight": torch.zeros(3)}, "no weights of a DiT; it holds weight (tensor)"),
         (lambda state: state | {"extra.bias": torch.zeros(3)}, "unexpected tensor extra.bias"),
         (lambda state: state | {"pos_embed": torch.zeros(1, 5, 128)}, "must be square"),
         (lambda state: state | {"pos_embed": torch.zeros(4)}, "must have 3 dimensions"),
@@ -266,7 +278,15 @@ def one_more_block(state: dict[str, Tensor]) -> dict[str, Tensor]:
         ),
         (one_more_block, "must be numbered"),
         (lambda state: {k: v for k, v in state.items() if ".1.attn" not in k}, "and 3 more"),
-        (lambda state: {f"module.{name}": state[name] for name in state}, "missing tensor"),
+        (lambda state: state | {"blocks.0.attn.q_norm.weight": torch.zeros(64)}, "q_norm.weight"),
+        (
+            lambda state: state | {"cls_token": torch.zeros(1, 1, 128)},
+            "unexpected tensor cls_token",
+        ),
+        (
+            lambda state: {k: v for k, v in state.items() if k != "x_embedder.proj.weight"},
+            "missing tensor x_embedder.proj.weight",
+        ),
     ],
 )
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
@@ -299,6 +319,26 @@ def test_a_file_of_another_kind_is_named(content: bytes, ending: str, tmp_path: 
     path = tmp_path / f"dit.{ending}"
     path.write_bytes(content)
     assert failure(path).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (LFS_POINTER, "is a pointer of Git LFS, not the file itself: run git lfs pull"),
+        (WEB_PAGE, "is a web page: its download failed"),
+        ("", "is empty"),
+        ("some text", "is not a complete"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["pt", "ckpt", "bin", "safetensors"])
+def test_what_stands_in_a_files_place_is_named(
+    content: str, said: str, ending: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"dit.{ending}"
+    path.write_text(content)
+    message = failure(path)
+    assert message.startswith(f"{path}: {said}")
+    assert "torch.save" not in message
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.99])
@@ -379,7 +419,7 @@ def test_an_index_without_a_map_and_a_missing_shard_are_named(tmp_path: Path) ->
     [
         ("nowhere.pt", "nowhere.pt: no such file"),
         ("a/b/c", "or a hub id (owner/name)"),
-        ("", "model_index.json: no such file"),
+        ("", "has no model_index.json"),
         ("x" * 5000, "xxx: "),
         ("a\x00b", "a b: "),
         ("../escape", "or a hub id (owner/name)"),
@@ -398,16 +438,19 @@ def test_a_source_that_does_not_exist_is_named(
 def test_an_unknown_suffix_is_named(tmp_path: Path) -> None:
     path = tmp_path / "dit.onnx"
     path.write_bytes(b"onnx")
-    assert failure(path) == f"{path}: must end in one of .pt, .pth, .bin, .ckpt, .safetensors"
+    assert failure(path) == f"{path}: must end in one of .pt, .pth, .bin, .ckpt, .tar, .safetensors"
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    assert failure(tmp_path) == f"{tmp_path / 'model_index.json'}: no such file"
+    problem = "is not a DiTPipeline folder: it has no model_index.json"
+    assert failure(tmp_path) == f"{tmp_path}: {problem}"
 
 
 def test_a_width_without_known_heads_asks_for_a_config(tmp_path: Path) -> None:
     path = official(tmp_path / "dit.pt", small_dit(hidden_size=36, num_heads=3).state_dict())
-    assert "config.json with num_attention_heads" in failure(path)
+    message = failure(path, num_heads=None)
+    assert "config.json with num_attention_heads" in message
+    assert "DIT_NUM_HEADS" in message
 
 
 def test_an_autoencoder_must_fit_the_transformer(tmp_path: Path) -> None:

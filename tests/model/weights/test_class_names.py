@@ -83,3 +83,135 @@ def test_classes_of_other_models_are_numbered() -> None:
 def test_half_a_surrogate_pair_is_refused(content: object, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not valid Unicode"):
         read_class_names(write_json(tmp_path / "classes.json", content))
+
+
+SHAPES = ("Pepper, red", "Pepper, green", "Apple, Malus", "plum")
+NAMED = (
+    ("Pepper, red", "Pepper", "red"),
+    ("Pepper, green", "Pepper", "green"),
+    ("Apple", "Malus"),
+    ("plum",),
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [*SHAPES],
+        ["Pepper,red", " Pepper , green,", "Apple,Malus", "plum"],
+        {str(i): name for i, name in enumerate(SHAPES)},
+        {name: i for i, name in enumerate(SHAPES)},
+        {name: str(i) for i, name in enumerate(SHAPES)},
+    ],
+)
+def test_an_entry_is_one_name_if_its_first_part_names_several_classes(
+    content: object, tmp_path: Path
+) -> None:
+    assert read_class_names(write_json(tmp_path / "classes.json", content)) == NAMED
+
+
+def test_a_name_in_a_list_of_names_may_have_commas(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "classes.json", [["Pepper, red", "capsicum"], ["Pepper, green"]])
+    assert read_class_names(path) == (("Pepper, red", "capsicum"), ("Pepper, green",))
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"0": 0, "1": 1, "10": 2, "11": 3, "2": 4}, ["0", "1", "10", "11", "2"]),  # ImageFolder's
+        ({"0": 2, "1": 0, "2": 1}, ["1", "2", "0"]),
+        ({"00": 0, "01": 1}, ["00", "01"]),
+        ({"2024": 0, "2025": 1}, ["2024", "2025"]),
+        ({"10": "0", "20": "1"}, ["10", "20"]),
+        ({"0": "5", "1": "3"}, ["5", "3"]),
+        ({"0": "0", "1": "1"}, ["0", "1"]),
+        ({"1": "9", "0": ["8"]}, ["8", "9"]),
+        ({"cat": "1", "dog": "0"}, ["dog", "cat"]),
+        ({"cat": "01", "dog": "00"}, ["dog", "cat"]),
+    ],
+)
+def test_digits_are_names_or_ids(
+    content: dict[str, object], names: list[str], tmp_path: Path
+) -> None:
+    found = read_class_names(write_json(tmp_path / "classes.json", content))
+    assert [of_class[0] for of_class in found] == names
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"0": "a", "00": "b"}', "'0' and '00' are the same class id"),
+        ('{"0": "a", "1": "b", "01": ["c"]}', "'1' and '01' are the same class id"),
+        ('{"0": "a", "0": "b"}', "has the key '0' twice"),
+        ('{"cat": 0, "cat": 1}', "has the key 'cat' twice"),
+        ('{"1": "a", "2": "b"}', "but 0 is missing"),
+        ('{"a": 0, "b": 2}', "but 1 is missing"),
+        ('{"a": 0.5}', "'a' must map to a class id"),
+        ('{"a": "x"}', "'a' must map to a class id"),
+    ],
+)
+def test_ids_that_are_given_twice_or_missing_are_named(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "classes.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"classes\.json: ") as caught:
+        read_class_names(path)
+    assert said in str(caught.value)
+
+
+def test_names_are_normalised_also_where_they_are_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "classes.json"
+    path.write_text('\ufeff["A\\u0308pfel", "Cre\u0300me"]', encoding="utf-8")
+    assert read_class_names(path) == (("Äpfel",), ("Crème",))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"0": ["n02121808", "cat"], "1": ["n02084071", "dog"]},  # imagenet_class_index.json
+        {"model_type": "vit", "id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0}},
+        {"label2id": {"cat": 0, "dog": 1}},
+        {"cat": 0.0, "dog": 1.0},
+        {"class_to_idx": {"cat": 0, "dog": 1}},
+        {"names": ["cat", "dog"]},
+    ],
+)
+def test_forms_of_other_libraries_are_read(content: object, tmp_path: Path) -> None:
+    names = read_class_names(write_json(tmp_path / "classes.json", content))
+    assert [of_class[0] for of_class in names] == ["cat", "dog"]
+
+
+def test_one_class_may_have_a_list_of_names(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "classes.json", {"0": ["cat", "house cat"]})
+    assert read_class_names(path) == (("cat", "house cat"),)
+
+
+def test_a_wordnet_id_is_a_name_only_where_there_is_no_other(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "classes.json", [["n02121808", "cat", "house cat"], "n02084071"])
+    assert read_class_names(path) == (("cat", "house cat", "n02121808"), ("n02084071",))
+
+
+@pytest.mark.parametrize("ending", ["txt", "csv", "yaml", "TXT"])
+def test_a_file_that_is_not_json_says_what_it_must_be(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"names.{ending}"
+    path.write_text("cat\ndog\n")
+    with pytest.raises(CheckpointError, match="must be JSON: a list of names"):
+        read_class_names(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x" * 201, "has 201 characters, but may have 200"),
+        ("a\x1b[31mb", "has a control character"),
+        ("a\nb", "has a control character"),
+        ("a\x85b", "has a control character"),
+    ],
+)
+def test_a_name_that_nobody_can_ask_for_is_refused(name: str, said: str, tmp_path: Path) -> None:
+    path = write_json(tmp_path / "classes.json", ["cat", ["dog", name]])
+    with pytest.raises(CheckpointError, match=said):
+        read_class_names(path)
+    path = write_json(tmp_path / "classes.json", ["x" * 200, "りんご 🍎"])
+    assert read_class_names(path) == (("x" * 200,), ("りんご 🍎",))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.model.weights.published import NAME, WEIGHTS, sd_vae, write_published, xl_dit
-from tests.support.checkpoints import small_dit, small_vae
+from tests.support.checkpoints import STEM, small_dit, small_vae
 from tests.support.hub import Hub, Repository, running_hub
 from tests.support.processes import free_port
 
@@ -105,9 +105,9 @@ def check_log(first: Started, weights_mb: int) -> None:
     ours = [line for line in ours if "downloaded" not in line]  # every 20 s
     assert ours[:2] == [
         f"{NAME}: looking on the hub",
-        f"{NAME}: reading {weights_mb} MB of weights",
+        f"{NAME}: reading {weights_mb} MB of weights from {STEM}.bin",
     ]
-    assert ours[2].startswith(f"{NAME}: reading the autoencoder in ")
+    assert ours[2].startswith(f"{NAME}: reading the autoencoder, ")
     assert len(ours) == 3
     assert sum("Trying to resume download" in line for line in first.lines) == len(WEIGHTS)
     assert "Fetching 2 files: 100%" in first.errors

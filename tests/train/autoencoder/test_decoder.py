@@ -15,7 +15,7 @@ from model.train.autoencoder import decoder
 from model.train.autoencoder.network import reconstruct
 from model.train.data.latents import encode
 from model.train.data.similarity import psnr
-from tests.support.pictures import random_images
+from tests.train.pictures import random_images
 from tests.train.small_networks import saved_autoencoder
 
 

@@ -14,7 +14,7 @@ from model.train.autoencoder.network import (
 )
 from model.train.autoencoder.options import latent_shape
 from model.train.data.pixels import to_unit_range
-from tests.support.pictures import random_images
+from tests.train.pictures import random_images
 
 
 @torch.no_grad()

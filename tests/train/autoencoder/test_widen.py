@@ -10,7 +10,7 @@ import torch
 from model.train.autoencoder.network import small_autoencoder
 from model.train.autoencoder.widen import widen
 from model.train.data.pixels import to_unit_range
-from tests.support.pictures import random_images
+from tests.train.pictures import random_images
 from tests.train.small_networks import saved_autoencoder
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model.train.autoencoder.network import small_autoencoder
 from model.train.data.latents import training_latents
-from tests.support.pictures import random_images
+from tests.train.pictures import random_images
 
 
 def test_cached_latents_are_used_only_for_the_same_photographs_and_encoder(tmp_path: Path) -> None:

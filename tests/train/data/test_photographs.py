@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from model.train.data.photographs import load_photographs
-from tests.support.pictures import paint
+from tests.train.pictures import paint
 
 
 def test_the_last_tenth_of_each_run_is_held_out(tmp_path: Path) -> None:

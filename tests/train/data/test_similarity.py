@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.train.data import similarity
-from tests.support.pictures import random_images
+from tests.train.pictures import random_images
 
 
 def test_psnr_is_that_of_its_definition() -> None:

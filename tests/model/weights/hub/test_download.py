@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from model.weights.errors import CheckpointError
-from model.weights.hub import download, is_hub_id
+from model.weights.hub.download import download, is_hub_id
 from tests.support.checkpoints import (
     STEM,
     small_dit,
@@ -38,6 +38,7 @@ CONFIGS = {
 @pytest.fixture(autouse=True)
 def _local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("model.weights.hub.download._PAUSES_S", (0.0, 0.0))
 
 
 def serve(
@@ -75,10 +76,31 @@ def test_bin_is_downloaded_only_for_the_folder_without_safetensors(tmp_path: Pat
     assert set(hub.fetched) == CONFIGS | weights
 
 
-def test_half_precision_is_downloaded_if_there_is_nothing_else(tmp_path: Path) -> None:
-    with serve(write_pipeline(tmp_path / "served", variant="fp16")) as hub:
+@pytest.mark.parametrize("variant", ["fp16", "bf16", "fp32", "ema", "non_ema"])
+def test_a_variant_is_downloaded_if_there_is_nothing_else(variant: str, tmp_path: Path) -> None:
+    with serve(write_pipeline(tmp_path / "served", variant=variant)) as hub:
         fetch(hub, tmp_path / "cache")
-    assert f"transformer/{STEM}.fp16.safetensors" in hub.fetched
+    assert f"transformer/{STEM}.{variant}.safetensors" in hub.fetched
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{STEM}.bf16-00001-of-00002.safetensors", f"{STEM}.safetensors.index.bf16.json"],
+        [f"{STEM}-00001-of-00002.bf16.safetensors", f"{STEM}.bf16.safetensors.index.json"],
+        [f"{STEM}.bf16-00001-of-00001.bin", f"{STEM}.bin.index.bf16.json"],
+    ],
+)
+def test_a_variants_shards_are_downloaded_with_their_index(
+    names: list[str], tmp_path: Path
+) -> None:
+    folder = write_pipeline(tmp_path / "served") / "transformer"
+    (folder / f"{STEM}.safetensors").unlink()
+    for name in (*names, f"{STEM}.fp16.bin", f"{STEM}.odd.safetensors", "other.bf16.safetensors"):
+        (folder / name).write_bytes(name.encode())
+    with serve(folder.parent) as hub:
+        found = fetch(hub, tmp_path / "cache")
+    assert {path.name for path in (found / "transformer").iterdir()} == {"config.json", *names}
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
@@ -108,7 +130,7 @@ def test_the_cache_is_reused_and_serves_without_the_hub(tmp_path: Path) -> None:
 
 
 def test_a_long_download_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.weights.hub._PROGRESS_S", 0.05)
+    monkeypatch.setattr("model.weights.hub.download._PROGRESS_S", 0.05)
     folder = write_pipeline(tmp_path / "served", kind="bin")
     lines: list[str] = []
     with running_hub({"someone/dit": Repository(folder, broken=True)}) as hub:  # takes a second
@@ -247,6 +269,7 @@ def load_in_new_process(endpoint: str, home: Path, *sources: str) -> list[str]:
 def test_hub_ids_load_through_the_hub_and_cache_in_the_environment(tmp_path: Path) -> None:
     model = write_pipeline(tmp_path / "model")
     official = write_tensors(tmp_path / "dit.pt", small_dit().state_dict())
+    write_json(tmp_path / "config.json", {"num_heads": 2})
     repositories = {
         "facebook/DiT-XL-2-256": Repository(model),
         "stabilityai/sd-vae-ft-mse": Repository(write_vae(tmp_path / "vae")),
@@ -260,4 +283,7 @@ def test_hub_ids_load_through_the_hub_and_cache_in_the_environment(tmp_path: Pat
     assert lines[2].endswith("model_index.json: no such file")
     again = load_in_new_process(free_address(), tmp_path / "home", *sources, "someone/new")
     assert again[:2] == lines[:2]
-    assert again[2] == "someone/new: is not in the cache, and the hub cannot be reached"
+    assert again[2] == (
+        "someone/new: no folder someone/new here; tried as a hub id:"
+        " is not in the cache, and the hub cannot be reached"
+    )

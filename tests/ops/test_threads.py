@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cpu_quota import cpu_quota
+from service.threads import cpu_quota
 
 V1_GROUPS = "9:name=systemd:/\n4:memory:/x\n2:cpu,cpuacct:/docker/abc\n"
 

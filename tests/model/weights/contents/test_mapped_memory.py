@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.weights.mapped_memory import release_pages
+from model.weights.contents.mapped_memory import release_pages
 from model.weights.weight_files import WeightFiles, load_state
 from tests.support.checkpoints import write_tensors
 
@@ -37,7 +37,7 @@ def layers(count: int) -> nn.Sequential:
 def test_released_pages_leave_the_memory_and_can_be_read_again(suffix: str, tmp_path: Path) -> None:
     path = write_tensors(tmp_path / f"weights.{suffix}", layers(4).state_dict())
     weights = WeightFiles.from_file(path)
-    state = weights.read()
+    state = weights.tensors()
     total = sum(tensor.double().sum() for tensor in state.values())
     assert resident_bytes(path) >= 16 * MEBIBYTE
     weights.release()
@@ -49,7 +49,7 @@ def test_released_pages_leave_the_memory_and_can_be_read_again(suffix: str, tmp_
 def test_other_memory_is_left_alone(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("one.bin", "other.bin")]
     states = [
-        WeightFiles.from_file(write_tensors(path, {"x": torch.ones(MEBIBYTE)})).read()
+        WeightFiles.from_file(write_tensors(path, {"x": torch.ones(MEBIBYTE)})).tensors()
         for path in paths
     ]
     copies = [state["x"].clone() for state in states]
@@ -63,7 +63,7 @@ def test_loading_leaves_little_of_the_file_in_memory(tmp_path: Path) -> None:
     original = layers(40)  # 160 MiB
     path = write_tensors(tmp_path / "weights.bin", original.state_dict())
     weights = WeightFiles.from_file(path)
-    state = weights.read()
+    state = weights.tensors()
     with torch.device("meta"):
         module = layers(40)
     load_state(module, state, weights, device=torch.device("cpu"), dtype=torch.float32)
