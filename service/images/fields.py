@@ -101,7 +101,7 @@ def _field_error(
     if error["type"] == "extra_forbidden":
         others = " or ".join(other for other in _names(field, info) if other != name)
         return FieldError(name, f"duplicates {others}", content[name])
-    if content.get(name) is None:
+    if name not in content or (allowed is None and content[name] is None):
         message = f"is required: {allowed}" if allowed else "is required"
     else:
         message = f"must be {allowed}" if allowed else reworded(error["msg"])
