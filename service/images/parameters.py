@@ -58,9 +58,7 @@ class ImageParameters(Sampling):
     reproducible: bool
     version: Text
     solver_digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        default=None,
-        exclude_if=_is_absent,
-        description="Of the fitted solver's table; absent with any other sampler.",
+        default=None, exclude_if=_is_absent
     )
 
     def as_json(self) -> str:
