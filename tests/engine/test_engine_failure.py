@@ -158,7 +158,7 @@ def test_a_dead_engine_answers_every_request(pipeline_folder: Path, way: str) ->
     [
         ("device lost", "CUDA error: unspecified"),
         pytest.param("thread killed", "SystemExit: enough", marks=pytest.mark.slow),
-        pytest.param("hung", "no sign of life for 1 s", marks=pytest.mark.slow),
+        pytest.param("hung", "no sign of life for", marks=pytest.mark.slow),
     ],
 )
 def test_the_process_exits_with_1_when_its_engine_fails(

@@ -136,3 +136,15 @@ def test_a_cancelled_job_leaves_the_device(cuda: Device, bench: Bench) -> None:
     assert bench.metric("dit_images_total", outcome="cancelled") == 2
     assert bench.queue.row_steps == 0
     assert all_slots_are_free(bench)
+
+
+def test_images_beyond_the_slots_are_parked_without_a_wait(cuda: Device, bench: Bench) -> None:
+    bench.runner.warm_up(lambda line: None)
+    jobs = [bench.submit(seed, steps=300 - 2 * seed) for seed in range(bench.runner.slots + 3)]
+    flights = [bench.runner.join(each.trajectories[0]) for each in jobs]
+    for _ in range(2):
+        for flight in flights:
+            bench.runner.tick([flight])
+            cuda.finish()
+    assert {flight.step for flight in flights} == {2}
+    assert sum(flight.parked is not None for flight in flights) == 3

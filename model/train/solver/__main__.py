@@ -1,6 +1,6 @@
 """Fit a solver of few steps to a model.
 
-    python -m model.train.solver --model my-model --steps 6
+    python -m model.train.solver --model runs/my-model --steps 6
 
 The table of timesteps and coefficients with which so few steps come nearest to what a solver of 32
 steps makes of the same noises: Adam through all steps, with the network frozen. Its error on noises
@@ -12,7 +12,6 @@ interrupted fit continues where it was.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,14 +20,14 @@ from pathlib import Path
 from model.device import choose_device, choose_dtype
 from model.sampling.fitted import FittedSolver
 from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
-from model.train.options import set_threads
+from model.train.options import named_errors, set_threads
+from model.train.run_folder import exclusive
 from model.train.solver.denoiser import GuidedDenoiser
 from model.train.solver.fitting import Fitting, median_error
 from model.train.solver.options import options_parser
 from model.train.solver.student import Student
 from model.train.solver.teacher import Examples, draw, teach
 from model.weights.checkpoint import Checkpoint, load_checkpoint
-from model.weights.errors import CheckpointError
 from model.weights.fitted_solvers import (
     fitted_solvers_file,
     read_fitted_solvers,
@@ -202,10 +201,9 @@ def fit_solver(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    try:
-        fit_solver(options_parser(__doc__).parse_args())
-    except (CheckpointError, ValueError) as error:
-        sys.exit(f"cannot fit: {error}")
+    options = options_parser(__doc__).parse_args()
+    with named_errors("fit"), exclusive(options.work):
+        fit_solver(options)
 
 
 if __name__ == "__main__":
