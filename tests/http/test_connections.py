@@ -456,6 +456,27 @@ def test_an_answer_that_is_taken_slowly_is_not_given_up() -> None:
     assert pipe.aborted
 
 
+def test_a_connection_that_the_client_resets_leaves_no_timer() -> None:
+    async def reset() -> None:
+        connection = Connection(
+            uvicorn.Config(large_answer, log_config=None),
+            ServerState(),
+            {},
+            asyncio.get_running_loop(),
+            limits=ConnectionLimits(),
+            table=ConnectionTable(1),
+            record=ConnectionRecord(Metrics()),
+        )
+        connection.connection_made(Pipe())
+        connection.on_response_complete()
+        idle = connection.timeout_keep_alive_task
+        assert idle is not None
+        connection.connection_lost(ConnectionResetError())
+        assert idle.cancelled()
+
+    asyncio.run(reset())
+
+
 # Too many
 
 
