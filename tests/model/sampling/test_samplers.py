@@ -391,7 +391,7 @@ def test_the_cache_forgets_what_was_used_longest_ago() -> None:
 
 
 @pytest.mark.parametrize("timesteps", [2, 3, 4, 7, 20])
-@pytest.mark.parametrize("sampler", get_args(SamplerName))
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_step_count_of_a_short_schedule_has_a_table(
     timesteps: int, sampler: SamplerName
 ) -> None:
