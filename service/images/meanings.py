@@ -20,6 +20,7 @@ MEANINGS = {
     "dtype": "The numbers that the model computed with.",
     "reproducible": "Whether the service was in reproducible mode.",
     "version": "The service's version.",
+    "solver_digest": "A SHA-256 of the fitted solver's table; absent with any other sampler.",
 }
 
 

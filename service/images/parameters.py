@@ -60,7 +60,6 @@ class ImageParameters(Sampling):
     solver_digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
         default=None,
         exclude_if=_is_absent,
-        description="Of the fitted solver's table; absent with any other sampler.",
     )
 
     def as_json(self) -> str:
