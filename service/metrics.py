@@ -107,13 +107,13 @@ class Metrics:
             "Work admitted and not yet done, in rows times steps, with previews.",
         )
         self.nonfinite_images = counter(
-            "nonfinite_images_total", "Images whose latent was not finite."
+            "nonfinite_images_total", "Decoded images that were not finite."
         )
         self.out_of_memory = counter(
             "out_of_memory_total", "Ticks or decodes that ran out of memory."
         )
         self.gpu_memory = gauge("gpu_memory_bytes", "Device memory, on CUDA.", "kind")
-        self.ready = gauge("ready", "1 while requests are admitted, else 0.")
+        self.ready = gauge("ready", "1 while /readyz answers 200, else 0.")
         self.heartbeat = gauge(
             "engine_heartbeat_timestamp_seconds", "Unix time of the engine's last sign of life."
         )

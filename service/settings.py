@@ -86,7 +86,9 @@ class Settings(BaseSettings):
         pattern=r"^\w[\w.+-]*(/[\w+-][\w.+-]*)*$",
     )
     vae: str | None = Field(
-        None, description="folder or hub id of the autoencoder, if the model comes without one"
+        None,
+        description="folder or hub id of an autoencoder to use instead of the model's own; single"
+        " files have none",
     )
     classes: Path | None = Field(
         None,
@@ -161,7 +163,10 @@ class Settings(BaseSettings):
         30.0, gt=0, le=3600, description="how long a request's body may take to arrive"
     )
     send_timeout_s: float = Field(
-        30.0, gt=0, le=3600, description="how long a client may leave a ready answer untaken"
+        30.0,
+        gt=0,
+        le=3600,
+        description="how long a client may take next to nothing of an answer that is ready",
     )
     keep_alive_s: float = Field(
         75.0, gt=0, le=3600, description="how long a connection may wait for its next request"

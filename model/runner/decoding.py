@@ -11,7 +11,7 @@ from model.networks.vae import Vae
 from model.runner.span import Span
 
 Pixels = list[np.ndarray | None]
-"""uint8 (H, W, 3) per image; None if its latent is not finite."""
+"""uint8 (H, W, 3) per image; None if it is not finite."""
 
 
 class Decoding:

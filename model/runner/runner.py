@@ -154,7 +154,7 @@ class ModelRunner:
         return self._decoder.start(self._gather(self._tick.x0, flights))
 
     def decode(self, flights: Sequence[Flight]) -> Pixels:
-        """Finished latents -> uint8 pixels (H, W, 3) each; None if a latent is not finite."""
+        """Finished latents -> uint8 pixels (H, W, 3) each; None if one is not finite."""
         passes = range(0, len(flights), self.decoded_at_once)
         decodings = [self.start_decode(flights[i : i + passes.step]) for i in passes]
         return [image for decoding in decodings for image in decoding.pixels()]

@@ -20,24 +20,22 @@ from model.weights.contents.pickles import read_pickle
 from model.weights.contents.state_dicts import check_tensors, summary
 from model.weights.errors import CheckpointError, first_line
 
-_STEM = "diffusion_pytorch_model"
-FILE_NAMES = (
-    f"{_STEM}.safetensors",
-    f"{_STEM}.safetensors.index.json",
-    f"{_STEM}.bin",
-    f"{_STEM}.bin.index.json",
-    f"{_STEM}.fp16.safetensors",
-    f"{_STEM}.fp16.bin",
+STEM = "diffusion_pytorch_model"
+_PLAIN_NAMES = (
+    f"{STEM}.safetensors",
+    f"{STEM}.safetensors.index.json",
+    f"{STEM}.bin",
+    f"{STEM}.bin.index.json",
 )
-"""The names diffusers gives to a network's weights, in order of preference."""
+"""The names that diffusers gives to weights without a variant, in order of preference."""
 
 _VARIANT = re.compile(
-    rf"{_STEM}\.(?P<variant>[\w-]+)\.(safetensors|bin)(\.index\.json)?"
-    rf"|{_STEM}\.(safetensors|bin)\.index\.(?P<index_variant>[\w-]+)\.json"
+    rf"{STEM}\.(?P<variant>[\w-]+)\.(safetensors|bin)(\.index\.json)?"
+    rf"|{STEM}\.(safetensors|bin)\.index\.(?P<index_variant>[\w-]+)\.json"
 )
 """The names of variants such as bf16; an index has had two forms."""
 
-_VARIANTS = ("ema", "fp32", "bf16", "fp16")
+VARIANTS = ("ema", "fp32", "bf16", "fp16")
 """In order of preference; others come after them."""
 
 _RELEASED_BYTES = 1 << 27
@@ -84,11 +82,11 @@ class WeightFiles:
         Raises:
             CheckpointError: the folder has none, or the index is invalid.
         """
-        plain = [folder / name for name in FILE_NAMES[:4] if (folder / name).is_file()]
+        plain = [folder / name for name in _PLAIN_NAMES if (folder / name).is_file()]
         for path in plain or _variants(folder):
             is_index = ".index." in path.name
             return cls.from_index(path) if is_index else cls.from_file(path)
-        raise CheckpointError(folder, f"has no weights ({_STEM}.safetensors or .bin)")
+        raise CheckpointError(folder, f"has no weights ({STEM}.safetensors or .bin)")
 
     def nbytes(self) -> int:
         return sum(path.stat().st_size for path in self.files if path.is_file())
@@ -160,10 +158,10 @@ def _variants(folder: Path) -> list[Path]:
 
     def rank(match: re.Match[str]) -> tuple[object, ...]:
         variant = match["variant"] or match["index_variant"]
-        known = _VARIANTS.index(variant) if variant in _VARIANTS else len(_VARIANTS)
+        known = VARIANTS.index(variant) if variant in VARIANTS else len(VARIANTS)
         return known, variant, ".bin" in match[0], ".index." in match[0]
 
-    found = [_VARIANT.fullmatch(path.name) for path in folder.glob(f"{_STEM}.*") if path.is_file()]
+    found = [_VARIANT.fullmatch(path.name) for path in folder.glob(f"{STEM}.*") if path.is_file()]
     return [folder / match[0] for match in sorted(filter(None, found), key=rank)]
 
 

@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 class NotFinite(ArithmeticError):
-    """An image's latent holds NaN or infinity."""
+    """A decoded image holds NaN or infinity."""
 
 
 class Isolation:

@@ -26,9 +26,9 @@ LEAST_NAP_S = 1e-3
 class Patience:
     """How long, in seconds, the engine may show no sign of life.
 
-    After ``stale_s`` the service is not ready; after ``hung_s`` the watchdog gives up on the
-        engine. Both are a multiple of the longest stretch between two signs of life instead, as measured,
-    where that is longer. A request waits ``late_s`` past its deadline for the engine to end it, and a
+    After ``stale_s`` the service is not ready; after ``hung_s`` the watchdog gives up on the engine.
+    Both are a multiple of the longest stretch between two signs of life instead, as measured, where
+    that is longer. A request waits ``late_s`` past its deadline for the engine to end it, and a
     stop waits as long for the engine to end.
     """
 

@@ -25,13 +25,13 @@ from service.http.connections.limits import ConnectionLimits
 from service.http.connections.record import ConnectionRecord
 from service.http.connections.table import SPARE, ConnectionTable
 from service.http.context import Context
+from service.listening import BACKLOG
 from service.signals import stop_signals
 
 CLOSE_CONNECTIONS_S = 10
 LAST_TASKS_S = 5
 ACCEPTS_AT_ONCE = 4
 """asyncio accepts so many before it looks at those it has; beyond the limit, others give way first."""
-BACKLOG = 2048
 
 log = structlog.get_logger()
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

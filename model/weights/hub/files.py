@@ -7,12 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from model.weights.errors import CheckpointError
-from model.weights.weight_files import WeightFiles
+from model.weights.weight_files import STEM, VARIANTS, WeightFiles
 
 _NEEDED_FILES = ("model_index.json", "scheduler/scheduler_config.json")
 PIPELINE_FILES = (*_NEEDED_FILES, "README.md", "scheduler/fitted_solvers.json")
-_STEM = "diffusion_pytorch_model"
-_VARIANTS = ("ema", "fp32", "bf16", "fp16", "*")
 _PLAIN = ("{stem}.{kind}", "{stem}.{kind}.index.json", "{stem}-?????-of-?????.{kind}")
 _VARIANT = (
     "{stem}.{variant}.{kind}",
@@ -22,8 +20,8 @@ _VARIANT = (
     "{stem}-?????-of-?????.{variant}.{kind}",
 )
 _FORMATS = [
-    [form.format(stem=_STEM, variant=variant, kind=kind) for form in forms]
-    for variant, forms in (("", _PLAIN), *((each, _VARIANT) for each in _VARIANTS))
+    [form.format(stem=STEM, variant=variant, kind=kind) for form in forms]
+    for variant, forms in (("", _PLAIN), *((each, _VARIANT) for each in (*VARIANTS, "*")))
     for kind in ("safetensors", "bin")
 ]
 """Patterns of the names of a network's weights, in order of preference."""
