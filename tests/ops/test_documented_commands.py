@@ -63,6 +63,24 @@ def curls(document: Path) -> list[list[str]]:
     return [words for words in commands(document) if words[0] == "curl"]
 
 
+@each_document
+def test_every_link_leads_somewhere(document: Path) -> None:
+    text = re.sub(
+        r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        page = (document.parent / path).resolve() if path else document
+        assert page.exists(), target
+        assert not anchor or anchor in _anchors(page), target
+
+
+def _anchors(page: Path) -> list[str]:
+    """What links to a page's headings end in."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings]
+
+
 def test_every_kind_of_command_is_found() -> None:
     found = [words for document in DOCUMENTS for words in commands(document)]
     assert {words[0] for words in found} >= {"curl", "make", "docker", *RUNNERS}
