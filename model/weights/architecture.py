@@ -242,7 +242,7 @@ def _configured_heads(hidden_size: int, config: JsonFile) -> int | None:
 
 def _trained_heads(hidden_size: int, arguments: Mapping[str, object]) -> int | None:
     """From a training script's arguments: a number, or a name such as DiT-B/4 of this width."""
-    for key in ("num_heads", "num_attention_heads"):
+    for key in ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads"):
         heads = arguments.get(key)
         if type(heads) is int and heads > 0 and hidden_size % heads == 0:
             return heads

@@ -70,7 +70,12 @@ _BESIDE = re.compile(
 tensors, numbered lists."""
 
 _MAX_DEPTH = 8
-_ARGUMENTS = ("args", "config", "cfg", "hparams", "hyper_parameters", "hyperparameters")
+_ARGUMENTS = re.compile(
+    r"((train|training|model|dit|network|net|diffusion|transport)_?)?"
+    r"(args|arguments|config|configuration|cfg|hparams|hyper_?parameters|options|opts|settings|kwargs)",
+    re.IGNORECASE,
+)
+"""Where training scripts keep their settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +136,12 @@ def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def training_arguments(content: object) -> dict[str, object]:
     """What a training script stored of its settings beside the weights, nested ones flattened."""
     settings: dict[str, object] = {}
-    for key in _ARGUMENTS:
-        if isinstance(content, Mapping):
-            _flatten(content.get(key), settings, _MAX_DEPTH)
+    entries = content if isinstance(content, Mapping) else {}
+    for key, value in entries.items():
+        if _ARGUMENTS.fullmatch(str(key)):
+            _flatten(value, settings, _MAX_DEPTH)
+        elif isinstance(value, str | int | float):
+            settings.setdefault(str(key), value)
     return settings
 
 

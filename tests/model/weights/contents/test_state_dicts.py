@@ -245,6 +245,13 @@ def test_a_training_scripts_arguments_are_flattened() -> None:
     assert training_arguments([1]) == {}
 
 
+@pytest.mark.parametrize("place", ["training_args", "model_args", "model_config", "opts", None])
+def test_a_training_scripts_arguments_have_many_places(sd: State, place: str | None) -> None:
+    told = {"prediction": "velocity"}
+    content: dict[str, object] = {"ema": sd, "vae_config": {"num_heads": 8}}
+    assert training_arguments(content | ({place: told} if place else told)) == told
+
+
 @pytest.mark.parametrize(
     "place",
     [
