@@ -55,12 +55,36 @@ def test_bfloat16_is_as_accurate_as_the_dits() -> None:
 def test_a_rows_bits_do_not_depend_on_the_other_rows(dtype: torch.dtype) -> None:
     model = tiny().to(dtype)
     network = packed(model)
+    assert network.rows_are_independent
     x, t, y = rows_for(model, 33)
     together = network(x, t, y)
     for count in (1, 2, 5, 16, 32):
         for start in (0, 33 - count):
             part = slice(start, start + count)
             assert torch.equal(network(x[part], t[part], y[part]), together[part])
+
+
+@torch.no_grad()
+def test_what_is_said_of_rows_holds_for_long_sums_in_bfloat16() -> None:
+    """With AMX they are not independent, but a row's bits are the same in any call of 16."""
+    model = randomise(DiT(input_size=8, depth=1, num_heads=16, num_classes=9)).bfloat16().eval()
+    network = packed(model)
+    x, t, y = rows_for(model, 33)
+    others = torch.arange(1, 33)
+    expected = network(x[:16], t[:16], y[:16])[0]
+    for count in range(1, 33) if network.rows_are_independent else (16, 16, 16):
+        rows = others[torch.randperm(32)][: count - 1].tolist()
+        place = count // 2
+        rows.insert(place, 0)
+        assert torch.equal(network(x[rows], t[rows], y[rows])[place], expected)
+
+
+@torch.no_grad()
+def test_products_that_depend_on_the_number_of_rows_are_noticed() -> None:
+    model = tiny()
+    network = packed(model)
+    network._blocks[0]._fc2 = lambda tokens: tokens * (1 if len(tokens) < 9 else 2)  # type: ignore[assignment]
+    assert not network.rows_are_independent
 
 
 @pytest.fixture
