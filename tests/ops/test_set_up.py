@@ -15,6 +15,13 @@ INDEX = "https://example.org/whl/cu126"
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 
+@pytest.fixture(autouse=True)
+def _as_the_first_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make test` passes its flags and variables on to every make below it."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "ARGS", "TORCH_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
