@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from model.sampling.samplers import SamplerTable, two_estimate_table
@@ -23,10 +24,10 @@ class FittedSolver:
         error_dpmpp_2m: the same of DPM-Solver++(2M).
     """
 
-    timesteps: Sequence[int]
-    a: Sequence[float]
-    b: Sequence[float]
-    c: Sequence[float]
+    timesteps: tuple[int, ...]
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+    c: tuple[float, ...]
     cfg_scale: float
     low: float
     high: float
@@ -40,15 +41,16 @@ class FittedSolver:
     @property
     def digest(self) -> str:
         """SHA-256 in hex over the table."""
-        columns = [[*self.timesteps], [*self.a], [*self.b], [*self.c]]
+        columns = (self.timesteps, self.a, self.b, self.c)
         return hashlib.sha256(json.dumps(columns).encode()).hexdigest()
 
     def covers(self, cfg_scale: float) -> bool:
         """Whether it is meant for this guidance."""
         return self.low <= cfg_scale <= self.high
 
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - solvers live as long as their model
     def table(self, schedule: NoiseSchedule) -> SamplerTable:
-        """The table in the schedule's terms.
+        """The table in the schedule's terms; cached, as every image asks for it.
 
         Raises:
             ValueError: it is not one of this schedule.

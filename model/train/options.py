@@ -77,6 +77,20 @@ def add_leave_out_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The model, and where and in what it computes, named as in the service's settings."""
+    parser.add_argument(
+        "--model", default="bundled", help="the model, named as in DIT_MODEL (default %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="as DIT_DEVICE (default %(default)s)")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="as DIT_DTYPE (default %(default)s)",
+    )
+
+
 def add_threads_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"

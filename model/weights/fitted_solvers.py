@@ -74,7 +74,7 @@ def _solver(file: JsonFile, schedule: NoiseSchedule) -> FittedSolver:
             "low", f"low and high must ascend within {MIN_CFG_SCALE:g} .. {MAX_CFG_SCALE:g}"
         )
     solver = FittedSolver(
-        timesteps=[_whole(file, t) for t in _numbers(file, "timesteps")],
+        timesteps=tuple(_whole(file, t) for t in _numbers(file, "timesteps")),
         a=_numbers(file, "a"),
         b=_numbers(file, "b"),
         c=_numbers(file, "c"),
@@ -91,11 +91,11 @@ def _solver(file: JsonFile, schedule: NoiseSchedule) -> FittedSolver:
     return solver
 
 
-def _numbers(file: JsonFile, key: str) -> list[float]:
+def _numbers(file: JsonFile, key: str) -> tuple[float, ...]:
     values = file.fields.get(key)
     if not isinstance(values, list) or None in values:
         raise file.error(key, "must be a list of numbers")
-    return [JsonFile(file.path, {key: value}).number(key, 0.0) for value in values]
+    return tuple(JsonFile(file.path, {key: value}).number(key, 0.0) for value in values)
 
 
 def _whole(file: JsonFile, value: float) -> int:

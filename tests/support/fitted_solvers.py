@@ -15,10 +15,10 @@ from model.weights.fitted_solvers import fitted_solvers_file, write_fitted_solve
 def some_solver(steps: int = 3, *, low: float = 1.25, high: float = 2.0) -> FittedSolver:
     """A solver of at most three steps."""
     return FittedSolver(
-        timesteps=[999, 600, 200][:steps],
-        a=[1.0, 0.75, 0.0][:steps],
-        b=[0.25, 0.5, 1.5][:steps],
-        c=[0.0, -0.125, -0.5][:steps],
+        timesteps=(999, 600, 200)[:steps],
+        a=(1.0, 0.75, 0.0)[:steps],
+        b=(0.25, 0.5, 1.5)[:steps],
+        c=(0.0, -0.125, -0.5)[:steps],
         cfg_scale=low,
         low=low,
         high=high,

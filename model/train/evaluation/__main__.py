@@ -41,6 +41,7 @@ from model.train.options import (
     add_count_option,
     add_data_option,
     add_leave_out_option,
+    add_model_options,
     add_threads_option,
     command_parser,
     named_errors,
@@ -60,18 +61,9 @@ def options_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="classifier.safetensors of model.train.evaluation.classifier",
     )
-    parser.add_argument(
-        "--model", default="bundled", help="the model, named as in DIT_MODEL (default %(default)s)"
-    )
+    add_model_options(parser)
     parser.add_argument(
         "--vae", type=Path, required=True, metavar="FOLDER", help="the model's autoencoder"
-    )
-    parser.add_argument("--device", default="auto", help="as DIT_DEVICE (default %(default)s)")
-    parser.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="as DIT_DTYPE (default %(default)s)",
     )
     add_count_option(parser, "--per-class", default=20, help="pictures per class")
     parser.add_argument(

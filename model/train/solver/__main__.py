@@ -88,10 +88,10 @@ class SolverFit:
         here = next(each for each in errors if each.cfg_scale == self.cfg_scale)
         columns = student.columns()
         return FittedSolver(
-            timesteps=[round(t) for t in columns["timesteps"]],
-            a=columns["a"],
-            b=columns["b"],
-            c=columns["c"],
+            timesteps=tuple(round(t) for t in columns["timesteps"]),
+            a=tuple(columns["a"]),
+            b=tuple(columns["b"]),
+            c=tuple(columns["c"]),
             cfg_scale=self.cfg_scale,
             low=self.low,
             high=self.high,

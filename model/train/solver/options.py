@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from model.train.options import add_count_option, add_threads_option, command_parser
+from model.train.options import (
+    add_count_option,
+    add_model_options,
+    add_threads_option,
+    command_parser,
+)
 from model.weights.fitted_solvers import FILE_NAME
 
 
 def options_parser(description: str | None) -> argparse.ArgumentParser:
     parser = command_parser("model.train.solver", description)
-    parser.add_argument(
-        "--model", default="bundled", help="the model, named as in DIT_MODEL (default %(default)s)"
-    )
+    add_model_options(parser)
     add_count_option(parser, "--steps", default=6, help="steps of the solver")
     parser.add_argument(
         "--cfg-scale", type=float, help="guidance to fit at (default: what the model recommends)"
@@ -37,13 +40,6 @@ def options_parser(description: str | None) -> argparse.ArgumentParser:
         default=Path("runs/solver"),
         metavar="FOLDER",
         help="where an interrupted fit continues from (default %(default)s)",
-    )
-    parser.add_argument("--device", default="auto", help="as DIT_DEVICE (default %(default)s)")
-    parser.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="as DIT_DTYPE (default %(default)s)",
     )
     add_count_option(parser, "--iterations", default=45, help="iterations of 16 noises")
     add_count_option(parser, "--noises", default=216, help="noises to fit to")

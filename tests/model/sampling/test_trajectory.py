@@ -96,7 +96,7 @@ def test_an_interval_may_end_on_any_timestep() -> None:
 def test_a_fitted_solver_is_chosen_by_steps_and_guidance() -> None:
     weak, strong = (
         some_solver(3, low=1.25, high=2.0),
-        replace(some_solver(3, low=2.5, high=4.0), a=[0.9, 0.8, 0]),
+        replace(some_solver(3, low=2.5, high=4.0), a=(0.9, 0.8, 0)),
     )
     two_steps = some_solver(2)
 

@@ -102,3 +102,7 @@ def test_solvers_of_other_weights_end_the_start(tmp_path: Path) -> None:
     folder = write_solvers(write_pipeline(tmp_path), [some_solver()], DIGEST)
     with pytest.raises(CheckpointError, match="fit anew, or remove the file"):
         load_checkpoint(str(folder), device=torch.device("cpu"), dtype=torch.float32)
+
+
+def test_a_solvers_table_is_made_once() -> None:
+    assert some_solver().table(SCHEDULE) is some_solver().table(SCHEDULE)
