@@ -26,6 +26,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+LONGEST_NAME = 200
+"""Characters of an unknown class that its message repeats."""
+
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
@@ -80,7 +83,8 @@ class UnknownClass(ServiceError):
 
     def __init__(self, name: str, nearest: list[str]) -> None:
         hint = f"; the nearest names are {', '.join(nearest)}" if nearest else "; see /classes"
-        super().__init__(f"no class is called {name!r}{hint}")
+        short = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+        super().__init__(f"no class is called {short!r}{hint}")
         self.nearest = nearest
 
 

@@ -57,6 +57,9 @@ class ClassDescription(BaseModel):
     id: int = Field(description="Its id, for `class_label`.")
     name: str = Field(description="Its name, which `class_label` takes as well.")
     synonyms: list[str] = Field(description="Other names that `class_label` takes.")
+    wordnet_id: str | None = Field(
+        description="Its WordNet id, such as n02099601, if it is known; `class_label` takes it, too."
+    )
 
 
 class ModelDescription(BaseModel):

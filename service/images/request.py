@@ -46,7 +46,8 @@ class GenerateRequest(BaseModel):
         doc("a class id, or a class name, see /classes"),
     ] = Field(
         validation_alias=AliasChoices("class_label", "class_id"),
-        description="Class id, or a name or synonym from /classes. Also accepted as class_id.",
+        description="Class id, or a name, synonym or WordNet id from /classes. Also accepted as"
+        " class_id.",
     )
     cfg_scale: CfgScale | None = Field(
         default=None,

@@ -31,7 +31,9 @@ router = APIRouter(tags=["catalogue"])
 )
 async def classes(
     request: Request,
-    q: Annotated[str, Query(max_length=LONGEST_NAME, description="Part of a name.")] = "",
+    q: Annotated[
+        str, Query(max_length=LONGEST_NAME, description="Part of a name, or a WordNet id.")
+    ] = "",
 ) -> Response:
     catalogue = context_of(request).engine.model_info.classes
     return Response(await asyncio.to_thread(_found, catalogue, q), media_type=JSON)
@@ -50,8 +52,12 @@ def _found(catalogue: ClassCatalogue, query: str) -> str:
 
 
 def _class_json(entry: ClassEntry) -> str:
-    synonyms = list(entry.synonyms)
-    return ClassDescription(id=entry.id, name=entry.name, synonyms=synonyms).model_dump_json()
+    return ClassDescription(
+        id=entry.id,
+        name=entry.name,
+        synonyms=list(entry.synonyms),
+        wordnet_id=entry.wordnet_id,
+    ).model_dump_json()
 
 
 def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
