@@ -7,8 +7,11 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict
+from http import HTTPStatus
 
+import PIL
 from starlette.responses import Response
 
 from service.http.content_type import JSON
@@ -20,6 +23,11 @@ from service.images.encoding import CONTENT_TYPES, OutputFormat
 from service.images.order import Order
 from service.images.parameters import ImageParameters
 
+EXACT = ("image", ZIP)
+"""Forms whose bytes depend on the pictures alone; in JSON there are timings."""
+
+ENCODER = f"pillow {PIL.__version__}"
+ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 LONGEST_FILE_NAME = 80
 PLAIN_FILE = 0o100644 << 16  # a Unix mode as zip stores it; without one, unzip extracts 000 files
 
@@ -36,11 +44,38 @@ def answer(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
 
 def headers_of(form: AnswerForm, order: Order) -> dict[str, str]:
     """The headers that are known before the images are finished."""
-    headers = {"ETag": order.etag(form.kind, form.output_format)} | BY_ACCEPT
+    headers = {"ETag": _entity_tag(form, order)} | BY_ACCEPT
     if len(order.images) == 1:
         headers["X-Seed"] = str(order.images[0].seed)
         headers["X-Class-Label"] = str(order.images[0].class_label)
     return headers
+
+
+def unchanged(form: AnswerForm, order: Order, if_none_match: Sequence[str]) -> Response | None:
+    """The answer 304 if the client has these pictures already, by its If-None-Match (RFC 9110, 13.1.2).
+
+    None if it does not have them, or if only making them again can tell: outside reproducible mode.
+    """
+    given = ",".join(if_none_match).strip()
+    known = given == "*" or _opaque(_entity_tag(form, order)) in map(_opaque, _listed(given))
+    if known and order.images[0].reproducible:
+        return Response(status_code=int(HTTPStatus.NOT_MODIFIED), headers=headers_of(form, order))
+    return None
+
+
+def _entity_tag(form: AnswerForm, order: Order) -> str:
+    """Strong where it promises the same bytes, else weak (RFC 9110, 8.8.1)."""
+    tag = order.etag(form.kind, form.output_format, ENCODER)
+    return tag if form.kind in EXACT and order.images[0].reproducible else f"W/{tag}"
+
+
+def _listed(given: str) -> list[str]:
+    return [match[0] for match in ENTITY_TAG.finditer(given)]
+
+
+def _opaque(entity_tag: str) -> str:
+    """What the weak comparison compares."""
+    return entity_tag.removeprefix("W/")
 
 
 def image_json(index: int, order: Order, encoded: Encoded, output_format: OutputFormat) -> str:
