@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import get_args
 
@@ -19,12 +20,15 @@ OFFICIAL_CFG_SCALE = 4.0
 class ModelInfo:
     """Facts about a loaded checkpoint, without its tensors.
 
-    ``guidable``: it has a null class. ``fitted``: the solvers that were fitted to it.
+    ``image_tokens``: the patches that its transformer sees of an image. ``loaded_at``: in seconds
+    since 1970. ``guidable``: it has a null class. ``fitted``: the solvers that were fitted to it.
     """
 
     name: str
     architecture: str
     image_size: int
+    image_tokens: int
+    loaded_at: int
     dtype: str
     device: str
     digest: str
@@ -34,6 +38,12 @@ class ModelInfo:
     schedule: NoiseSchedule
     classes: ClassCatalogue
     fitted: tuple[FittedSolver, ...] = ()
+
+    @property
+    def owner(self) -> str:
+        """Whom it belongs to on the hub, else this service."""
+        owner, slash, _ = self.name.partition("/")
+        return owner if slash else "dit-service"
 
     @property
     def samplers(self) -> tuple[SamplerName, ...]:
@@ -48,6 +58,8 @@ class ModelInfo:
             name=checkpoint.name,
             architecture=checkpoint.architecture,
             image_size=checkpoint.image_size,
+            image_tokens=checkpoint.dit.grid_size**2,
+            loaded_at=int(time.time()),
             dtype=str(checkpoint.dtype).removeprefix("torch."),
             device=str(checkpoint.device),
             digest=checkpoint.digest,

@@ -36,19 +36,26 @@ def answer(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
     """The whole response. Takes long for large files: call it in a thread."""
     response = _body(form, order, encoded)
     response.headers.update(headers_of(form, order))
-    response.headers["Server-Timing"] = ", ".join(
-        f"{name};dur={seconds * 1e3:.1f}" for name, seconds in encoded.stages.items()
-    )
+    response.headers["Server-Timing"] = server_timing(encoded)
     return response
+
+
+def server_timing(encoded: Encoded) -> str:
+    """The stages of a finished request, in milliseconds."""
+    return ", ".join(f"{name};dur={each * 1e3:.1f}" for name, each in encoded.stages.items())
 
 
 def headers_of(form: AnswerForm, order: Order) -> dict[str, str]:
     """The headers that are known before the images are finished."""
-    headers = {"ETag": _entity_tag(form, order)} | BY_ACCEPT
-    if len(order.images) == 1:
-        headers["X-Seed"] = str(order.images[0].seed)
-        headers["X-Class-Label"] = str(order.images[0].class_label)
-    return headers
+    return {"ETag": _entity_tag(form, order)} | BY_ACCEPT | headers_of_image(order)
+
+
+def headers_of_image(order: Order) -> dict[str, str]:
+    """Headers of a single image."""
+    if len(order.images) > 1:
+        return {}
+    (image,) = order.images
+    return {"X-Seed": str(image.seed), "X-Class-Label": str(image.class_label)}
 
 
 def unchanged(form: AnswerForm, order: Order, if_none_match: Sequence[str]) -> Response | None:
@@ -90,13 +97,16 @@ def image_json(index: int, order: Order, encoded: Encoded, output_format: Output
 
 def summary_json(order: Order, encoded: Encoded) -> str:
     """What the images of a request share; in ASCII, so that nothing in it ends an event's line."""
+    return json.dumps(summary_of(order, encoded).model_dump())
+
+
+def summary_of(order: Order, encoded: Encoded) -> GenerateSummary:
     first = order.images[0]
-    summary = GenerateSummary(
+    return GenerateSummary(
         parameters=SharedParameters(**asdict(first), num_images=len(order.images)),
         timings=StageTimings(**encoded.stages),
         model=first.model,
     )
-    return json.dumps(summary.model_dump())
 
 
 def _body(form: AnswerForm, order: Order, encoded: Encoded) -> Response:

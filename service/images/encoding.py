@@ -34,7 +34,9 @@ def encode(pixels: np.ndarray, output_format: OutputFormat, parameters: ImagePar
         exif = Image.Exif()
         comment = USER_COMMENT + parameters.as_json().encode("ascii")
         exif.get_ifd(EXIF_IFD)[EXIF_USER_COMMENT] = comment
-        image.save(buffer, output_format.upper(), quality=LOSSY_QUALITY, exif=exif)
+        quality = parameters.output_compression
+        quality = LOSSY_QUALITY if quality is None else quality
+        image.save(buffer, output_format.upper(), quality=quality, exif=exif)
     return buffer.getvalue()
 
 

@@ -88,9 +88,10 @@ def make_job(
     *,
     client: str = "",
     preview_every: int = 0,
+    preview_count: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Job:
-    """The job that makes an order's images. Its deadline counts from now."""
+    """The job that makes an order's images. Its deadline counts from now; `Job` has the arguments."""
     now = time.monotonic()
     schedule = model_info.schedule
     return Job(
@@ -102,6 +103,7 @@ def make_job(
         ),
         client=client,
         preview_every=preview_every,
+        preview_count=preview_count,
         on_progress=on_progress,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 
 import httpx
@@ -17,7 +17,7 @@ EXACT = [form for form in FORMS if form != "application/json"]
 
 
 @pytest.fixture
-def drawn(exact: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Job]]:
+def drawn(exact: Running, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """The jobs that the service's engine was given."""
     jobs: list[Job] = []
     submit = exact.engine.submit
@@ -27,7 +27,7 @@ def drawn(exact: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Job]
         return submit(job)
 
     monkeypatch.setattr(exact.engine, "submit", counted)
-    yield jobs
+    return jobs
 
 
 def ask(
@@ -100,7 +100,7 @@ def test_tags_in_several_headers_are_one_list(exact: Running) -> None:
 )
 def test_other_pictures_are_drawn(exact: Running, change: Mapping[str, object]) -> None:
     tag = ask(exact).headers["ETag"]
-    assert ask(exact, PICTURE | change, tag, "*/*").status_code == 200
+    assert ask(exact, {**PICTURE, **change}, tag, "*/*").status_code == 200
 
 
 def test_another_form_of_the_same_picture_is_sent(exact: Running) -> None:

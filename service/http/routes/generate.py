@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.engine.model_info import ModelInfo
 from service.http.answers import answer, headers_of, unchanged
 from service.http.content_type import JSON, check_json
 from service.http.context import client_of, context_of
 from service.http.disconnect import result_of
-from service.http.events import PING, EventResponse, EventStream, ProgressBox
-from service.http.negotiation import EVENTS, ZIP, AnswerForm, negotiate
-from service.http.problems import note_error, problem_responses
+from service.http.events import GenerateEvents, stream_events
+from service.http.negotiation import EVENTS, ZIP, negotiate
+from service.http.problems import problem_responses
 from service.http.schemas import GenerateResponse
 from service.images.encoding import CONTENT_TYPES
-from service.images.order import Order, make_job, take_order
+from service.images.order import make_job, take_order
 from service.images.request import GenerateRequest, parse_generate_request
 
 router = APIRouter(tags=["generate"])
@@ -34,9 +31,6 @@ EXAMPLES = {
     "four images, as JSON": {"class_label": 0, "num_images": 4, "output_format": "webp"},
 }
 """They work with any model."""
-
-NO_BUFFERING = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
-"""Proxies that compress hold parts of an answer back; the second header is for nginx."""
 
 _IF_NONE_MATCH = {
     "name": "If-None-Match",
@@ -55,7 +49,7 @@ _BODY = {
                 "examples": {name: {"value": value} for name, value in EXAMPLES.items()},
             }
         },
-    }
+    },
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENTS = {"schema": {"type": "string"}}
@@ -102,7 +96,15 @@ async def generate(request: Request) -> Response:
     accept = ", ".join(request.headers.getlist("accept"))
     form = negotiate(accept, wanted.output_format, len(order.images))
     if form.kind == EVENTS:
-        return _stream(request, form, order, model_info, wanted.preview_every)
+        return stream_events(
+            request,
+            order,
+            model_info,
+            output_format=form.output_format,
+            wording=GenerateEvents(form.output_format),
+            headers=headers_of(form, order),
+            preview_every=wanted.preview_every,
+        )
     if wanted.seed is not None:  # a seed that is drawn now gives pictures that nobody has
         same = unchanged(form, order, request.headers.getlist("if-none-match"))
         if same is not None:
@@ -111,30 +113,3 @@ async def generate(request: Request) -> Response:
     result = await result_of(request, job, context.engine.submit(job))
     encoded = await context.encoder.encode_all(result, order, form.output_format)
     return await context.encoder.run(answer, form, order, encoded)
-
-
-def _stream(
-    request: Request, form: AnswerForm, order: Order, model_info: ModelInfo, preview_every: int
-) -> Response:
-    context = context_of(request)
-    box = ProgressBox(asyncio.get_running_loop())
-    job = make_job(
-        order,
-        model_info,
-        request.state.request_id,
-        client=client_of(request),
-        preview_every=preview_every,
-        on_progress=box.put,
-    )
-    stream = EventStream(
-        job,
-        context.engine.submit(job),
-        box,
-        order,
-        encoder=context.encoder,
-        output_format=form.output_format,
-        on_error=lambda error: note_error(request, error),
-    )
-    headers = headers_of(form, order) | NO_BUFFERING
-    request.state.filler = PING.encode()
-    return EventResponse(stream, headers)
