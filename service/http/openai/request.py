@@ -114,7 +114,7 @@ def parse_images_request(body: bytes) -> Asked:
     given = {name: value for name, value in content.items() if value is not None}
     own = {name: value for name, value in given.items() if name in OWN}
     beside = {name: value for name, value in given.items() if name in BESIDE}
-    wrong = [*_unknown(content), *_wrong_in(ImagesRequest, own), *_wrong_beside(own, beside)]
+    wrong = [*_unknown(given), *_wrong_in(ImagesRequest, own), *_wrong_beside(own, beside)]
     if wrong:
         raise InvalidRequest(*wrong)
     return Asked(read_fields(ImagesRequest, own, PLACE), beside)
@@ -128,7 +128,7 @@ def images_request_schema() -> dict[str, Any]:
 
 
 def _unknown(content: Mapping[str, object]) -> Iterator[FieldError]:
-    allowed = ", ".join([*OWN, *dict.fromkeys(BESIDE.values())])
+    allowed = f"{', '.join(OWN)}, or one of POST /generate"
     unknown = (name for name in content if name not in OWN and name not in BESIDE)
     for name in islice(unknown, MOST_UNKNOWN):
         yield FieldError(name, f"is not a field of {PLACE}", content[name], allowed)
