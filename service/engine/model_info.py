@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 from model.sampling.fitted import FittedSolver
 from model.sampling.parameters import MAX_STEPS, SamplerName
+from model.sampling.presets import ANY_MODEL, Presets
 from model.sampling.schedule import NoiseSchedule
 from model.weights.checkpoint import Checkpoint
 from service.engine.class_catalogue import ClassCatalogue
@@ -22,6 +23,7 @@ class ModelInfo:
 
     ``image_tokens``: the patches that its transformer sees of an image. ``loaded_at``: in seconds
     since 1970. ``guidable``: it has a null class. ``fitted``: the solvers that were fitted to it.
+    ``presets``: how to sample it at each quality.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ModelInfo:
     schedule: NoiseSchedule
     classes: ClassCatalogue
     fitted: tuple[FittedSolver, ...] = ()
+    presets: Presets = field(default_factory=lambda: ANY_MODEL)
 
     @property
     def owner(self) -> str:
@@ -69,6 +72,7 @@ class ModelInfo:
             schedule=checkpoint.schedule,
             classes=ClassCatalogue(checkpoint.class_names),
             fitted=checkpoint.fitted,
+            presets=checkpoint.presets,
         )
 
     @property

@@ -103,7 +103,9 @@ def summary_json(order: Order, encoded: Encoded) -> str:
 def summary_of(order: Order, encoded: Encoded) -> GenerateSummary:
     first = order.images[0]
     return GenerateSummary(
-        parameters=SharedParameters(**asdict(first), num_images=len(order.images)),
+        parameters=SharedParameters(
+            **asdict(first), num_images=len(order.images), quality=order.quality
+        ),
         timings=StageTimings(**encoded.stages),
         model=first.model,
     )

@@ -11,6 +11,7 @@ from typing import Literal
 
 from starlette.responses import Response
 
+from model.sampling.presets import Quality
 from service.engine.model_info import ModelInfo
 from service.errors import ServiceError
 from service.http.answers import headers_of_image, server_timing, summary_of
@@ -32,6 +33,7 @@ from service.images.order import Order
 from service.scheduling.jobs import Progress
 
 QualityName = Literal["low", "medium", "high"]
+QUALITIES: dict[Quality, QualityName] = {"fast": "low", "balanced": "medium", "best": "high"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,8 @@ class ImageEvents:
 
 
 def quality_of(order: Order) -> QualityName | None:
-    """The preset of an order, in OpenAI's words."""
-    return None
+    """The preset of an order, in OpenAI's words; None if it has none."""
+    return None if order.quality is None else QUALITIES[order.quality]
 
 
 def _event(data: PartialImage | CompletedImage) -> str:

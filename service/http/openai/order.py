@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from model.sampling.presets import Quality
 from service.engine.model_info import ModelInfo
 from service.errors import FieldError, InvalidRequest, UnknownClass, UnknownModel
-from service.http.openai.request import PLACE, Asked, ImagesRequest, Quality
+from service.http.openai.request import PLACE, Asked, ImagesRequest, QualityName
 from service.images.fields import read_fields
 from service.images.limits import RequestLimits
 from service.images.order import Order, take_order
 from service.images.request import GenerateRequest
 
-PRESETS: MappingProxyType[Quality | None, str | None] = MappingProxyType(
+PRESETS: MappingProxyType[QualityName | None, Quality | None] = MappingProxyType(
     {
         None: None,
         "auto": None,
@@ -43,9 +44,7 @@ def take_images_order(asked: Asked, model_info: ModelInfo, limits: RequestLimits
     if own.model is not None:
         check_model(own.model, model_info)
     _check_form(own, model_info)
-    members: dict[str, object] = {**asked.beside, "num_images": own.n}
-    if PRESETS[own.quality] is not None:
-        members["quality"] = PRESETS[own.quality]
+    members = {**asked.beside, "num_images": own.n, "quality": PRESETS[own.quality]}
     if not asked.has_class_label:
         members["class_label"] = _class_of(own.prompt or "", model_info)
     try:

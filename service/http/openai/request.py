@@ -16,7 +16,7 @@ from service.images.fields import MOST_UNKNOWN, names_of, read_fields
 from service.images.json_object import read_json_object
 from service.images.request import GenerateRequest, allow_null
 
-Quality = Literal["auto", "low", "medium", "high", "standard", "hd"]
+QualityName = Literal["auto", "low", "medium", "high", "standard", "hd"]
 
 MOST_PARTIAL_IMAGES = 3
 PLACE = "this request"
@@ -44,7 +44,7 @@ class ImagesRequest(BaseModel):
     size: str | None = Field(
         default=None, description="auto, or the only size that the model has, such as 256x256."
     )
-    quality: Quality | None = Field(
+    quality: QualityName | None = Field(
         default=None,
         description="low, medium and high are the presets fast, balanced and best; auto is the"
         " server's default. Of earlier models, standard is auto and hd is high.",
