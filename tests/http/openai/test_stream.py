@@ -27,7 +27,7 @@ from tests.support.requests import PICTURE, gated_service, generate, images_of
 from tests.support.services import Running, load_small_checkpoint, running_service, wait_until
 
 ROUTE = "/v1/images/generations"
-EIGHT_STEPS = {"seed": 1, "num_inference_steps": 8}
+EIGHT_STEPS = {"seed": 1, "num_inference_steps": 8, "sampler": "ddpm", "cfg_scale": 4.0}
 
 
 def streamed(
@@ -123,7 +123,7 @@ def test_previews_have_the_format_of_the_picture(client: OpenAI, output_format: 
 
 def test_several_pictures_come_one_by_one(service: Running, client: OpenAI) -> None:
     events = streamed(client, partial_images=1, extra_body=EIGHT_STEPS, n=2)
-    body = PICTURE | {"num_sampling_steps": 8, "num_images": 2}
+    body = {"class_label": "pear", **EIGHT_STEPS, "num_images": 2}
     done = completed(events)
     assert [decoded(each.b64_json) for each in done] == images_of(generate(service, body))
     assert [(each.model_extra or {})["index"] for each in done] == [0, 1]
@@ -141,7 +141,7 @@ def test_the_asynchronous_client_streams(service: Running) -> None:
                 return [event async for event in stream]
 
     events = asyncio.run(ask())
-    body = PICTURE | {"num_sampling_steps": 8}
+    body = {"class_label": "pear", **EIGHT_STEPS}
     assert decoded(completed(events)[0].b64_json) == generate(service, body).content
     assert previews(events)
 
