@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from openai.types import (
 from PIL import Image
 
 from model.runner.runner import Flight, ModelRunner
+from service.http.openai import answers
 from service.scheduling.jobs import even_steps
 from tests.support.networks import network_of
 from tests.support.openai_client import FEW_STEPS, async_openai_client, decoded, openai_client
@@ -200,3 +202,25 @@ def test_a_client_that_stops_reading_stops_the_work(pipeline_folder: Path) -> No
         runner.let(1)
         wait_until(lambda: running.metric("dit_images_total", outcome="cancelled") == 1)
         assert running.queue_row_steps == 0
+
+
+@pytest.mark.parametrize(("stream", "written"), [(False, {"_body"}), (True, {"_event"})])
+def test_files_are_written_into_answers_in_the_encoders_threads(
+    service: Running, monkeypatch: pytest.MonkeyPatch, stream: bool, written: set[str]
+) -> None:
+    """They are large, and the event loop has other requests."""
+    threads: dict[str, set[str]] = {}
+
+    def noting(name: str, function: Callable[..., object]) -> Callable[..., object]:
+        def noted(*args: object) -> object:
+            threads.setdefault(name, set()).add(threading.current_thread().name)
+            return function(*args)
+
+        return noted
+
+    for name in ("_body", "_event"):
+        monkeypatch.setattr(answers, name, noting(name, getattr(answers, name)))
+    body = {"prompt": "pear", "stream": stream, "partial_images": 2, **EIGHT_STEPS}
+    assert service.client.post(ROUTE, json=body).status_code == 200
+    assert threads.keys() == written
+    assert all(name.startswith("encode") for seen in threads.values() for name in seen)
