@@ -5,7 +5,8 @@
 Balanced is the setting of the fewest row-steps that nothing measured beats by more than chance: its
 agreement is within two standard errors of the highest, and its Frechet distance within 2 % of the lowest.
 Fast may be 5 % away; best has the most row-steps of those within 2 %. The presets hold for guidance in the range; outside it the
-service's own choice applies.
+service's own choice applies. Look at the pictures too: what the classifier does not mind can look broken, and
+--without leaves a setting out of the choice.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
 from model.sampling.presets import Quality
 from model.train.evaluation.report import Measured, generated, read_evaluation
+from model.train.evaluation.setting import setting_option
 from model.train.options import command_parser, named_errors
 from model.weights.checkpoint import load_checkpoint
 from model.weights.config_files import JsonFile
@@ -113,6 +115,14 @@ def options_parser() -> argparse.ArgumentParser:
         metavar="LOW-HIGH",
         help="the guidance that the presets hold for",
     )
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        type=setting_option,
+        default=[],
+        metavar="SETTING",
+        help="settings that are measured and not to be chosen",
+    )
     return parser
 
 
@@ -137,8 +147,8 @@ def write(options: argparse.Namespace) -> None:
         ValueError: nothing was measured at this guidance.
     """
     _, rows = read_evaluation(options.figures)
-    at_guidance = [m for m in generated(rows) if m.setting.cfg_scale == options.cfg_scale]
-    chosen = choose(at_guidance)
+    candidates = [m for m in generated(rows) if m.setting.cfg_scale == options.cfg_scale]
+    chosen = choose([m for m in candidates if m.setting not in options.without])
     for quality, measured in chosen.settings.items():
         figures = measured.figures
         print(

@@ -44,8 +44,8 @@ def write_figures(path: Path, rows: Sequence[Figures] = ROWS) -> Path:
     return path
 
 
-def run(figures: Path, model: Path, cfg_range: str = "1.25-2") -> None:
-    options = ["--model", str(model), "--cfg-range", cfg_range]
+def run(figures: Path, model: Path, cfg_range: str = "1.25-2", *more: str) -> None:
+    options = ["--model", str(model), "--cfg-range", cfg_range, *more]
     presets.write(presets.options_parser().parse_args([str(figures), *options]))
 
 
@@ -65,6 +65,15 @@ def test_the_cheapest_that_is_as_good_as_the_best_is_balanced(tmp_path: Path) ->
     assert chosen("balanced", 3.0) == ("dpmpp_2m", 20, (0.0, 1.0))
     written = json.loads((model / "model_index.json").read_text(encoding="utf-8"))
     assert {name: written[name] for name in names} == names
+
+
+def test_a_setting_can_be_left_out_of_the_choice(tmp_path: Path) -> None:
+    model = write_solvers(write_pipeline(tmp_path / "model"), [some_solver(3)])
+    figures = write_figures(tmp_path / "figures.json")
+    run(figures, model, "1.25-2", "--without", "fitted:3:1.5:0.3-1", "ddpm:50:1.5")
+    written = json.loads((model / "model_index.json").read_text(encoding="utf-8"))["presets"]
+    assert written["balanced"][0]["guidance_interval"] == [0.0, 1.0]
+    assert written["best"][0]["sampler"] == "ddim"
 
 
 def test_what_the_model_cannot_do_at_all_of_the_guidance_is_not_written(tmp_path: Path) -> None:
