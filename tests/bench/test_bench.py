@@ -307,7 +307,7 @@ def test_the_report_says_what_was_reached_and_what_was_not_measured() -> None:
     ]
     assert "| ours | 2 (1 .. 3) |" in lines
     assert "| theirs | - |" in lines
-    assert any(line.startswith("Not measured: tick, offline,") for line in lines)
+    assert any(line.startswith("Not measured: quality, tick, offline,") for line in lines)
 
 
 def test_a_requested_models_figures_do_not_count_for_the_targets() -> None:
