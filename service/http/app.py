@@ -31,6 +31,7 @@ from service.http.problems import add_problem_handlers
 from service.http.routes import catalogue, documentation, generate, health, verify
 from service.images.encoder import Encoder
 from service.images.limits import RequestLimits
+from service.images.signing.signer import Signer
 from service.metrics import Metrics
 
 ENCODER_THREADS = 2
@@ -58,12 +59,14 @@ def create_app(
     allowed_hosts: Sequence[str] = ("*",),
     cors_origins: Sequence[str] = (),
     trusted_proxies: Sequence[Network] = (),
+    signer: Signer | None = None,
 ) -> FastAPI:
     """Build the application. The caller starts and stops the engine.
 
     Args:
         allowed_hosts: names under which it answers, besides addresses and localhost.
         cors_origins: other sites whose pages may send requests and read the answers.
+        signer: signs finished images.
     """
     pool = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encode")
 
@@ -80,7 +83,7 @@ def create_app(
         openapi_url=None,  # routes/documentation.py has it, and a page that loads nothing
         redirect_slashes=False,  # behind a proxy that ends TLS it would redirect to http
     )
-    app.state.context = Context(engine, metrics, limits, Encoder(pool, metrics))
+    app.state.context = Context(engine, metrics, limits, Encoder(pool, metrics, signer))
     # The last one added is the outermost.
     app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)

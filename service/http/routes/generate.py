@@ -52,7 +52,7 @@ _BODY = {
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENTS = {"schema": {"type": "string"}}
 _HEADERS = {
-    "ETag": "Equal for the same pictures of the same model in the same form.",
+    "ETag": "Equal for the same pictures of the same model in the same form; weak if they are signed.",
     "X-Seed": "With one image: its seed.",
     "X-Class-Label": "With one image: its class id.",
     "Vary": "For caches: Accept decides the form.",
@@ -116,6 +116,6 @@ def _stream(
         output_format=form.output_format,
         on_error=lambda error: note_error(request, error),
     )
-    headers = headers_of(form, order) | NO_BUFFERING
+    headers = headers_of(form, order, signed=context.encoder.signs) | NO_BUFFERING
     request.state.filler = PING.encode()
     return EventResponse(stream, headers)
