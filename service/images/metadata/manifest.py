@@ -6,10 +6,12 @@ The places are those of the C2PA specification, in its appendix on embedding man
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
+from collections.abc import Callable
 
-from service.images.metadata.parts import first_parts, is_jpeg, is_webp, without
+from service.images.metadata.parts import Part, first_parts, is_jpeg, is_webp, without
 
 LONGEST_MANIFEST = 32_768
 """Bytes; this service's take about 3,000, most of them certificates. It fits one segment of a JPEG."""
@@ -18,8 +20,8 @@ PNG_PLACE = 33
 """Behind the header chunk, which has to be the first."""
 
 APP11 = b"\xeb"
-JPEG_HEADER = 8
-"""Bytes of a JPEG's segment before the manifest: what it is, the box's instance, the segment's number."""
+JPEG_HEADER = re.compile(rb"JP..\0\0\0\1", re.DOTALL)
+"""Before the manifest in a JPEG's segment: what it is, the box's instance, the segment's number."""
 
 _BOX_UUID = bytes.fromhex("63327061 0011 0010 8000 00AA00389B71")
 
@@ -30,15 +32,24 @@ def without_manifest(file: bytes) -> bytes:
     Only the first is taken away: whatever else is in the file remains for others to judge.
     """
     if is_webp(file):
-        return _without_part(file, b"C2PA", 0)
-    return _without_part(file, APP11, JPEG_HEADER) if is_jpeg(file) else _without_chunk(file)
+        return _without_part(file, _in_chunk)
+    return _without_part(file, _in_segment) if is_jpeg(file) else _without_chunk(file)
 
 
-def _without_part(file: bytes, kind: bytes, header: int) -> bytes:
+def _without_part(file: bytes, carried: Callable[[Part], bytes]) -> bytes:
     for part in first_parts(file):
-        if part.whole and part.kind == kind and _is_manifest(part.content[header:]):
+        if part.whole and _is_manifest(carried(part)):
             return without(file, part)
     return file
+
+
+def _in_chunk(part: Part) -> bytes:
+    return part.content if part.kind == b"C2PA" else b""
+
+
+def _in_segment(part: Part) -> bytes:
+    header = JPEG_HEADER.match(part.content) if part.kind == APP11 else None
+    return part.content[header.end() :] if header else b""
 
 
 def _without_chunk(file: bytes) -> bytes:
