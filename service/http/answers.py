@@ -27,27 +27,26 @@ PLAIN_FILE = 0o100644 << 16  # a Unix mode as zip stores it; without one, unzip 
 def answer(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
     """The whole response. Takes long for large files: call it in a thread."""
     response = _body(form, order, encoded)
-    response.headers.update(headers_of(form, order, signed=encoded.signed))
+    response.headers.update(headers_of(form, order))
     response.headers["Server-Timing"] = ", ".join(
         f"{name};dur={seconds * 1e3:.1f}" for name, seconds in encoded.stages.items()
     )
     return response
 
 
-def headers_of(form: AnswerForm, order: Order, *, signed: bool) -> dict[str, str]:
+def headers_of(form: AnswerForm, order: Order) -> dict[str, str]:
     """The headers that are known before the images are finished."""
-    headers = {"ETag": etag_of(form, order, signed=signed)} | BY_ACCEPT
+    headers = {"ETag": _entity_tag(form, order)} | BY_ACCEPT
     if len(order.images) == 1:
         headers["X-Seed"] = str(order.images[0].seed)
         headers["X-Class-Label"] = str(order.images[0].class_label)
     return headers
 
 
-def etag_of(form: AnswerForm, order: Order, *, signed: bool) -> str:
-    """A weak one where images are signed: the pictures repeat, but no two signatures are the same."""
-    if signed:
-        return f"W/{order.etag(form.kind, form.output_format, 'signed')}"
-    return order.etag(form.kind, form.output_format)
+def _entity_tag(form: AnswerForm, order: Order) -> str:
+    """Weak where images are signed: the pictures repeat, but no two signatures are the same."""
+    tag = order.etag(form.kind, form.output_format)
+    return f"W/{tag}" if order.signed else tag
 
 
 def image_json(index: int, order: Order, encoded: Encoded, output_format: OutputFormat) -> str:
@@ -64,7 +63,9 @@ def summary_json(order: Order, encoded: Encoded) -> str:
     """What the images of a request share; in ASCII, so that nothing in it ends an event's line."""
     first = order.images[0]
     summary = GenerateSummary(
-        parameters=SharedParameters(**asdict(first), num_images=len(order.images)),
+        parameters=SharedParameters(
+            **asdict(first), num_images=len(order.images), quality=order.quality
+        ),
         timings=StageTimings(**encoded.stages),
         model=first.model,
     )

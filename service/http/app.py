@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -83,6 +84,7 @@ def create_app(
         openapi_url=None,  # routes/documentation.py has it, and a page that loads nothing
         redirect_slashes=False,  # behind a proxy that ends TLS it would redirect to http
     )
+    limits = replace(limits, signed=signer is not None)
     app.state.context = Context(engine, metrics, limits, Encoder(pool, metrics, signer))
     # The last one added is the outermost.
     app.add_middleware(HeadAsGet)

@@ -34,7 +34,6 @@ class Encoded:
     files: list[bytes]
     engine: Timings
     encode_s: float
-    signed: bool
 
     @property
     def stages(self) -> dict[str, float]:
@@ -62,11 +61,6 @@ class Encoder:
         if signer is not None:
             metrics.signing_expiry.set(signer.expires.timestamp())
 
-    @property
-    def signs(self) -> bool:
-        """Whether finished images are signed, so that no two of their files are the same."""
-        return self._signer is not None
-
     async def encode_all(
         self, result: JobResult, order: Order, output_format: OutputFormat
     ) -> Encoded:
@@ -82,8 +76,7 @@ class Encoder:
                 for pixels, parameters in zip(result.pixels, order.images)
             )
         )
-        encode_s = time.perf_counter() - began
-        return Encoded(list(files), result.timings, encode_s, self.signs)
+        return Encoded(list(files), result.timings, time.perf_counter() - began)
 
     async def encode(
         self,

@@ -25,7 +25,8 @@ router = APIRouter(tags=["generate"])
 
 EXAMPLES = {
     "one image": {"class_label": 0, "seed": 1},
-    "few steps, more guidance": {
+    "fast": {"class_label": 0, "quality": "fast"},
+    "own steps, more guidance": {
         "class_label": 0,
         "cfg_scale": 4.0,
         "num_sampling_steps": 20,
@@ -116,6 +117,6 @@ def _stream(
         output_format=form.output_format,
         on_error=lambda error: note_error(request, error),
     )
-    headers = headers_of(form, order, signed=context.encoder.signs) | NO_BUFFERING
+    headers = headers_of(form, order) | NO_BUFFERING
     request.state.filler = PING.encode()
     return EventResponse(stream, headers)
