@@ -20,7 +20,7 @@ PNG_PLACE = 33
 """Behind the header chunk, which has to be the first."""
 
 APP11 = b"\xeb"
-JPEG_HEADER = re.compile(rb"JP..\0\0\0\1", re.DOTALL)
+JPEG_HEADER = re.compile(rb"JP..\x00\x00\x00\x01", re.DOTALL)
 """Before the manifest in a JPEG's segment: what it is, the box's instance, the segment's number."""
 
 _BOX_UUID = bytes.fromhex("63327061 0011 0010 8000 00AA00389B71")
