@@ -7,7 +7,10 @@ from pathlib import Path
 from service.images.signing.signer import Signer
 from service.settings import Settings, wrong_setting
 
-EXTRA = "signing needs the extra c2pa: pip install -c constraints.txt '.[c2pa]'"
+EXTRA = (
+    "signing needs the extra c2pa:"
+    " .venv/bin/python -m pip install -c constraints.txt --editable '.[c2pa]'"
+)
 
 
 def signer_of(settings: Settings) -> Signer | None:

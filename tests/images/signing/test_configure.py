@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -25,6 +28,7 @@ from tests.support.certificates import (
     write_files,
     write_key,
 )
+from tests.support.processes import PROCESS_S
 
 AUTHORITY = Authority()
 SERVER = "1.3.6.1.5.5.7.3.1"
@@ -241,4 +245,23 @@ def test_without_the_extra_the_line_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, package, None)
     line = refusal(write_files(tmp_path, AUTHORITY))
     assert line.startswith("DIT_C2PA_CERTIFICATE (--c2pa-certificate) is ")
-    assert line.endswith("signing needs the extra c2pa: pip install -c constraints.txt '.[c2pa]'")
+    assert line.endswith("--editable '.[c2pa]'")
+
+
+def test_a_wrong_file_ends_the_start_with_exit_code_2_and_one_line(tmp_path: Path) -> None:
+    files = expired(tmp_path)
+    settings = {"CERTIFICATE": str(files.certificate), "KEY": str(files.key)}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DIT_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "service", "--log-format", "json"],
+        env=clean | {f"DIT_C2PA_{name}": value for name, value in settings.items()},
+        capture_output=True,
+        text=True,
+        timeout=PROCESS_S,
+        check=False,
+    )
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    said = json.loads(line)["event"]
+    assert "DIT_C2PA_CERTIFICATE (--c2pa-certificate) is " in said
+    assert "it expired on 2024-01-02" in said
