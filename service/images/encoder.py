@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -13,7 +14,6 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 import structlog
 
-from service.errors import SigningFailed
 from service.images.encoding import CONTENT_TYPES, OutputFormat, encode
 from service.images.order import Order
 from service.images.parameters import ImageParameters
@@ -92,7 +92,9 @@ class Encoder:
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call what works on whole files in one of the threads."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, partial(function, *args, **kwargs))
+        call = partial(function, *args, **kwargs)
+        in_context = copy_context().run  # so that log lines have the request's id
+        return await loop.run_in_executor(self._pool, in_context, call)
 
     def _timed(
         self,
@@ -114,7 +116,7 @@ class Encoder:
         try:
             with self._metrics.sign_duration.labels(output_format).time():
                 return self._signer.sign(file, CONTENT_TYPES[output_format])
-        except SigningFailed as error:
+        except Exception as error:
             self._metrics.signing_failures.inc()
-            log.error("signing failed", reason=error.detail)
+            log.error("signing failed", reason=str(error))
             raise

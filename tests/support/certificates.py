@@ -11,7 +11,7 @@ from typing import Any
 
 from c2pa import Context, Reader
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -153,7 +153,3 @@ def read_report(file: bytes, content_type: str, authority: Authority) -> Report:
         results = reader.get_validation_results()
         failures = [each["code"] for each in results["activeManifest"]["failure"]]
         return Report(reader.get_validation_state(), failures, reader.get_active_manifest())
-
-
-def ed25519_key() -> ed25519.Ed25519PrivateKey:
-    return ed25519.Ed25519PrivateKey.generate()

@@ -33,9 +33,13 @@ def _signer(certificate: Path, key: Path) -> Signer:
     try:
         from service.images.signing.c2pa_signer import C2paSigner
         from service.images.signing.credentials import BadCertificate, BadKey, read_credentials
-    except ImportError:
+    except ModuleNotFoundError:
         raise wrong_setting("c2pa_certificate", certificate, EXTRA) from None
-    except (OSError, RuntimeError) as error:  # its native library does not fit this machine
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:  # its native library does not fit this machine
         reason = f"the c2pa library cannot be loaded ({str(error).partition(chr(10))[0]})"
         raise wrong_setting("c2pa_certificate", certificate, reason) from None
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c2pa import C2paError
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from model.runner.runner import ModelRunner
@@ -299,8 +300,11 @@ def test_a_signing_failure_costs_its_request_alone(
 ) -> None:
     broken = BrokenSigner(signer)
     with running_service(lambda: load_small_runner(pipeline_folder), signer=broken) as running:
-        failed = generate(running, PICTURE)
+        with capture_logs(processors=[merge_contextvars]) as lines:
+            failed = generate(running, PICTURE)
         assert failed.status_code == 500
+        (line,) = [each for each in lines if each["event"] == "signing failed"]
+        assert line["request_id"] == failed.headers["X-Request-Id"]
         problem = failed.json()
         assert problem["type"] == "urn:dit-service:signing-failed"
         assert problem["title"] == "Signing failed"
