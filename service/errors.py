@@ -16,6 +16,7 @@ ServiceError              500
   HeadersTooLarge         431
   ClientGone              499  in the log and the metrics only
   ImageFailed             500
+  SigningFailed           500
   Unavailable             503  with Retry-After
   DeadlinePassed          504
     DeadlineImpossible    504  even an idle device would have been too slow
@@ -154,6 +155,11 @@ class ClientGone(ServiceError):
 class ImageFailed(ServiceError):
     status = 500
     title = "Image failed"
+
+
+class SigningFailed(ServiceError):
+    status = 500
+    title = "Signing failed"
 
 
 class Unavailable(ServiceError):

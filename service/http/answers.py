@@ -71,9 +71,13 @@ def unchanged(form: AnswerForm, order: Order, if_none_match: Sequence[str]) -> R
 
 
 def _entity_tag(form: AnswerForm, order: Order) -> str:
-    """Strong where it promises the same bytes, else weak (RFC 9110, 8.8.1)."""
+    """Strong where it promises the same bytes, else weak (RFC 9110, 8.8.1).
+
+    No two signatures are the same.
+    """
     tag = order.etag(form.kind, form.output_format, ENCODER)
-    return tag if form.kind in EXACT and order.images[0].reproducible else f"W/{tag}"
+    exact = form.kind in EXACT and order.images[0].reproducible and not order.signed
+    return tag if exact else f"W/{tag}"
 
 
 def _listed(given: str) -> list[str]:

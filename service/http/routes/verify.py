@@ -106,5 +106,5 @@ async def verify(request: Request) -> VerifyResponse:
     job = make_job(order, model_info, request.state.request_id, client=client_of(request))
     (pixels,) = (await result_of(request, job, context.engine.submit(job))).pixels
     encode = partial(context.encoder.encode, pixels, claim.output_format)
-    remade = Remade(ours, pixels, await encode(ours), await encode(claim.parameters))
+    remade = Remade(ours, pixels, await encode(ours), await encode(claim.parameters, xmp=False))
     return await asyncio.to_thread(compare, claim, sent, remade)
