@@ -67,7 +67,7 @@ async def run_load(
                 group.start_soon(work, numbers)
         else:
             for number, after in enumerate(_arrivals(load)):
-                await anyio.sleep(began + after - time.monotonic())
+                await anyio.sleep(max(0.0, began + after - time.monotonic()))
                 group.start_soon(send, number, began + after)
     return replies, time.monotonic() - began
 
