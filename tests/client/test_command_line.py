@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Pictures
+from PIL.PngImagePlugin import PngInfo
 
 from dit_client import __version__
 from dit_client.cli.main import run
@@ -61,6 +62,10 @@ def dit(
     return Terminal(service.url, capfdbinary)
 
 
+def opened(path: str) -> Pictures.Image:
+    return Pictures.open(io.BytesIO(Path(path).read_bytes()))
+
+
 def result(terminal: Terminal) -> object:
     """The JSON of the last line; the service's own log, on the same output, is left out."""
     lines = [line for line in terminal.text.splitlines() if "[info" not in line]
@@ -95,7 +100,7 @@ def test_names_are_made_of_class_and_seed(dit: Terminal) -> None:
     assert isinstance(described, dict)
     files = [each["file"] for each in described["images"]]
     assert files == [f"plum-{each['seed']}.webp" for each in described["images"]]
-    assert all(Pictures.open(file).format == "WEBP" for file in files)
+    assert all(opened(file).format == "WEBP" for file in files)
     assert described["parameters"]["num_sampling_steps"] == 2
     assert described["request_id"]
 
@@ -106,7 +111,7 @@ def test_several_images_of_one_name_are_numbered(dit: Terminal) -> None:
     assert "x-1.jpg exists" in dit.err
     assert not Path("x-0.jpg").exists()
     assert dit("generate", "1", "--count", "2", *STEPS, "-o", "x.jpg", "--force") == 0
-    assert [Pictures.open(f"x-{i}.jpg").format for i in range(2)] == ["JPEG", "JPEG"]
+    assert [opened(f"x-{i}.jpg").format for i in range(2)] == ["JPEG", "JPEG"]
 
 
 def test_every_parameter_is_sent(dit: Terminal) -> None:
@@ -224,10 +229,8 @@ def test_classes_and_models(dit: Terminal) -> None:
 
 def test_verify_says_no_with_its_exit_code(dit: Terminal) -> None:
     assert dit("generate", "1", *STEPS, "-o", "true.png") == 0
-    changed = Pictures.open("true.png")
+    changed = opened("true.png")
     text = {name: str(changed.info[name]) for name in ("dit", "parameters")}
-    from PIL.PngImagePlugin import PngInfo
-
     info = PngInfo()
     for name, value in text.items():
         info.add_text(name, value)
@@ -258,7 +261,7 @@ def test_a_sheet_has_a_tile_for_every_combination(
 ) -> None:
     assert dit("sheet", *arguments, "-o", "sheet.png") == 0
     assert plain(dit) == ["sheet.png"]
-    width, height = Pictures.open("sheet.png").size
+    width, height = opened("sheet.png").size
     if size is None:
         assert (width, height) == (6 + 3 * 102, 6 + 2 * (height - 6) // 2)
     else:
@@ -270,9 +273,9 @@ def test_a_sheet_has_a_tile_for_every_combination(
 def test_a_sheets_tiles_are_the_images(dit: Terminal) -> None:
     assert dit("sheet", "pear", "--seeds", "1..2", "--cfg-scales", "1.5,3", *STEPS) == 0
     assert dit("generate", "pear", "--seed", "2", "--cfg-scale", "3", *STEPS, "-o", "p.png") == 0
-    sheet = Pictures.open("sheet.png")
+    sheet = opened("sheet.png")
     tile = sheet.crop((sheet.width - 102, sheet.height - 102, sheet.width - 6, sheet.height - 6))
-    image = Pictures.open("p.png").convert("RGB").resize((96, 96), Pictures.Resampling.NEAREST)
+    image = opened("p.png").convert("RGB").resize((96, 96), Pictures.Resampling.NEAREST)
     assert tile.tobytes() == image.tobytes()
 
 

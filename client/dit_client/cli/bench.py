@@ -72,7 +72,9 @@ def bench(
 async def _measure(connection: Connection, load: Load) -> LoadReport:
     async with connection.async_client(retries=False) as client:
         first: Options = {**load.options, "seed": load.seed}
-        await client.generate(load.class_label, **first)  # not measured: it warms up, or fails clearly
+        await client.generate(
+            load.class_label, **first
+        )  # not measured: it warms up, or fails clearly
         with progress_bar() as bar:
             shown = bar.add_task("bench", total=load.requests, words=f"{load.requests} requests")
             replies, seconds = await run_load(client, load, lambda _: bar.advance(shown))
