@@ -100,38 +100,38 @@ class Run:
                 if self._lost is not None:
                     await self._wait_until_back(self._lost)
                     continue
-                task = await self._next()
-                if task is None and self.status.in_flight == 0 and not self._again:
-                    break
-                if task is not None:
-                    self._start(group, task)
+                if self._has_room():
+                    task = self._again.popleft() if self._again else next(self._fresh, None)
+                    if task is not None:
+                        self._start(group, task)
+                        continue
+                    if self.status.in_flight == 0:
+                        break
+                await self._change()
             group.cancel_scope.cancel()
         if self._fatal is not None:
             raise self._fatal
+        assert self._store.missing == len(self.status.failed), (
+            "this is a bug: a picture was left out"
+        )
         return self.status
+
+    def _has_room(self) -> bool:
+        """Whether a request may be sent now."""
+        return time.monotonic() >= self._not_before and self.status.in_flight < self._window.limit
 
     def _start(self, group: TaskGroup, task: Task) -> None:
         self.status.in_flight += 1
         self._window.started(time.monotonic())
         group.start_soon(self._make, task)
 
-    async def _next(self) -> Task | None:
-        """The next picture to ask for, once there is room in flight; None after a change without one."""
-        wait_s = self._not_before - time.monotonic()
-        if wait_s > 0:
-            with anyio.move_on_after(wait_s):
-                await self._change()
-            return None
-        if self.status.in_flight < self._window.limit:
-            task = self._again.popleft() if self._again else next(self._fresh, None)
-            if task is not None:
-                return task
-        if self.status.in_flight:
-            await self._change()
-        return None
-
     async def _change(self) -> None:
-        await self._changed.wait()
+        """Wait until a request has ended, or the wait after a refusal."""
+        wait_s = self._not_before - time.monotonic()
+        if wait_s <= 0 and not self.status.in_flight:
+            return
+        with anyio.move_on_after(wait_s if wait_s > 0 else None):
+            await self._changed.wait()
         self._changed = anyio.Event()
 
     async def _make(self, task: Task) -> None:
