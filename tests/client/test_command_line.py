@@ -24,6 +24,8 @@ from tests.support.requests import PICTURE, gated_service, generate
 from tests.support.services import Running, wait_until
 
 STEPS = ("--steps", "2")
+LOG = re.compile(r"\d{4}-\d\d-\d\d [\d:]+ \[")
+"""A line of the service's log: it runs in this process, too."""
 
 
 class Terminal:
@@ -40,7 +42,7 @@ class Terminal:
         code = run(arguments)
         self.out, err = self._capture.readouterr()
         lines = err.decode().splitlines(keepends=True)  # without the service's log
-        self.err = "".join(line for line in lines if "[info" not in line)
+        self.err = "".join(line for line in lines if not LOG.match(line))
         return code
 
     @property
@@ -67,14 +69,14 @@ def opened(path: str) -> Pictures.Image:
 
 
 def result(terminal: Terminal) -> object:
-    """The JSON of the last line; the service's own log, on the same output, is left out."""
-    lines = [line for line in terminal.text.splitlines() if "[info" not in line]
-    parsed: object = json.loads("\n".join(lines))
+    """The JSON on standard output."""
+    parsed: object = json.loads("\n".join(plain(terminal)))
     return parsed
 
 
 def plain(terminal: Terminal) -> list[str]:
-    return [line for line in terminal.text.splitlines() if "[info" not in line]
+    """The lines of standard output, without those of the service's log."""
+    return [line for line in terminal.text.splitlines() if not LOG.match(line)]
 
 
 def test_an_image_goes_to_a_file_and_no_file_is_overwritten(
