@@ -150,7 +150,12 @@ def load_checkpoint(
             architecture=architecture.name,
             default_cfg_scale=_default_cfg_scale(found),
             fitted=fitted,
-            presets=model_presets(found.model_index, found.schedule, fitted),
+            presets=model_presets(
+                found.model_index,
+                found.schedule,
+                fitted,
+                offers_ns=offers_ns(architecture.name, found.schedule),
+            ),
         )
 
 
