@@ -15,6 +15,8 @@ MEANINGS = {
     "cfg_channels": "The first channels of the noise, to which guidance is limited; absent if it applies"
     " to all.",
     "class_name": "The class's name.",
+    "quality": "The quality that sampler, steps and guidance interval stand for; null if the request"
+    " named steps or a sampler.",
     "num_images": "How many images the request has.",
     "image_size": "Width and height, in pixels.",
     "model": "The model's name.",
