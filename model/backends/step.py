@@ -76,6 +76,7 @@ class TickStep(Protocol):
     def advance(self, buffers: Buffers, plan: Tensor, answers: Tensor) -> None:
         """Guide the network's answers (R, out_channels, S, S) and take every image a step further.
 
+        The answers may be overwritten.
         ``latents``, ``x0`` and ``history`` are changed in place.
         """
         ...
@@ -106,15 +107,18 @@ PLAIN_STEP = PlainStep()
 
 
 def guided(answers: Tensor, plan: Tensor, *, channels: int) -> Tensor:
-    """Classifier-free guidance by plan row, on its channels of the noise; others stay as they are."""
+    """Classifier-free guidance by plan row, on its channels of the noise, in place.
+
+    The other channels stay as they are.
+    """
     null_row = plan[:, 1].long()
     cfg_scale, cfg_channels = plan[:, 2:4, None, None, None].unbind(1)  # (R, 1, 1, 1) each
     conditional = answers[:, :channels]
     unconditional = conditional.index_select(0, null_row)
-    noise = unconditional + cfg_scale * (conditional - unconditional)
+    noise = (conditional - unconditional).mul_(cfg_scale).add_(unconditional)
     channel = torch.arange(channels, device=plan.device).view(-1, 1, 1)
-    noise = torch.where(channel < cfg_channels, noise, conditional)
-    return torch.cat([noise, answers[:, channels:]], dim=1)
+    torch.where(channel < cfg_channels, noise, conditional, out=conditional)
+    return answers
 
 
 def recalled(history: Tensor, slots: Tensor, plan: Tensor) -> Tensor:
