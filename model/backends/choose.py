@@ -20,6 +20,7 @@ def network_for(
     compile: bool = False,
     consume: bool = False,
     measure: bool = False,
+    independent: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Network:
     """Build the network for a DiT.
@@ -34,11 +35,15 @@ def network_for(
             twice. Afterwards it can no longer be used: only ``pos_embed`` is sure to be left.
         measure: on CUDA, choose by time where there is more than one way. Two starts may then choose
             differently, and round differently.
+        independent: on a CPU, make a row's bits independent of the other rows, where that is possible
+            and costs time.
         report: called with a line of text about the choice.
     """
     if has_onednn_products(dit):
         kept = 2 * rows * FORESEEN_STEPS
-        return CpuNetwork(dit, timesteps=timesteps, kept=kept, consume=consume)
+        return CpuNetwork(
+            dit, timesteps=timesteps, kept=kept, consume=consume, independent=independent
+        )
     if dit.pos_embed.device.type != "cuda":
         return EagerNetwork(dit, timesteps=timesteps, consume=consume)
     if compile:

@@ -36,6 +36,7 @@ def build_runner(
         compile=compile,
         consume=consume,
         measure=not reproducible,
+        independent=reproducible,
         report=report,
     )
     step = step_for(checkpoint.dit, report=report)
