@@ -13,7 +13,8 @@ from service.engine.model_info import ModelInfo
 class RequestLimits:
     """If ``cfg_scale`` is None, the model's recommendation is the default.
 
-    ``quality`` is the default unless ``num_sampling_steps`` or ``sampler`` are set.
+    ``quality`` is the default unless ``num_sampling_steps`` or ``sampler`` are set. ``signed`` says
+    whether finished images are signed.
     """
 
     max_images: int
@@ -23,6 +24,7 @@ class RequestLimits:
     num_sampling_steps: int | None
     sampler: SamplerName | None
     reproducible: bool
+    signed: bool = False
 
     def cfg_scale_for(self, model_info: ModelInfo) -> float:
         """The guidance scale of a request that names none."""

@@ -113,7 +113,8 @@ def test_the_classes_that_are_asked_for_exist_in_the_bundled_model(document: Pat
     catalogue = ClassCatalogue(tuple(label.split(", ")) for label in labels.values())
     for words in curls(document):
         if "-d" in words:
-            catalogue.resolve(json.loads(words[words.index("-d") + 1])["class_label"])
+            body = json.loads(words[words.index("-d") + 1])
+            catalogue.resolve(body["prompt" if "prompt" in body else "class_label"])
 
 
 def test_a_model_of_ones_own_is_asked_for_a_class_that_any_model_has() -> None:
