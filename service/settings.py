@@ -202,6 +202,12 @@ class Settings(BaseSettings):
         None,
         description="sampler of a request that names none; unset: that of the quality, or ddim",
     )
+    c2pa_certificate: Path | None = Field(
+        None,
+        description="PEM file of the certificate to sign pictures with, and of those that certify it;"
+        " unset: they are not signed",
+    )
+    c2pa_key: Path | None = Field(None, description="PEM file of that certificate's private key")
     log_format: LogFormat = Field("console", description="form of the log lines")
 
 
@@ -232,6 +238,11 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         raise SettingsError(f"{reason}{_nearest_flag(reason)} (--help lists the flags)") from None
 
 
+def wrong_setting(name: str, value: object, reason: str) -> SettingsError:
+    """The error for a setting whose value is found wrong later than by `read_settings`."""
+    return SettingsError(f"{_place(name)} is {_shown(value)}: {reason}")
+
+
 def read_log_format(arguments: list[str]) -> LogFormat:
     """The form of the log lines, also where another setting is wrong."""
     try:
@@ -253,13 +264,21 @@ def _explain(error: object) -> str:
     assert isinstance(error, dict), "this is a bug: pydantic's errors are dictionaries"
     name = str(error["loc"][0])
     meaning = Settings.model_fields[name].description
-    place = f"{_variable(name)} ({_flag(name)}) is {error['input']!r}"
+    place = f"{_place(name)} is {error['input']!r}"
     if error["type"] == "value_error":
         return f"{place}: {error['ctx']['error']}"
     if error["type"] == "string_pattern_mismatch":
         return f"{place}: it should be {meaning}"
     reason = str(error["msg"]).replace("Input", "it", 1).partition(", unable")[0]
     return f"{place}: {reason} ({meaning})"
+
+
+def _place(name: str) -> str:
+    return f"{_variable(name)} ({_flag(name)})"
+
+
+def _shown(value: object) -> str:
+    return "not set" if value is None else repr(str(value))
 
 
 def _nearest_flag(reason: str) -> str:

@@ -43,6 +43,7 @@ from model.weights.sources import (
     local_path,
 )
 from model.weights.weight_files import WeightFiles, load_state, unchanged
+from model.weights.wordnet_ids import with_wordnet_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Checkpoint:
     """A model ready to sample: frozen, in eval mode, on its device and in its dtype.
 
     Attributes:
-        class_names: by class id, the name and then its synonyms.
+        class_names: by class id, the name, then its synonyms and its WordNet id where known.
         licence: of the transformer's weights; None if unknown.
         digest: SHA-256 in hex over the weight files and every number that affects the images.
         architecture: such as "DiT-XL/2".
@@ -144,7 +145,7 @@ def load_checkpoint(
             dit=dit,
             vae=decoder,
             schedule=found.schedule,
-            class_names=names,
+            class_names=with_wordnet_ids(names),
             licence=found.licence,
             digest=digest,
             architecture=architecture.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -21,13 +22,16 @@ OFFICIAL_CFG_SCALE = 4.0
 class ModelInfo:
     """Facts about a loaded checkpoint, without its tensors.
 
-    ``guidable``: it has a null class. ``in_channels``: those of a latent. ``fitted``: the solvers that were fitted to it. ``presets``: how
-    to sample it at each quality.
+    ``image_tokens``: the patches that its transformer sees of an image. ``loaded_at``: in seconds
+    since 1970. ``guidable``: it has a null class. ``in_channels``: those of a latent. ``fitted``: the
+    solvers that were fitted to it. ``presets``: how to sample it at each quality.
     """
 
     name: str
     architecture: str
     image_size: int
+    image_tokens: int
+    loaded_at: int
     dtype: str
     device: str
     digest: str
@@ -39,6 +43,12 @@ class ModelInfo:
     classes: ClassCatalogue
     fitted: tuple[FittedSolver, ...] = ()
     presets: Presets = field(default_factory=lambda: ANY_MODEL)
+
+    @property
+    def owner(self) -> str:
+        """Whom it belongs to on the hub, else this service."""
+        owner, slash, _ = self.name.partition("/")
+        return owner if slash else "dit-service"
 
     @property
     def samplers(self) -> tuple[SamplerName, ...]:
@@ -60,6 +70,8 @@ class ModelInfo:
             name=checkpoint.name,
             architecture=checkpoint.architecture,
             image_size=checkpoint.image_size,
+            image_tokens=checkpoint.dit.grid_size**2,
+            loaded_at=int(time.time()),
             dtype=str(checkpoint.dtype).removeprefix("torch."),
             device=str(checkpoint.device),
             digest=checkpoint.digest,

@@ -14,7 +14,8 @@ class RequestLimits:
     """If ``cfg_scale`` is None, the model's recommendation is the default.
 
     ``quality`` is the default unless ``num_sampling_steps`` or ``sampler`` are set. If ``cfg_channels``
-    is None, guidance applies to all channels by default.
+    is None, guidance applies to all channels by default. ``signed`` says whether finished images are
+    signed.
     """
 
     max_images: int
@@ -24,6 +25,7 @@ class RequestLimits:
     num_sampling_steps: int | None
     sampler: SamplerName | None
     reproducible: bool
+    signed: bool = False
     cfg_channels: int | None = None
 
     def cfg_scale_for(self, model_info: ModelInfo) -> float:

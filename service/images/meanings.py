@@ -25,6 +25,7 @@ MEANINGS = {
     "reproducible": "Whether the service was in reproducible mode.",
     "version": "The service's version.",
     "solver_digest": "A SHA-256 of the fitted solver's table; absent with any other sampler.",
+    "output_compression": "The quality of a WebP or JPEG, from 0 to 100; absent where it is 95.",
 }
 
 

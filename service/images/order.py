@@ -28,16 +28,19 @@ from service.scheduling.jobs import Job, Progress
 class Order:
     """The parameters of each of a request's images, in order, and the request's deadline.
 
-    ``quality`` is the one that they stand for; None if the request named steps or sampler.
+    ``quality`` is the one that they stand for; None if the request named steps or sampler. ``signed``
+    says whether the images will be signed, so that their files do not repeat.
     """
 
     images: tuple[ImageParameters, ...]
     timeout_s: float
     quality: Quality | None = None
+    signed: bool = False
 
     def etag(self, *form: str) -> str:
         """Equal for all requests for the same pictures of the same model in this form."""
-        text = "\n".join((*form, *(image.as_json() for image in self.images)))
+        signed = ["signed"] if self.signed else []
+        text = "\n".join((*form, *signed, *(image.as_json() for image in self.images)))
         return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
@@ -63,7 +66,8 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
     parameters = parameters_here(first, model_info, reproducible=limits.reproducible)
     seeds = [seed_of_image(first.seed, i) for i in range(request.num_images)]
     images = tuple(replace(parameters, seed=seed) for seed in seeds)
-    return Order(images, request.timeout_s or limits.timeout_s, chosen.quality)
+    timeout_s = request.timeout_s or limits.timeout_s
+    return Order(images, timeout_s, chosen.quality, limits.signed)
 
 
 def parameters_here(
@@ -98,9 +102,10 @@ def make_job(
     *,
     client: str = "",
     preview_every: int = 0,
+    preview_count: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Job:
-    """The job that makes an order's images. Its deadline counts from now."""
+    """The job that makes an order's images. Its deadline counts from now; `Job` has the arguments."""
     now = time.monotonic()
     schedule = model_info.schedule
     return Job(
@@ -112,6 +117,7 @@ def make_job(
         ),
         client=client,
         preview_every=preview_every,
+        preview_count=preview_count,
         on_progress=on_progress,
     )
 

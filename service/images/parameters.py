@@ -61,6 +61,9 @@ class ImageParameters(Sampling):
     solver_digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
         default=None, exclude_if=is_absent
     )
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        default=None, exclude_if=is_absent
+    )
 
     def as_json(self) -> str:
         present = {name: value for name, value in asdict(self).items() if not is_absent(value)}

@@ -23,10 +23,10 @@ from service.images.json_object import read_json_object
 LONGEST_NAME = 200
 
 
-def _allow_null(schema: dict[str, Any]) -> None:
+def allow_null(schema: dict[str, Any]) -> None:
     """Say of every field with a default that it may be null, as `read_fields` has it."""
     for name, own in schema["properties"].items():
-        if name not in schema["required"] and "anyOf" not in own:
+        if name not in schema.get("required", ()) and "anyOf" not in own:
             about = {key: own.pop(key) for key in ("title", "description", "default") if key in own}
             schema["properties"][name] = {"anyOf": [own, {"type": "null"}]} | about
 
@@ -39,7 +39,7 @@ class GenerateRequest(BaseModel):
         frozen=True,
         strict=True,
         allow_inf_nan=False,
-        json_schema_extra=_allow_null,
+        json_schema_extra=allow_null,
     )
 
     class_label: Annotated[
@@ -47,7 +47,8 @@ class GenerateRequest(BaseModel):
         doc("a class id, or a class name, see /classes"),
     ] = Field(
         validation_alias=AliasChoices("class_label", "class_id"),
-        description="Class id, or a name or synonym from /classes. Also accepted as class_id.",
+        description="Class id, or a name, synonym or WordNet id from /classes. Also accepted as"
+        " class_id.",
     )
     cfg_scale: CfgScale | None = Field(
         default=None,

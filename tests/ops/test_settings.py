@@ -58,6 +58,8 @@ GOOD = [
     ("default_quality", "fast", "fast"),
     ("default_steps", "20", 20),
     ("default_sampler", "dpmpp_2m", "dpmpp_2m"),
+    ("c2pa_certificate", "chain.pem", Path("chain.pem")),
+    ("c2pa_key", "key.pem", Path("key.pem")),
     ("log_format", "json", "json"),
 ]
 

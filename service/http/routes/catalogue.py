@@ -17,7 +17,8 @@ from service.engine.class_catalogue import ClassCatalogue, ClassEntry
 from service.engine.model_info import ModelInfo
 from service.http.content_type import JSON
 from service.http.context import context_of
-from service.http.problems import problem_responses
+from service.http.openai.order import check_model
+from service.http.problems import openai_responses, problem_responses
 from service.http.schemas import (
     ClassDescription,
     ModelDescription,
@@ -31,6 +32,14 @@ from service.images.request import LONGEST_NAME, GenerateRequest
 
 router = APIRouter(tags=["catalogue"])
 
+_MODEL = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "description": "The id that /v1/models gives.",
+    "schema": {"type": "string"},
+}
+
 
 @router.get(
     "/classes",
@@ -40,17 +49,35 @@ router = APIRouter(tags=["catalogue"])
 )
 async def classes(
     request: Request,
-    q: Annotated[str, Query(max_length=LONGEST_NAME, description="Part of a name.")] = "",
+    q: Annotated[
+        str, Query(max_length=LONGEST_NAME, description="Part of a name, or a WordNet id.")
+    ] = "",
 ) -> Response:
     catalogue = context_of(request).engine.model_info.classes
     return Response(await asyncio.to_thread(_found, catalogue, q), media_type=JSON)
 
 
 @router.get("/models", summary="The model that is served", responses=problem_responses(503))
-@router.get("/v1/models", include_in_schema=False)
+@router.get(
+    "/v1/models",
+    summary="The model that is served, as OpenAI's clients ask for it",
+    responses=openai_responses(503),
+)
 async def models(request: Request) -> ModelList:
     context = context_of(request)
     return ModelList(data=[_describe(context.engine.model_info, context.limits)])
+
+
+@router.get(
+    "/v1/models/{model:path}",
+    summary="A model by its id, as OpenAI's clients ask for it",
+    responses=openai_responses(404, 503),
+    openapi_extra={"parameters": [_MODEL]},
+)
+async def model(request: Request) -> ModelDescription:
+    context = context_of(request)
+    check_model(request.path_params["model"], context.engine.model_info)
+    return _describe(context.engine.model_info, context.limits)
 
 
 def _found(catalogue: ClassCatalogue, query: str) -> str:
@@ -59,14 +86,20 @@ def _found(catalogue: ClassCatalogue, query: str) -> str:
 
 
 def _class_json(entry: ClassEntry) -> str:
-    synonyms = list(entry.synonyms)
-    return ClassDescription(id=entry.id, name=entry.name, synonyms=synonyms).model_dump_json()
+    return ClassDescription(
+        id=entry.id,
+        name=entry.name,
+        synonyms=list(entry.synonyms),
+        wordnet_id=entry.wordnet_id,
+    ).model_dump_json()
 
 
 def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
     cfg_scales = [MIN_CFG_SCALE, MAX_CFG_SCALE] if model_info.guidable else [1.0, 1.0]
     return ModelDescription(
         id=model_info.name,
+        created=model_info.loaded_at,
+        owned_by=model_info.owner,
         architecture=model_info.architecture,
         image_size=model_info.image_size,
         num_classes=len(model_info.classes),
