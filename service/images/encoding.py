@@ -46,8 +46,10 @@ def encode(
         exif = Image.Exif()
         comment = USER_COMMENT + parameters.as_json().encode("ascii")
         exif.get_ifd(EXIF_IFD)[EXIF_USER_COMMENT] = comment
+        quality = parameters.output_compression
+        quality = LOSSY_QUALITY if quality is None else quality
         more = {} if packet is None else {"xmp": packet}
-        image.save(buffer, output_format.upper(), quality=LOSSY_QUALITY, exif=exif, **more)
+        image.save(buffer, output_format.upper(), quality=quality, exif=exif, **more)
     return buffer.getvalue()
 
 
