@@ -135,6 +135,7 @@ def limits_of(settings: Settings) -> RequestLimits:
         num_sampling_steps=settings.default_steps,
         sampler=settings.default_sampler,
         reproducible=settings.reproducible,
+        cfg_channels=settings.cfg_channels,
     )
 
 
