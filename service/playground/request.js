@@ -60,6 +60,9 @@ export class Request extends EventTarget {
       body: bodyOf(this.settings, more),
       signal: this.abort.signal,
     });
+    this.state = "queued";
+    this.ahead = undefined;
+    this.changed();
     try {
       for await (const { name, data } of events(response.body)) {
         if (this.take(name, readJson(data))) return;
@@ -134,7 +137,7 @@ export class Request extends EventTarget {
     if (state === "waiting") return `${reason(problem)} Trying again in ${this.waitS} s.`;
     if (state === "failed") return problem.message;
     if (state === "cancelled") return "Cancelled.";
-    if (state === "queued") return this.ahead ? `In the queue, ${this.ahead} ahead` : "Next in the queue";
+    if (state === "queued") return this.ahead ? `In the queue, ${this.ahead} ahead` : "Waiting for its first step";
     if (state === "running") return this.progressWords();
     return state === "done" ? "Done." : "Sending";
   }

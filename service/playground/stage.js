@@ -27,7 +27,7 @@ export class Stage {
       make("p", { className: "hint" }, `or search all ${this.page.catalogue.entries.length} classes by name.`),
     );
     this.fill(1, welcome);
-    this.say([make("span", { className: "hint" }, "Ctrl+Enter generates from anywhere on this page.")], []);
+    this.say([make("span", { className: "hint" }, "What made a picture is told here, below it.")], []);
   }
 
   /** Follow a request to its end. */
