@@ -8,8 +8,9 @@ export class Stage {
   constructor(page) {
     this.page = page;
     this.subject = null; // a request, a record or a sheet
-    $("pixels").addEventListener("change", ({ target }) => {
-      $("stage").classList.toggle("hard", target.value === "hard");
+    $("pixels").addEventListener("click", () => {
+      const hard = $("stage").classList.toggle("hard");
+      $("pixels").setAttribute("aria-pressed", String(hard));
     });
   }
 
@@ -119,7 +120,7 @@ export class Stage {
     frame.className = "frame";
     frame.style.setProperty("--columns", columns);
     frame.replaceChildren(...children);
-    $("pixels").hidden = this.subject === null;
+    $("stage").classList.toggle("bare", this.subject === null);
     this.page.gallery?.select(null);
   }
 

@@ -24,7 +24,7 @@ def test_a_chip_is_one_click_from_the_first_picture(browser: Browser, service: R
         page = visited.page
         page.locator(".welcome .chip", has_text="quince").click()
         expect(page.locator("#line")).to_contain_text("quince seed")
-        expect(page.locator("#frame img")).to_have_attribute("alt", "quince, picture 1")
+        expect(page.locator("#frame img").last).to_have_attribute("alt", "quince, picture 1")
         expect(page.locator(".tile:not(.pending)")).to_have_count(1)
         expect(page.get_by_label("Class", exact=True)).to_have_value("quince")
 
@@ -63,7 +63,10 @@ def test_the_place_in_the_queue_is_told(browser: Browser, pipeline_folder: Path)
         runner.let(1)
         expect(page.locator("#line")).to_contain_text("Step 1 of 8")
         page.keyboard.press("Control+Enter")
-        runner.let(1)
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".tile.pending")).to_have_count(3)
+        expect(page.locator("#line")).to_contain_text("Waiting for its first step")
+        runner.let(3)
         expect(page.locator("#line")).to_contain_text("In the queue, 1 ahead")
 
 
