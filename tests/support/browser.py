@@ -24,7 +24,9 @@ except ImportError:
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DESKTOP, PHONE = (1280, 800), (390, 844)
-PATIENCE_MS = 15_000
+PATIENCE_MS = 30_000
+
+expect.set_options(timeout=PATIENCE_MS)
 
 COUNT_SHIFTS = """
 window.shifts = [];
