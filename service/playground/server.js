@@ -12,11 +12,11 @@ export class Server {
     this.history = []; // [time, images finished]
     this.misses = 0;
     $("offline-retry").addEventListener("click", () => this.tryNow?.());
-    $("key").addEventListener("change", () => {
+    $("key").addEventListener("input", () => {
       key.set($("key").value.trim());
       mark("key");
-      this.tryNow?.();
     });
+    $("key").addEventListener("change", () => this.tryNow?.());
     document.addEventListener("visibilitychange", () => document.hidden || this.tryNow?.());
   }
 

@@ -31,7 +31,8 @@ def test_by_keyboard_alone(browser: Browser, service: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "found"), [("DAMSON", "plum"), ("malus", "apple"), ("4", "fig"), ("damson  plum", "plum")]
+    ("typed", "found"),
+    [("DAMSON", "plum"), ("malus", "apple"), ("4", "fig"), ("damson  plum", "plum")],
 )
 def test_synonyms_and_ids(browser: Browser, service: Running, typed: str, found: str) -> None:
     with visit(browser, service.url) as visited:

@@ -60,7 +60,9 @@ def test_a_picture_outlives_a_reload_and_is_drawn_again_from_its_settings(
         page.reload()
         expect(page.locator(DONE)).to_have_count(1)
         page.locator(DONE).get_by_role("button", name="Show pear, seed 11").click()
-        expect(page.locator("#line")).to_contain_text("pear seed 11 · guidance 2 · 3 steps · dpmpp_2m")
+        expect(page.locator("#line")).to_contain_text(
+            "pear seed 11 · guidance 2 · 3 steps · dpmpp_2m"
+        )
         assert file_of(page) == first
         page.get_by_role("toolbar").get_by_role("button", name="Use these settings").click()
         draw(page, 2)
@@ -116,9 +118,7 @@ def test_verify_metadata_and_code_are_shown(browser: Browser, exact: Running) ->
         page.keyboard.press("Escape")
         tools.get_by_role("button", name="Code for this picture").click()
         page.get_by_role("radio", name="OpenAI client").check()
-        expect(page.get_by_label("Code", exact=True)).to_have_value(
-            re.compile('prompt="pear"')
-        )
+        expect(page.get_by_label("Code", exact=True)).to_have_value(re.compile('prompt="pear"'))
 
 
 def test_filter_remove_and_clear(browser: Browser, service: Running) -> None:

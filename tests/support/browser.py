@@ -67,7 +67,10 @@ class Visit:
 
     def note_request(self, request: Request) -> None:
         parts = urlsplit(request.url)
-        if parts.scheme not in {"blob", "data"} and f"{parts.scheme}://{parts.netloc}" != self.origin:
+        if (
+            parts.scheme not in {"blob", "data"}
+            and f"{parts.scheme}://{parts.netloc}" != self.origin
+        ):
             self.faults.append(f"{request.url} is of another host")
 
 
