@@ -62,6 +62,12 @@ class Page {
     return $("mode").querySelector(":checked").value === "sweep";
   }
 
+  /** A sampler that takes any number of steps, for a sweep of a preset whose own does not. */
+  get plainSampler() {
+    const { sampler } = this.model.limits;
+    return sampler.includes("dpmpp_2m") ? "dpmpp_2m" : sampler.find((name) => name !== "fitted");
+  }
+
   get busyCount() {
     return this.requests.size + this.sweep.running.size;
   }

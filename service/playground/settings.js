@@ -223,7 +223,7 @@ export class Settings {
       sampler: this.limits.sampler.find((name) => name === pairs.get("sampler")),
       interval: pairs.has("interval") ? pairs.get("interval").split("-").map(Number) : undefined,
       seed: /^\d+$/.test(pairs.get("seed") ?? "") ? pairs.get("seed") : undefined,
-      count: number("count"),
+      count: number("count") ?? 1,
     };
   }
 }

@@ -57,8 +57,8 @@ export class Sweep {
     const base = settings.value;
     const cell = { ...base, count: 1, ...x.set(across), ...y.set(down) };
     if (!x.recipe && !y.recipe) return { ...cell, ...settings.quality.recipe(base.quality, cell.guidance) };
-    const sampler = cell.sampler === "fitted" && base.quality ? this.axes.sampler.initial.at(-1) : cell.sampler;
-    return { ...cell, sampler, quality: null };
+    const replaced = cell.sampler === "fitted" && base.quality; // it takes only a few numbers of steps
+    return { ...cell, sampler: replaced ? this.page.plainSampler : cell.sampler, quality: null };
   }
 
   /** How many pictures, and about how long. */

@@ -11,7 +11,7 @@ from tests.support.services import Running
 pytestmark = pytest.mark.browser
 
 LOOKS = [(size, theme) for size in (DESKTOP, PHONE) for theme in ("light", "dark")]
-LEAST_PX = 38  # of 40, less a border of 1 px on each side
+LEAST_PX = 40
 
 SMALL = f"""() => [...document.querySelectorAll("button, input, select, a")]
   .map((each) => [each, each.getBoundingClientRect()])
