@@ -48,10 +48,9 @@ export class Server {
         continue;
       }
       try {
-        const samples = samplesOf(await (await send("metrics")).text());
-        if (samples.get("dit_ready") === 0) throw new Problem({ status: 503, detail: "it is starting or stopping" });
+        const samples = await this.samples();
         this.back();
-        this.busy(samples);
+        if (samples.size) this.busy(samples);
         onsamples(samples);
         await this.pause(POLL_S);
       } catch (problem) {
@@ -59,6 +58,22 @@ export class Server {
         await this.away(problem);
       }
     }
+  }
+
+  /** From /metrics; where a proxy keeps those to itself, none, but the service must be ready. */
+  async samples() {
+    if (!this.closed) {
+      try {
+        const samples = samplesOf(await (await send("metrics")).text());
+        if (samples.get("dit_ready") !== 0) return samples;
+      } catch (problem) {
+        this.closed = [403, 404].includes(problem.status);
+        if (!this.closed) throw problem;
+        $("fact-queue").textContent = $("fact-speed").textContent = "not told";
+      }
+    }
+    await send("readyz");
+    return new Map();
   }
 
   busy(samples) {

@@ -285,6 +285,7 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
         *_strings(tree["dependency-groups"]["dev"]),
         *_strings(tree["dependency-groups"]["gpu"]),
         *_strings(tree["dependency-groups"]["bench"]),
+        *_strings(tree["dependency-groups"]["browser"]),
     ]
     lines = text_of("constraints.txt").splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]

@@ -108,6 +108,18 @@ def test_a_service_that_starts_is_waited_for(browser: Browser, pipeline_folder: 
         expect(page.locator("#offline")).to_be_hidden()
 
 
+def test_a_proxy_may_keep_the_metrics_to_itself(browser: Browser, service: Running) -> None:
+    """As the example in docs/operations.md does."""
+    with visit(browser, service.url, path=PEAR) as visited:
+        page = visited.page
+        page.route("**/metrics", lambda route: route.fulfill(status=403, body="Forbidden"))
+        page.reload()
+        expect(page.locator("#fact-queue")).to_have_text("not told")
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".tile:not(.pending)")).to_have_count(1)
+        expect(page.locator("#offline")).to_be_hidden()
+
+
 def test_a_key_is_asked_for_and_sent(browser: Browser, service: Running) -> None:
     """The service itself has no keys; a proxy before it may."""
     with visit(browser, service.url, path=PEAR) as visited:

@@ -22,6 +22,8 @@ try:
 except ImportError:
     pytest.skip("needs playwright; make test-browser installs it", allow_module_level=True)
 
+__all__ = ["Browser", "Page", "Visit", "expect", "open_browser", "shifts_of", "visit"]
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DESKTOP, PHONE = (1280, 800), (390, 844)
 PATIENCE_MS = 30_000
