@@ -17,7 +17,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from bench.load.servers import PORT, ServerSpec, running_server
 
-SIZE = {"width": 1280, "height": 896}
+WIDTH, HEIGHT = 1280, 896
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CLASSES = (
     "Kiwi",
@@ -45,7 +45,10 @@ def screenshot(url: str, theme: str) -> bytes:
     browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path)
-        page = browser.new_page(viewport=SIZE, color_scheme="dark" if theme == "dark" else "light")
+        page = browser.new_page(
+            viewport={"width": WIDTH, "height": HEIGHT},
+            color_scheme="dark" if theme == "dark" else "light",
+        )
         page.goto(url + "/")
         page.locator("body.ready").wait_for(state="attached")
         for done, name in enumerate((*CLASSES, LAST)):
@@ -64,7 +67,11 @@ def main() -> None:
     with running_server(service) as server:
         png = screenshot(server.url, options.theme)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    small = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    small = (
+        Image.open(io.BytesIO(png))
+        .convert("RGB")
+        .quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
+    )
     small.save(options.out, optimize=True)
 
 

@@ -2,7 +2,7 @@
 
 import { readJson, send } from "./api.js";
 import { ask, copy } from "./dialog.js";
-import { $, announce, download, icon, iconButton, make, toast } from "./dom.js";
+import { $, download, icon, iconButton, make, toast } from "./dom.js";
 import { readTexts } from "./metadata.js";
 import { fileName, settingsOf } from "./record.js";
 import { LANGUAGES, snippet } from "./snippet.js";
@@ -138,5 +138,4 @@ function onMenuKey(menu, event) {
   if (next === undefined) return;
   event.preventDefault();
   items.at(next % items.length).focus();
-  announce("");
 }

@@ -84,6 +84,7 @@ class Page {
     if (!this.settings.complete()) return this.openRail();
     this.closeRail();
     this.started = performance.now();
+    this.stage.reveal();
     if (this.sweeping) this.sweep.start();
     else this.start(this.settings.value);
   }

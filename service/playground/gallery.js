@@ -124,7 +124,6 @@ class Pending {
     this.request = request;
     this.picture = new Picture(name);
     this.words = make("span", {}, "Sending");
-    this.bar = make("div", { className: "progress" });
     this.cancel = iconButton("close", `Cancel ${name}`, () => request.cancel());
     const watch = make("button", { type: "button", className: "open", onclick: () => request.watch() }, this.picture.element);
     watch.setAttribute("aria-label", `Watch ${name}`);
@@ -161,7 +160,11 @@ function tileOf(record, page, picture) {
   const { name, seed, guidance, steps, sampler } = record;
   const shown = picture ?? new Picture(name);
   shown.show(record.url, { name: `${name}, seed ${seed}`, fade: false });
-  const open = make("button", { type: "button", className: "open", onclick: () => page.stage.show(record) }, shown.element);
+  const onclick = () => {
+    page.stage.show(record);
+    page.stage.reveal();
+  };
+  const open = make("button", { type: "button", className: "open", onclick }, shown.element);
   open.setAttribute("aria-label", `Show ${name}, seed ${seed}`);
   const more = iconButton("more", "All actions", () => page.actions.openMenu(record, more));
   more.setAttribute("aria-haspopup", "menu");

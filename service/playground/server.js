@@ -90,7 +90,6 @@ export class Server {
   back() {
     this.misses = 0;
     $("offline").hidden = true;
-    document.body.classList.remove("away");
   }
 
   /** Say what is being waited for, count down, and return for another try. */
@@ -98,11 +97,10 @@ export class Server {
     if (problem.status === 401) return this.askForKey();
     const longest = Math.min(2 ** ++this.misses, LONGEST_WAIT_S);
     $("offline").hidden = false;
-    document.body.classList.add("away");
     $("fact-queue").textContent = $("fact-speed").textContent = "–";
     const seconds = Math.min(problem.retryAfter ?? longest, LONGEST_WAIT_S);
+    if ($("offline-text").textContent !== reason(problem)) $("offline-text").textContent = reason(problem);
     for (let left = seconds; left > 0; left -= 1) {
-      $("offline-text").textContent = reason(problem);
       $("offline-retry").textContent = `Try now (${left})`;
       if (await this.pause(1)) break;
     }

@@ -20,7 +20,7 @@ const FIELDS = {
 const GUIDANCE_STOPS = [[3, 0.1], [6, 0.25], [10, 0.5], [Infinity, 1]];
 const STEP_STOPS = [[20, 1], [50, 2], [100, 10], [250, 25], [Infinity, 50]];
 
-export const drawSeed = () => {
+const drawSeed = () => {
   const [seed] = crypto.getRandomValues(new Uint32Array(1)); // short enough to read
   return String(seed);
 };
@@ -50,6 +50,12 @@ export class Settings {
     $("fewer").addEventListener("click", () => this.addCount(-1));
     $("more").addEventListener("click", () => this.addCount(1));
     this.reset();
+    if (limits.cfg_scale[0] === limits.cfg_scale[1]) this.withoutGuidance();
+  }
+
+  withoutGuidance() {
+    for (const input of $("guidance").children) input.disabled = true;
+    $("guidance-hint").textContent = "This model was trained without guidance.";
   }
 
   reset() {
@@ -229,7 +235,7 @@ export class Settings {
 }
 
 /** The members of a request for these settings. */
-export function membersOf({ label, quality, guidance, steps, sampler, interval, seed, count }) {
+function membersOf({ label, quality, guidance, steps, sampler, interval, seed, count }) {
   const recipe = { sampler, num_sampling_steps: steps, guidance_interval: interval };
   return {
     class_label: label.id ?? label,

@@ -115,6 +115,12 @@ export class Stage {
     $("frame").classList.add("wide");
   }
 
+  /** Scroll to it, where it is out of sight. */
+  reveal() {
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    $("frame").scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
+  }
+
   fill(columns, ...children) {
     const frame = $("frame");
     frame.className = "frame";

@@ -121,6 +121,7 @@ export class Sweep {
   /** What is refused once would be refused again. */
   fail(run, request) {
     if (run.stopped) return;
+    run.problem = request.problem;
     this.stop(run);
     this.page.refuse(request.problem);
   }
@@ -143,7 +144,7 @@ export class Sweep {
   say(run, request) {
     if (run !== this.run || this.page.stage.subject !== this.sheet) return;
     const waiting = request?.state === "waiting" ? request.words : "";
-    const state = run.stopped ? "cancelled" : run.ended ? "" : "under way";
+    const state = run.problem?.message ?? (run.stopped ? "cancelled" : run.ended ? "" : "under way");
     const words = [`${run.done} of ${run.total} pictures`, state, waiting].filter(Boolean).join(" · ");
     const save = iconButton("download", "Download the sheet as PNG", () => this.save());
     save.disabled = !run.done;

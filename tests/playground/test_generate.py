@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,25 @@ def test_the_address_restores_the_settings(browser: Browser, service: Running) -
         expect(page.locator("#interval input[type=number]").first).to_have_value("0.8")
         expect(page.locator("#count")).to_have_value("2")
         expect(page.locator("#seed")).to_have_value("5")
+
+
+def test_a_quality_says_what_it_means_and_is_drawn_so(browser: Browser, service: Running) -> None:
+    presets = service.client.get("/models").json()["data"][0]["presets"]["fast"]
+    recipe = next(each for each in presets if each["cfg_scale"][0] <= 3 <= each["cfg_scale"][1])
+    steps, sampler = recipe["num_sampling_steps"], recipe["sampler"]
+    with visit(browser, service.url, path="/#class=1&guidance=3") as visited:
+        page = visited.page
+        page.get_by_role("radio", name="Fast").check()
+        expect(page.get_by_role("radio", name="Fast")).to_have_accessible_name(
+            re.compile(f"Fast *{steps} steps")
+        )
+        expect(page.locator("#recipe")).to_contain_text(sampler)
+        with page.expect_request("**/generate") as sent:
+            page.keyboard.press("Control+Enter")
+        assert sent.value.post_data_json["quality"] == "fast"
+        expect(page.locator("#line")).to_contain_text(f"{steps} steps · {sampler}")
+        expect(page.get_by_role("radio", name="Fast")).to_have_accessible_name(
+            re.compile(f"Fast *{steps} steps *[0-9.]+ s")
+        )
+        page.get_by_role("radio", name="Custom").check()
+        expect(page.locator("#steps-number")).to_have_value(str(steps))

@@ -109,7 +109,7 @@ def visit(
     page.on("request", visited.note_request)
     try:
         page.goto(url + path)
-        page.locator(ready).wait_for(state="attached")
+        page.locator(ready).first.wait_for(state="attached")
         yield visited
         assert visited.faults == []
     finally:
