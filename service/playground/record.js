@@ -32,7 +32,7 @@ export function factsOf(record) {
   const { name, seed, guidance, steps, sampler, interval: [low, high], timings } = record;
   const stages = Object.entries(timings).map(([stage, seconds]) => `${stage} ${seconds.toFixed(2)}`);
   const parts = [`seed ${seed}`, `guidance ${guidance}`, `${steps} steps`, sampler];
-  if (low > 0 || high < 1) parts.push(`guided ${high} to ${low}`);
+  if (low > 0 || high < 1) parts.push(`guided\u00a0${high}\u00a0to\u00a0${low}`);
   return { name, parts, stages: `${stages.join(" s, ")} s` };
 }
 

@@ -131,8 +131,8 @@ def image_environment() -> dict[str, str]:
     return {name: value.strip('"') for name, value in re.findall(r"(\w+)=(\S+)", settings)}
 
 
-def pyproject() -> dict[str, dict[str, object]]:
-    with (ROOT / "pyproject.toml").open("rb") as file:
+def pyproject(folder: str = ".") -> dict[str, dict[str, object]]:
+    with (ROOT / folder / "pyproject.toml").open("rb") as file:
         return tomllib.load(file)
 
 
@@ -286,6 +286,7 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
         *_strings(tree["dependency-groups"]["gpu"]),
         *_strings(tree["dependency-groups"]["bench"]),
         *_strings(tree["dependency-groups"]["browser"]),
+        *_strings(pyproject("client")["project"]["dependencies"]),
     ]
     lines = text_of("constraints.txt").splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]
@@ -295,6 +296,17 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
     ]  # a local version, which other machines cannot install
     for requirement in map(Requirement, declared):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)])
+
+
+def test_the_client_needs_no_torch() -> None:
+    declared = _strings(pyproject("client")["project"]["dependencies"])
+    needed = needed_by({Requirement(line).name for line in declared})
+    assert "httpx" in needed
+    assert not needed & {"torch", "numpy", "fastapi", "pydantic"}
+
+
+def test_the_client_has_the_licence() -> None:
+    assert text_of("client/LICENSE") == text_of("LICENSE")
 
 
 def _strings(value: object) -> list[str]:

@@ -22,6 +22,7 @@ from service.http.client_address import Network
 from service.http.connections.limits import ConnectionLimits
 from service.http.server import Server
 from service.images.limits import RequestLimits
+from service.images.signing.signer import Signer
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 from tests.support.networks import network_of
@@ -120,6 +121,7 @@ def running_service(
     connection_limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - it is frozen
     lame_duck_s: float = 0.0,
     trusted_proxies: Sequence[Network] = (),
+    signer: Signer | None = None,
 ) -> Iterator[Running]:
     """Serve what ``load`` gives on a free port of the loopback until the block ends."""
     metrics = Metrics()
@@ -133,6 +135,7 @@ def running_service(
         allowed_hosts=allowed_hosts,
         cors_origins=cors_origins,
         trusted_proxies=trusted_proxies,
+        signer=signer,
     )
     server = Server(
         app,
