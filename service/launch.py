@@ -12,6 +12,8 @@ from pathlib import Path
 import structlog
 
 from model.runner.runner import ModelRunner, OutOfMemory
+from model.weights.hub.download import cached_nbytes, is_hub_id
+from model.weights.sources import local_path
 from service.engine.engine import Engine
 from service.engine.model_info import ModelInfo
 from service.engine.watchdog import PATIENCE, EngineHung, Patience
@@ -56,6 +58,9 @@ def serve(
     if settings.address_file is not None:
         tell_address(settings.address_file, url)
     metrics = Metrics(dropped_lines)
+    metrics.row_steps_limit.set(settings.max_queue_row_steps)
+    if is_hub_id(settings.model) and not local_path(settings.model).exists():
+        metrics.hub_cache.set_function(lambda: cached_nbytes(settings.model))
     engine = Engine(
         lambda: load(settings),
         AdmissionQueue(settings.max_queue_row_steps),

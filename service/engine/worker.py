@@ -17,7 +17,7 @@ from service.engine.load_gauges import LoadGauges
 from service.engine.preview_budget import PreviewBudget
 from service.engine.progress import ProgressReporter
 from service.errors import ImageFailed, ServiceError
-from service.metrics import Metrics
+from service.metrics import Metrics, exemplar
 from service.scheduling.admission import AdmissionQueue
 from service.scheduling.deadlines import reason_to_drop
 from service.scheduling.jobs import ImageTask, Job, flight_of, flights_of
@@ -140,7 +140,8 @@ class Worker:
                 task.flight = self._runner.join(task.trajectory)
             if task.job.joined is None:
                 task.job.joined = now
-                self._metrics.queue_wait.observe(now - task.job.admitted)
+                waited = now - task.job.admitted
+                self._metrics.queue_wait.observe(waited, exemplar(task.job.id))
 
     def _tick(self, tasks: Sequence[ImageTask]) -> Ticked:
         image_rows = [task.next_rows for task in tasks]

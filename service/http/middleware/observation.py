@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ClientGone
-from service.metrics import Metrics
+from service.metrics import Metrics, exemplar
 
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 OUTCOMES = {429: "full", 499: "cancelled", 503: "unavailable", 504: "timeout"}
@@ -46,7 +46,8 @@ class Observation:
             status = ClientGone.status
         outcome = scope["state"].get("outcome") or outcome_of(status)
         self._metrics.requests.labels(route, outcome).inc()
-        self._metrics.request_duration.labels(route).observe(seconds)
+        duration = self._metrics.request_duration.labels(route, outcome)
+        duration.observe(seconds, exemplar(scope["state"].get("request_id", "")))
         write = log.debug if route in QUIET else log.info
         write(
             "request",
