@@ -12,8 +12,6 @@ from pathlib import Path
 import structlog
 
 from model.runner.runner import ModelRunner, OutOfMemory
-from model.weights.hub.download import cached_nbytes, is_hub_id
-from model.weights.sources import local_path
 from service.engine.engine import Engine
 from service.engine.model_info import ModelInfo
 from service.engine.watchdog import PATIENCE, EngineHung, Patience
@@ -24,13 +22,14 @@ from service.http.guards.hosts import default_names
 from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.listening import open_sockets, url_of, write_address
-from service.load_model import load_runner
+from service.load_model import load_runner, report_download
 from service.logs import dropped_lines
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 from service.scheduling.fair import FairScheduler
 from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
+from service.tracing.spans import open_tracing
 
 log = structlog.get_logger()
 
@@ -59,8 +58,7 @@ def serve(
         tell_address(settings.address_file, url)
     metrics = Metrics(dropped_lines)
     metrics.row_steps_limit.set(settings.max_queue_row_steps)
-    if is_hub_id(settings.model) and not local_path(settings.model).exists():
-        metrics.hub_cache.set_function(lambda: cached_nbytes(settings.model))
+    report_download(settings, metrics)
     engine = Engine(
         lambda: load(settings),
         AdmissionQueue(settings.max_queue_row_steps),
@@ -70,6 +68,7 @@ def serve(
         make_scheduler=make_scheduler,
         on_ready=lambda info: log_ready(url, info),
     )
+    tracing = open_tracing(os.environ)
     app = create_app(
         engine,
         metrics,
@@ -78,6 +77,7 @@ def serve(
         allowed_hosts=settings.allowed_hosts or default_names(settings.host),
         cors_origins=settings.cors_origins,
         trusted_proxies=settings.trusted_proxies,
+        tracing=tracing,
     )
     server = Server(
         app,
@@ -95,6 +95,8 @@ def serve(
         code = 1
     else:
         code = exit_code(engine)
+    if tracing is not None:
+        tracing.close()
     if engine.alive or (engine.was_ready and code):
         # The thread hangs in the device's libraries, or the device is gone: skip their clean-up.
         logging.shutdown()

@@ -23,6 +23,7 @@ from service.scheduling.fair import FairScheduler
 from service.scheduling.jobs import Job, JobResult
 from service.scheduling.pace import Pace
 from service.scheduling.scheduler import Scheduler
+from service.tracing.stages import current_trace
 
 IDLE_BEAT_S = 1.0
 RETRY_AFTER_S = 5
@@ -178,7 +179,12 @@ class Engine:
             QueueFull: the queue has no room.
             DeadlinePassed: it could not finish in time.
         """
-        self._queue.offer(job, self._require_loaded().pace)
+        loaded = self._require_loaded()
+        trace = current_trace()
+        if trace is not None:
+            trace.engine_stages = job.stages
+            trace.attributes |= job.describe() | {"gen_ai.request.model": loaded.model_info.name}
+        self._queue.offer(job, loaded.pace)
         return self._watchdog.guard(job)
 
     def _expected_stretch_s(self) -> float:

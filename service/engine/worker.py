@@ -150,7 +150,9 @@ class Worker:
     def _account(self, tasks: Sequence[ImageTask], ticked: Ticked) -> None:
         """These images are one step further."""
         self._scheduler.advanced(tasks)
+        now = self._clock()
         for task, rows in zip(tasks, ticked.image_rows):
+            task.job.denoised = now
             task.job.steps_done += 1
             self._queue.work_off(task.job, rows)
         self._metrics.tick_rows.observe(ticked.rows)
@@ -190,6 +192,8 @@ class Worker:
         self._metrics.decode_duration.observe(finished.seconds)
         for job in dict.fromkeys(task.job for task in finished.tasks):
             job.decode_s += finished.seconds
+            job.decode_began = min(job.decode_began or now, now - finished.seconds)
+            job.decoded = now
         for task, image in zip(finished.tasks, finished.pixels):
             if image is None:
                 self._fail(task, NotFinite())

@@ -17,6 +17,7 @@ from service.images.order import Order
 from service.images.parameters import ImageParameters
 from service.metrics import Metrics
 from service.scheduling.jobs import JobResult, Timings
+from service.tracing.stages import stage
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,12 +55,13 @@ class Encoder:
     ) -> Encoded:
         """Encode every image of a finished request."""
         began = time.perf_counter()
-        files = await asyncio.gather(
-            *(
-                self.encode(pixels, output_format, parameters)
-                for pixels, parameters in zip(result.pixels, order.images)
+        with stage("encode"):
+            files = await asyncio.gather(
+                *(
+                    self.encode(pixels, output_format, parameters)
+                    for pixels, parameters in zip(result.pixels, order.images)
+                )
             )
-        )
         return Encoded(list(files), result.timings, time.perf_counter() - began)
 
     async def encode(

@@ -24,6 +24,7 @@ from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
+from service.tracing.spans import Tracing
 from tests.support.networks import network_of
 
 PATIENCE_S = 30.0
@@ -119,6 +120,7 @@ def running_service(
     connection_limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - it is frozen
     lame_duck_s: float = 0.0,
     trusted_proxies: Sequence[Network] = (),
+    tracing: Tracing | None = None,
 ) -> Iterator[Running]:
     """Serve what ``load`` gives on a free port of the loopback until the block ends."""
     metrics = Metrics()
@@ -132,6 +134,7 @@ def running_service(
         allowed_hosts=allowed_hosts,
         cors_origins=cors_origins,
         trusted_proxies=trusted_proxies,
+        tracing=tracing,
     )
     server = Server(
         app,
