@@ -122,6 +122,7 @@ def limits_of(settings: Settings) -> RequestLimits:
         max_images=settings.max_images_per_request,
         timeout_s=settings.request_timeout_s,
         cfg_scale=settings.default_cfg_scale,
+        quality=settings.default_quality,
         num_sampling_steps=settings.default_steps,
         sampler=settings.default_sampler,
         reproducible=settings.reproducible,

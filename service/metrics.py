@@ -112,6 +112,10 @@ class Metrics:
             "Row-steps computed: useful ones, padding, and those of images dropped midway.",
             "kind",
         )
+        self.guidance_rows_saved = counter(
+            "guidance_rows_saved_total",
+            "Rows that finished images did without at steps outside their guidance interval.",
+        )
         self.decode_duration = histogram(
             "decode_duration_seconds", "One pass of the decoder, over one or several images."
         )

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as ArgumentError
 
 from model.sampling.parameters import CfgScale, SamplerName, StepCount
+from model.sampling.presets import DEFAULT_QUALITY, Quality
 from service.listening import parse_host
 
 PREFIX = "DIT_"
@@ -184,8 +185,18 @@ class Settings(BaseSettings):
     default_cfg_scale: CfgScale | None = Field(
         None, description="guidance scale of a request that names none; unset: the model's own"
     )
-    default_steps: StepCount = Field(50, description="steps of a request that names none")
-    default_sampler: SamplerName = Field("ddim", description="sampler of a request that names none")
+    default_quality: Quality = Field(
+        DEFAULT_QUALITY,
+        description="quality of a request that names no quality, steps or sampler: fast, balanced or"
+        " best; each model's presets say what that means, see /models",
+    )
+    default_steps: StepCount | None = Field(
+        None, description="steps of a request that names none; unset: those of the quality, or 50"
+    )
+    default_sampler: SamplerName | None = Field(
+        None,
+        description="sampler of a request that names none; unset: that of the quality, or ddim",
+    )
     log_format: LogFormat = Field("console", description="form of the log lines")
 
 

@@ -12,8 +12,10 @@ from bench.arms.launches import kernels_of
 from bench.arms.protocol import Answer, ArmSpec, Draw, Probe, Task
 from bench.arms.timing import mean_seconds
 from model.runner.flight import Flight
+from model.sampling.parameters import Sampling
+from model.sampling.presets import DEFAULT_QUALITY, recipe_for
 from model.sampling.samplers import ddim_table
-from model.sampling.trajectory import Trajectory
+from model.sampling.trajectory import Trajectory, plan_trajectory
 from service.load_model import load_runner
 from service.settings import read_settings
 
@@ -41,6 +43,8 @@ class Arm:
         """In batches of as many images as fit into the rows of a tick."""
         plans = [
             self._plan(label, seed, task.steps, task.cfg_scale)
+            if task.sampler is not None
+            else self._default(label, seed, task.cfg_scale)
             for label, seed in zip(task.labels, task.seeds)
         ]
         together = self._runner.max_rows // plans[0].peak_rows
@@ -72,6 +76,20 @@ class Arm:
 
     def _kernels(self, flights: Sequence[Flight]) -> int | None:
         return kernels_of(lambda: self._runner.tick(flights), self._runner.device)
+
+    def _default(self, label: int, seed: int, cfg_scale: float) -> Trajectory:
+        """As for a request that names neither steps nor sampler."""
+        checkpoint = self._runner.checkpoint
+        recipe = recipe_for(checkpoint.presets, DEFAULT_QUALITY, cfg_scale)
+        sampling = Sampling(
+            class_label=label,
+            cfg_scale=cfg_scale,
+            num_sampling_steps=recipe.num_sampling_steps,
+            sampler=recipe.sampler,
+            seed=seed,
+            guidance_interval=recipe.guidance_interval,
+        )
+        return plan_trajectory(self._schedule, sampling, checkpoint.fitted)
 
     def _plan(self, label: int, seed: int, steps: int, cfg_scale: float) -> Trajectory:
         """DDIM at the timesteps of diffusers' "leading" spacing, so that all arms agree."""

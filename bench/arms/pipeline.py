@@ -13,7 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiTTransformer2DModel,
+    DPMSolverMultistepScheduler,
+)
 from torch import Tensor
 
 from bench.arms.protocol import Answer, ArmSpec, Draw, Task
@@ -33,7 +38,11 @@ class PipelineLoop:
         ).to(self.device)
         self._vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtype)
         self._vae.to(self.device)
-        self._scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
+        ddim = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
+        self._schedulers = {
+            "ddim": ddim,
+            "dpmpp_2m": DPMSolverMultistepScheduler.from_config(ddim.config),
+        }
         config = JsonFile.read(Path(folder) / "transformer" / "config.json")
         self._null_class = config.integer("num_embeds_ada_norm", 1000)
         for block in self._transformer.transformer_blocks:
@@ -44,9 +53,15 @@ class PipelineLoop:
 
     @torch.no_grad()
     def latents(
-        self, labels: Sequence[int], seeds: Sequence[int], steps: int, cfg_scale: float
+        self,
+        labels: Sequence[int],
+        seeds: Sequence[int],
+        steps: int,
+        cfg_scale: float,
+        sampler: str = "ddim",
     ) -> Tensor:
-        """Denoise one batch, with the same steps and guidance for all."""
+        """Denoise one batch, with the same steps, guidance and sampler for all."""
+        scheduler = self._schedulers[sampler]
         x = self._noise(seeds)
         channels = x.shape[1]
         y = torch.tensor(labels, device=self.device)
@@ -54,12 +69,12 @@ class PipelineLoop:
         if guided:
             x = torch.cat([x] * 2)
             y = torch.cat([y, torch.full_like(y, self._null_class)])
-        self._scheduler.set_timesteps(steps)
-        for t in self._scheduler.timesteps:
+        scheduler.set_timesteps(steps)
+        for t in scheduler.timesteps:
             if guided:
                 half = x[: len(x) // 2]
                 x = torch.cat([half, half])
-            x = self._scheduler.scale_model_input(x, t)
+            x = scheduler.scale_model_input(x, t)
             timesteps = t[None].to(self.device).expand(len(x))
             output = self._transformer(x, timestep=timesteps, class_labels=y).sample
             if guided:
@@ -67,7 +82,7 @@ class PipelineLoop:
                 conditional, unconditional = eps.chunk(2)
                 half_eps = unconditional + cfg_scale * (conditional - unconditional)
                 output = torch.cat([torch.cat([half_eps, half_eps]), rest], dim=1)
-            x = self._scheduler.step(output[:, :channels], t, x).prev_sample
+            x = scheduler.step(output[:, :channels], t, x).prev_sample
         final: Tensor = x.chunk(2)[0] if guided else x
         return final
 
@@ -94,8 +109,11 @@ class Arm:
 
     def do(self, task: Task) -> Answer:
         assert isinstance(task, Draw), "this is a bug: the pipeline only draws images"
+        assert task.sampler is not None, "this is a bug: the pipeline has no qualities"
         began = time.perf_counter()
-        latents = self._loop.latents(task.labels, task.seeds, task.steps, task.cfg_scale)
+        latents = self._loop.latents(
+            task.labels, task.seeds, task.steps, task.cfg_scale, task.sampler
+        )
         self._loop.pixels(latents)
         seconds = time.perf_counter() - began
         return Answer(seconds, latents.float().flatten().tolist() if task.latents else [])

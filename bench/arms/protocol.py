@@ -35,13 +35,17 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Draw these images together, from noise to pixels on the host."""
+    """Draw these images together, from noise to pixels on the host.
+
+    ``sampler``: ddim or dpmpp_2m; without one, ours samples as its default quality has it.
+    """
 
     labels: tuple[int, ...]
     seeds: tuple[int, ...]
     steps: int
     cfg_scale: float
     latents: bool = False
+    sampler: Literal["ddim", "dpmpp_2m"] | None = "ddim"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -146,7 +146,7 @@ async def _open_loop(url: str, schedule: Sequence[tuple[float, Ask]]) -> LoadRun
 async def _send(client: httpx.AsyncClient, ask: Ask, since: float) -> Outcome:
     status, stages = 0, {}
     with suppress(httpx.HTTPError):
-        answer = await client.post(PATH, json=asdict(ask), timeout=ask.timeout_s + SLACK_S)
+        answer = await client.post(PATH, json=ask.body, timeout=ask.timeout_s + SLACK_S)
         status, stages = answer.status_code, stages_of(answer.headers)
     ended = time.perf_counter()
     return Outcome(ask, status, ended - since, ended, stages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 CFG_SCALE = 2.0
 CLASSES = 10
@@ -18,7 +18,10 @@ MIXED_SAMPLERS = ("ddim", "ddpm", "dpmpp_2m")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request for one image; the fields are those of the JSON body."""
+    """One request for one image, by the fields of its JSON body.
+
+    Unless ``named``, steps and sampler are left to the server.
+    """
 
     class_label: int
     cfg_scale: float
@@ -26,13 +29,35 @@ class Ask:
     seed: int
     sampler: str = "ddim"
     timeout_s: float = 300.0
+    named: bool = True
+
+    @property
+    def body(self) -> dict[str, object]:
+        left_out = {"named"} if self.named else {"named", "num_sampling_steps", "sampler"}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
-def uniform(count: int, *, steps: int, seed: int = 0) -> list[Ask]:
+def uniform(
+    count: int,
+    *,
+    steps: int,
+    sampler: str = "ddim",
+    cfg_scale: float = CFG_SCALE,
+    seed: int = 0,
+    named: bool = True,
+) -> list[Ask]:
     """Guided requests that differ only in class and seed."""
     draw = random.Random(seed)
     return [
-        Ask(draw.randrange(CLASSES), CFG_SCALE, steps, draw.randrange(2**31)) for _ in range(count)
+        Ask(
+            draw.randrange(CLASSES),
+            cfg_scale,
+            steps,
+            draw.randrange(2**31),
+            sampler,
+            named=named,
+        )
+        for _ in range(count)
     ]
 
 

@@ -16,12 +16,13 @@ from bench.arms.pipeline import PipelineLoop
 
 
 class PeerRequest(BaseModel):
-    """The fields of our requests that a peer uses; it always samples with DDIM."""
+    """The fields of our requests that a peer uses."""
 
     class_label: int
     cfg_scale: float
     num_sampling_steps: int
     seed: int
+    sampler: str = "ddim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,16 @@ def load_pipeline(options: PeerOptions) -> PipelineLoop:
 
 
 def draw_together(pipeline: PipelineLoop, requests: Sequence[PeerRequest]) -> np.ndarray:
-    """Pixels (N, H, W, 3) of requests that have the same steps and guidance."""
+    """Pixels (N, H, W, 3) of requests that have the same steps, guidance and sampler."""
     first = requests[0]
-    shared = {(one.num_sampling_steps, one.cfg_scale) for one in requests}
+    shared = {(one.num_sampling_steps, one.cfg_scale, one.sampler) for one in requests}
     assert len(shared) == 1, "this is a bug: a peer's batch has one step count and one guidance"
     latents = pipeline.latents(
         [one.class_label for one in requests],
         [one.seed for one in requests],
         first.num_sampling_steps,
         first.cfg_scale,
+        first.sampler,
     )
     return pipeline.pixels(latents)
 

@@ -9,11 +9,21 @@ from bench.options import BUNDLED, XL_256
 from bench.report.figures import Spread, SuiteResult, find_spread
 from bench.report.targets import bound_of
 
+EQUAL_ALONE = "Equal quality, one image alone"
+EQUAL_SERVED = "Equal quality, many clients over HTTP"
 ALONE = "One image alone: latency without HTTP"
 UNIFORM = "Uniform load: throughput over HTTP"
 MIXED = "Mixed load: p95 latency against a static batcher"
 
 PEERS: tuple[tuple[str, str, str, str], ...] = (
+    (EQUAL_ALONE, "diffusers fp32, DDIM 50", "quality", "alone over diffusers fp32 ddim 50"),
+    (EQUAL_ALONE, "diffusers bf16, DDIM 50", "quality", "alone over diffusers bf16 ddim 50"),
+    (EQUAL_ALONE, "diffusers fp32, 2M 10", "quality", "alone over diffusers fp32 dpmpp_2m 10"),
+    (EQUAL_ALONE, "diffusers bf16, 2M 10", "quality", "alone over diffusers bf16 dpmpp_2m 10"),
+    (EQUAL_SERVED, "LitServe fp32, DDIM 50", "quality", "serving over LitServe float32 ddim 50"),
+    (EQUAL_SERVED, "LitServe bf16, DDIM 50", "quality", "serving over LitServe bfloat16 ddim 50"),
+    (EQUAL_SERVED, "LitServe fp32, 2M 10", "quality", "serving over LitServe float32 dpmpp_2m 10"),
+    (EQUAL_SERVED, "LitServe bf16, 2M 10", "quality", "serving over LitServe bfloat16 dpmpp_2m 10"),
     (ALONE, "diffusers fp32", "alone", "{model}.over_fp32"),
     (ALONE, "diffusers bf16", "alone", "{model}.over_bf16"),
     (UNIFORM, "FastAPI + diffusers fp32", "serving", "over naive float32"),

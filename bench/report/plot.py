@@ -15,7 +15,7 @@ from bench.report.comparisons import Comparison
 from bench.report.markdown import number
 
 WIN, LOSS, INK = "#2f6fb0", "#d1622b", "#222222"
-TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10)
+TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30)
 LEGEND = (
     Patch(color=WIN, label="ours is faster (median)"),
     Patch(color=LOSS, label="ours is slower"),

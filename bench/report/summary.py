@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from bench.arms.models import XL_TICK
 from bench.options import XL_256
-from bench.report.comparisons import ALONE, UNIFORM, Comparison, comparisons
+from bench.report.comparisons import (
+    ALONE,
+    EQUAL_ALONE,
+    EQUAL_SERVED,
+    UNIFORM,
+    Comparison,
+    comparisons,
+)
 from bench.report.figures import SuiteResult, find_spread
 from bench.report.markdown import in_unit, listed, number
 from bench.report.targets import TARGETS
@@ -16,11 +23,23 @@ def sentences(results: Sequence[SuiteResult], device: str) -> list[str]:
     """Speed alone, speed under load, losses, costs, targets: those that were measured."""
     compared = comparisons(results, device)
     return [
-        *_speeds(compared, ALONE, "With one image at a time and without HTTP, the service is {}."),
+        *_speeds(
+            compared,
+            EQUAL_ALONE,
+            "At equal quality, with one image at a time and without HTTP, the service is {}.",
+        ),
+        *_speeds(
+            compared, EQUAL_SERVED, "At equal quality, with many clients over HTTP, it is {}."
+        ),
+        *_speeds(
+            compared,
+            ALONE,
+            "At equal steps, with one image at a time and without HTTP, the service is {}.",
+        ),
         *_speeds(
             compared,
             UNIFORM,
-            "With many clients that ask for the same kind of image, over HTTP, it is {}.",
+            "At equal steps, with many clients over HTTP, it is {}.",
         ),
         *_losses(compared),
         *_costs(results, device),

@@ -33,6 +33,7 @@ _ALONE = "one image alone: speed over diffusers"
 _SERVING = "32 uniform clients: throughput over LitServe + diffusers"
 _MIXED = "mixed load at 0.8 of capacity: p95 latency of a static batcher over ours"
 _OVERHEAD = "overhead per request at p50, unloaded"
+_PREVIEWS = "32 clients next to one that watches: their time with previews over without"
 _XL = "DiT-XL/2 256 px"
 
 TARGETS = (
@@ -50,6 +51,7 @@ TARGETS = (
         unit="%",
     ),
     Target("cpu", "overhead", "p50_ms", _OVERHEAD, 10.0, below=True, unit=" ms"),
+    Target("cpu", "operation", "previews", _PREVIEWS, 1.05, below=True),
     Target("cuda", "serving", "ours", f"{_XL}, 50 guided steps, loaded", 23.0, unit=" images/s"),
     Target("cuda", "serving", "limit_share", "the same: fraction of the limit", 0.70, unit="%"),
     Target("cuda", "alone", f"{XL_256}.over_bf16", f"{_XL}, {_ALONE} bf16, eager", 3.0),

@@ -12,6 +12,7 @@ from bench.suites.mixed import Mixed
 from bench.suites.offline import Offline
 from bench.suites.operation import Operation
 from bench.suites.overhead import Overhead
+from bench.suites.quality import Quality
 from bench.suites.serving import Serving
 from bench.suites.tick import Tick
 
@@ -26,6 +27,7 @@ class Suite(Protocol):
 
 
 SUITES: dict[str, type[Suite]] = {
+    "quality": Quality,
     "tick": Tick,
     "alone": Alone,
     "offline": Offline,

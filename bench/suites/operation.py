@@ -9,6 +9,7 @@ from functools import partial
 from bench.load.clients import closed_loop
 from bench.load.metrics import read_metrics
 from bench.load.servers import Server, running_server, running_servers
+from bench.load.streams import watching
 from bench.load.workload import uniform
 from bench.options import Options
 from bench.peers.specs import our_server
@@ -28,7 +29,7 @@ NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Start-up time, memory, and the price of DIT_REPRODUCIBLE=1."""
+    """Start-up time, memory, and the price of DIT_REPRODUCIBLE=1 and of previews."""
 
     model: str
     starts: int
@@ -57,7 +58,12 @@ class Operation:
         )
 
     def run(self, options: Options) -> Measured:
-        parts = [self._starts, self._reproducible, *([self._soak] if self.soak_requests else [])]
+        parts = [
+            self._starts,
+            self._reproducible,
+            self._previews,
+            *([self._soak] if self.soak_requests else []),
+        ]
         figures: dict[str, Spread] = {}
         tables = tuple(part(options, figures) for part in parts)
         return Measured(figures, tables, (NOTE,))
@@ -105,6 +111,24 @@ class Operation:
                 rows.append((row, seconds[OFF], seconds[ON], figures[load]))
         title = f"{self.model}: DIT_REPRODUCIBLE=1, DDIM {self.steps}, guided"
         return Table(title, ("", OFF, ON, f"{ON} / {OFF}"), tuple(rows))
+
+    def _previews(self, options: Options, figures: dict[str, Spread]) -> Table:
+        """The time of other requests next to one client that streams, with and without previews."""
+        with running_server(our_server(options)) as server:
+            arms = {
+                name: partial(self._next_to_a_stream, server, every)
+                for name, every in (("no previews", 0), ("a preview at every step", 1))
+            }
+            seconds = interleaved(arms, self.rounds)
+        without, with_previews = seconds.values()
+        figures["previews"] = with_previews.over(without)
+        rows = ((f"{self.images} images", without, with_previews, figures["previews"]),)
+        title = f"{self.model}: {self.clients} clients next to one that watches its image"
+        return Table(title, ("", *(f"{name}, s" for name in seconds), "with / without"), rows)
+
+    def _next_to_a_stream(self, server: Server, preview_every: int) -> float:
+        with watching(server.url, steps=self.steps, preview_every=preview_every):
+            return self._seconds(server, self.images, self.clients)
 
     def _seconds(self, server: Server, images: int, clients: int) -> float:
         return closed_loop(server.url, uniform(images, steps=self.steps), clients).seconds

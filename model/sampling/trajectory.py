@@ -34,6 +34,11 @@ class Trajectory:
     def row_steps(self) -> int:
         return sum(self.rows)
 
+    @property
+    def unguided_steps(self) -> int:
+        """Steps of a guided image that lie outside its guidance interval: each saves a row."""
+        return 0 if self.cfg_scale == 1.0 else 2 * self.steps - self.row_steps
+
     @functools.cached_property
     def peak_rows(self) -> int:
         """The most forward rows of any step."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from model.networks.dit import DiT
 from model.networks.vae import Vae
 from model.sampling.fitted import FittedSolver
 from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
+from model.sampling.presets import ANY_MODEL, Presets
 from model.sampling.schedule import NoiseSchedule
 from model.weights.architecture import Architecture, Told, infer_architecture, official_state
 from model.weights.class_names import (
@@ -29,6 +30,7 @@ from model.weights.contents.state_dicts import StateDict, find_state_dict, train
 from model.weights.errors import CheckpointError, first_line
 from model.weights.fitted_solvers import fitted_solvers_file, read_fitted_solvers
 from model.weights.load_vae import default_vae_dtype, load_vae
+from model.weights.presets import model_presets
 from model.weights.schedules import check_training
 from model.weights.sources import (
     OFFICIAL_VAE,
@@ -53,6 +55,7 @@ class Checkpoint:
         architecture: such as "DiT-XL/2".
         default_cfg_scale: the guidance that the model recommends; None if it recommends none.
         fitted: the solvers that were fitted to it.
+        presets: how to sample it at each quality.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Checkpoint:
     architecture: str
     default_cfg_scale: float | None
     fitted: tuple[FittedSolver, ...] = ()
+    presets: Presets = field(default_factory=lambda: ANY_MODEL)
 
     @property
     def image_size(self) -> int:
@@ -123,6 +127,7 @@ def load_checkpoint(
             digests = (dit_digest.result(), vae_digest)
         _check_channels(dit, decoder, vae_folder)
         digest = _digest([asdict(architecture), asdict(found.schedule), facts], *digests)
+        fitted = _fitted_solvers(found, digest)
         return Checkpoint(
             name=found.name,
             dit=dit,
@@ -133,7 +138,8 @@ def load_checkpoint(
             digest=digest,
             architecture=architecture.name,
             default_cfg_scale=_default_cfg_scale(found),
-            fitted=_fitted_solvers(found, digest),
+            fitted=fitted,
+            presets=model_presets(found.model_index, found.schedule, fitted),
         )
 
 

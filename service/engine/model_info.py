@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 from model.sampling.fitted import FittedSolver
 from model.sampling.parameters import MAX_STEPS, SamplerName
+from model.sampling.presets import ANY_MODEL, Presets
 from model.sampling.schedule import NoiseSchedule
 from model.weights.checkpoint import Checkpoint
 from service.engine.class_catalogue import ClassCatalogue
@@ -19,7 +20,8 @@ OFFICIAL_CFG_SCALE = 4.0
 class ModelInfo:
     """Facts about a loaded checkpoint, without its tensors.
 
-    ``guidable``: it has a null class. ``fitted``: the solvers that were fitted to it.
+    ``guidable``: it has a null class. ``fitted``: the solvers that were fitted to it. ``presets``: how
+    to sample it at each quality.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ModelInfo:
     schedule: NoiseSchedule
     classes: ClassCatalogue
     fitted: tuple[FittedSolver, ...] = ()
+    presets: Presets = field(default_factory=lambda: ANY_MODEL)
 
     @property
     def samplers(self) -> tuple[SamplerName, ...]:
@@ -57,6 +60,7 @@ class ModelInfo:
             schedule=checkpoint.schedule,
             classes=ClassCatalogue(checkpoint.class_names),
             fitted=checkpoint.fitted,
+            presets=checkpoint.presets,
         )
 
     @property

@@ -7,7 +7,7 @@ from service.scheduling.jobs import Job
 from service.scheduling.pace import Pace
 from service.scheduling.scheduler import Scheduler
 
-SHARE = 0.2
+SHARE = 0.05
 """Next to other jobs, previews take at most this fraction of the ticks' time."""
 
 BURST_TICKS = 8

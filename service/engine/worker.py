@@ -202,6 +202,7 @@ class Worker:
 
     def _deliver(self, task: ImageTask, pixels: np.ndarray, now: float) -> None:
         self._metrics.denoise_steps.labels("useful").inc(task.trajectory.row_steps)
+        self._metrics.guidance_rows_saved.inc(task.trajectory.unguided_steps)
         self._metrics.images.labels("ok").inc()
         self._scheduler.finish(task)
         self._leave(task)

@@ -57,7 +57,9 @@ def summary_json(order: Order, encoded: Encoded) -> str:
     """What the images of a request share; in ASCII, so that nothing in it ends an event's line."""
     first = order.images[0]
     summary = GenerateSummary(
-        parameters=SharedParameters(**asdict(first), num_images=len(order.images)),
+        parameters=SharedParameters(
+            **asdict(first), num_images=len(order.images), quality=order.quality
+        ),
         timings=StageTimings(**encoded.stages),
         model=first.model,
     )

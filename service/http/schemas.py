@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema
 from pydantic.dataclasses import dataclass
 
-from model.sampling.parameters import Sampling
+from model.sampling.parameters import SamplerName, Sampling
+from model.sampling.presets import Quality
 from service.images.meanings import add_meanings
 
 
@@ -35,6 +36,7 @@ class SharedParameters(Sampling):
 
     class_name: str
     num_images: int
+    quality: Quality | None
 
 
 class GenerateSummary(BaseModel):
@@ -59,6 +61,15 @@ class ClassDescription(BaseModel):
     synonyms: list[str] = Field(description="Other names that `class_label` takes.")
 
 
+class RecipeDescription(BaseModel):
+    """How a quality samples for a range of guidance."""
+
+    sampler: SamplerName = Field(description="Its sampler.")
+    num_sampling_steps: int = Field(description="Its steps.")
+    guidance_interval: tuple[float, float] = Field(description="Where guidance applies.")
+    cfg_scale: tuple[float, float] = Field(description="The guidance that it is meant for.")
+
+
 class ModelDescription(BaseModel):
     """A model, and what can be asked of it."""
 
@@ -73,6 +84,9 @@ class ModelDescription(BaseModel):
     licence: str | None = Field(description="The licence of its weights, if it is known.")
     limits: dict[str, JsonValue] = Field(
         description="By field of a request: its lowest and highest value, or its choices."
+    )
+    presets: dict[Quality, list[RecipeDescription]] = Field(
+        description="By quality: the first entry whose range holds the guidance applies."
     )
     defaults: dict[str, JsonValue] = Field(
         description="By field of a request: its value where the request names none."

@@ -5,25 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from model.sampling.parameters import SamplerName
+from model.sampling.presets import Quality
 from service.engine.model_info import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """If ``cfg_scale`` is None, the model's recommendation is the default."""
+    """If ``cfg_scale`` is None, the model's recommendation is the default.
+
+    ``quality`` is the default unless ``num_sampling_steps`` or ``sampler`` are set.
+    """
 
     max_images: int
     timeout_s: float
     cfg_scale: float | None
-    num_sampling_steps: int
-    sampler: SamplerName
+    quality: Quality
+    num_sampling_steps: int | None
+    sampler: SamplerName | None
     reproducible: bool
 
     def cfg_scale_for(self, model_info: ModelInfo) -> float:
         """The guidance scale of a request that names none."""
         ours = self.cfg_scale if model_info.guidable else None
         return model_info.default_cfg_scale if ours is None else ours
-
-    def steps_for(self, model_info: ModelInfo) -> int:
-        """The steps of a request that names none, as far as the model's schedule has as many."""
-        return min(self.num_sampling_steps, model_info.max_steps)

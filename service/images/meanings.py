@@ -13,6 +13,8 @@ MEANINGS = {
     "guidance_interval": "The part of the noise range, from 0 (picture) to 1 (noise), in which guidance"
     " applies.",
     "class_name": "The class's name.",
+    "quality": "The quality that sampler, steps and guidance interval stand for; null if the request"
+    " named steps or a sampler.",
     "num_images": "How many images the request has.",
     "image_size": "Width and height, in pixels.",
     "model": "The model's name.",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from model.sampling.fitted import fitted_solver
 from model.sampling.noise import seed_of_image
 from model.sampling.parameters import DRAWN_SEEDS, Sampling
+from model.sampling.presets import Quality
 from model.sampling.trajectory import plan_trajectory
 from service import __version__
 from service.engine.model_info import ModelInfo
@@ -18,16 +19,21 @@ from service.errors import FieldError, InvalidRequest
 from service.images.fitted import unfitted
 from service.images.limits import RequestLimits
 from service.images.parameters import ImageParameters
+from service.images.recipe import choose_recipe
 from service.images.request import GenerateRequest
 from service.scheduling.jobs import Job, Progress
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The parameters of each of a request's images, in order, and the request's deadline."""
+    """The parameters of each of a request's images, in order, and the request's deadline.
+
+    ``quality`` is the one that they stand for; None if the request named steps or sampler.
+    """
 
     images: tuple[ImageParameters, ...]
     timeout_s: float
+    quality: Quality | None = None
 
     def etag(self, *form: str) -> str:
         """Equal for all requests for the same pictures of the same model in this form."""
@@ -42,20 +48,21 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
         InvalidRequest: a field exceeds the server's limit or the model's range.
         UnknownClass: no class has this name.
     """
+    cfg_scale = request.cfg_scale or limits.cfg_scale_for(model_info)
+    chosen = choose_recipe(request, cfg_scale, model_info, limits)
     first = Sampling(
         class_label=model_info.classes.resolve(request.class_label).id,
-        cfg_scale=request.cfg_scale or limits.cfg_scale_for(model_info),
-        num_sampling_steps=request.num_sampling_steps
-        or _default_steps(request, model_info, limits),
-        sampler=request.sampler or limits.sampler,
+        cfg_scale=cfg_scale,
+        num_sampling_steps=chosen.recipe.num_sampling_steps,
+        sampler=chosen.recipe.sampler,
         seed=secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed,
-        guidance_interval=request.guidance_interval,
+        guidance_interval=chosen.recipe.guidance_interval,
     )
     _check_limits(request, limits)
     parameters = parameters_here(first, model_info, reproducible=limits.reproducible)
     seeds = [seed_of_image(first.seed, i) for i in range(request.num_images)]
     images = tuple(replace(parameters, seed=seed) for seed in seeds)
-    return Order(images, request.timeout_s or limits.timeout_s)
+    return Order(images, request.timeout_s or limits.timeout_s, chosen.quality)
 
 
 def parameters_here(
@@ -117,13 +124,6 @@ def _check_limits(request: GenerateRequest, limits: RequestLimits) -> None:
         wrong.append(FieldError("timeout_s", f"must be {allowed}", request.timeout_s, allowed))
     if wrong:
         raise InvalidRequest(*wrong)
-
-
-def _default_steps(request: GenerateRequest, model_info: ModelInfo, limits: RequestLimits) -> int:
-    """The steps of a request that names none: for fitted solvers, the most that there are."""
-    if (request.sampler or limits.sampler) == "fitted" and model_info.fitted:
-        return max(solver.num_sampling_steps for solver in model_info.fitted)
-    return limits.steps_for(model_info)
 
 
 def _solver_digest(sampling: Sampling, model_info: ModelInfo) -> str | None:

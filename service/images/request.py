@@ -8,13 +8,13 @@ from annotated_types import doc
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from model.sampling.parameters import (
-    WHOLE_RANGE,
     CfgScale,
     GuidanceInterval,
     SamplerName,
     Seed,
     StepCount,
 )
+from model.sampling.presets import Quality
 from service.images.encoding import OutputFormat
 from service.images.fields import read_fields
 from service.images.json_object import read_json_object
@@ -54,22 +54,27 @@ class GenerateRequest(BaseModel):
         description="Classifier-free guidance; 1 means none. Default: the server's. Also accepted as"
         " guidance_scale.",
     )
+    quality: Quality | None = Field(
+        default=None,
+        description="A preset of sampler, steps and guidance interval; /models lists what each means."
+        " Default: the server's, if neither steps nor sampler are named.",
+    )
     num_sampling_steps: StepCount | None = Field(
         default=None,
         validation_alias=AliasChoices("num_sampling_steps", "num_inference_steps"),
-        description="Denoising steps. Default: the server's. Also accepted as num_inference_steps.",
+        description="Denoising steps, in place of a quality. Also accepted as num_inference_steps.",
     )
-    sampler: SamplerName | None = Field(default=None, description="Default: the server's.")
+    sampler: SamplerName | None = Field(default=None, description="In place of a quality.")
     seed: Seed | None = Field(
         default=None, description="Drawn at random when absent; always returned."
     )
     num_images: Annotated[int, doc("an integer from 1 to the server's limit, see /models")] = Field(
         default=1, ge=1, description="At most the server's limit, see /models."
     )
-    guidance_interval: GuidanceInterval = Field(
-        default=WHOLE_RANGE,
+    guidance_interval: GuidanceInterval | None = Field(
+        default=None,
         description="The part of the noise range, from 0 (picture) to 1 (noise), in which guidance"
-        " applies.",
+        " applies. Default: the quality's, or all of it.",
     )
     output_format: OutputFormat | None = Field(
         default=None, description="Default: the format that Accept names, else png."

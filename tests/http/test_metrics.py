@@ -44,6 +44,7 @@ NAMES = {
     "dit_tick_images": "histogram",
     "dit_row_limit": "gauge",
     "dit_denoise_steps": "counter",
+    "dit_guidance_rows_saved": "counter",
     "dit_decode_duration_seconds": "histogram",
     "dit_encode_duration_seconds": "histogram",
     "dit_images": "counter",

@@ -34,6 +34,7 @@ LIMITS = RequestLimits(
     max_images=16,
     timeout_s=300.0,
     cfg_scale=1.5,
+    quality="balanced",
     num_sampling_steps=5,
     sampler="ddim",
     reproducible=False,

@@ -36,7 +36,7 @@ from model.train.evaluation.classifier import load_classifier
 from model.train.evaluation.figures import HEADER, Figures, table_row
 from model.train.evaluation.generate import evaluation_runner
 from model.train.evaluation.measure import Evaluator
-from model.train.evaluation.setting import SPELLING, EvaluationSetting
+from model.train.evaluation.setting import SPELLING, EvaluationSetting, setting_option
 from model.train.options import (
     add_count_option,
     add_data_option,
@@ -73,18 +73,11 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "settings",
         nargs="+",
-        type=_setting,
+        type=setting_option,
         metavar=SPELLING,
         help="how to sample a set of pictures",
     )
     return parser
-
-
-def _setting(text: str) -> EvaluationSetting:
-    try:
-        return EvaluationSetting.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def measure_all(

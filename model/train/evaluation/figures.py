@@ -22,6 +22,7 @@ class Figures:
         nearest: median distance to the nearest training photograph, in levels of 255.
         copies: fraction closer to a training photograph than most reconstructions are to their originals.
         seconds: how long generating them took.
+        row_steps: forward rows of one picture, over all its steps; 0 for photographs.
         by_class: each class's agreement.
         spread_by_class: mean distance between two pictures of a class, relative to training photographs.
     """
@@ -34,8 +35,13 @@ class Figures:
     nearest: float
     copies: float
     seconds: float
+    row_steps: float
     by_class: dict[str, float]
     spread_by_class: dict[str, float]
+
+    @property
+    def seconds_per_picture(self) -> float:
+        return self.seconds / self.pictures
 
     @property
     def spread(self) -> float:

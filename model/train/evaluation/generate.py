@@ -39,8 +39,7 @@ def generate(
     """
     checkpoint = runner.checkpoint
     trajectories = [
-        plan_trajectory(checkpoint.schedule, setting.sampling(label, seed + i), checkpoint.fitted)
-        for i, label in enumerate(labels.tolist())
+        _plan(checkpoint, setting, label, seed + i) for i, label in enumerate(labels.tolist())
     ]
     pictures: dict[int, np.ndarray] = {}
     for i, picture in _sample(runner, trajectories):
@@ -49,6 +48,15 @@ def generate(
         pictures[i] = picture
     in_order = np.stack([pictures[i] for i in range(len(trajectories))])  # (N, S, S, 3)
     return torch.from_numpy(in_order).permute(0, 3, 1, 2).contiguous()
+
+
+def row_steps(checkpoint: Checkpoint, setting: EvaluationSetting) -> int:
+    """Forward rows of one picture, over all its steps."""
+    return _plan(checkpoint, setting, label=0, seed=0).row_steps
+
+
+def _plan(checkpoint: Checkpoint, setting: EvaluationSetting, label: int, seed: int) -> Trajectory:
+    return plan_trajectory(checkpoint.schedule, setting.sampling(label, seed), checkpoint.fitted)
 
 
 def _sample(

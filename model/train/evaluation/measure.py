@@ -15,7 +15,7 @@ from model.train.data.similarity import nearest, paired_distances, spread
 from model.train.evaluation.classifier import Classifier
 from model.train.evaluation.figures import Figures
 from model.train.evaluation.frechet import frechet_distance
-from model.train.evaluation.generate import generate
+from model.train.evaluation.generate import generate, row_steps
 from model.train.evaluation.setting import EvaluationSetting
 
 COPY_QUANTILE = 0.95
@@ -53,7 +53,15 @@ class Evaluator:
         errors = paired_distances(self.training_rebuilt, self.training[0])
         self.copy_distance = float(errors.quantile(COPY_QUANTILE))
 
-    def measure(self, name: str, images: Tensor, labels: Tensor, seconds: float = 0.0) -> Figures:
+    def measure(
+        self,
+        name: str,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        seconds: float = 0.0,
+        row_steps: float = 0.0,
+    ) -> Figures:
         """Measure uint8 pictures (N, 3, S, S) of the classes (N,)."""
         predicted, features = self.classifier.predict(images)
         correct = (predicted == labels).double()
@@ -68,6 +76,7 @@ class Evaluator:
             nearest=float(to_nearest.median()),
             copies=float((to_nearest <= self.copy_distance).double().mean()),
             seconds=seconds,
+            row_steps=row_steps,
             by_class={
                 name: float(correct[labels == label].mean())
                 for label, name in enumerate(self.class_names)
@@ -87,7 +96,13 @@ class Evaluator:
         labels = torch.arange(len(self.class_names)).repeat(self.per_class)
         started = time.monotonic()
         images = generate(runner, labels, setting)
-        return self.measure(str(setting), images, labels, time.monotonic() - started)
+        return self.measure(
+            str(setting),
+            images,
+            labels,
+            seconds=time.monotonic() - started,
+            row_steps=row_steps(runner.checkpoint, setting),
+        )
 
     def _balanced_part(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         chosen = balanced(labels, len(self.class_names), self.per_class)

@@ -2,8 +2,9 @@
 
     python -m model.train.evaluation.report FIGURES.json --page docs/bundled-model.md
 
-The plot is saved next to the page under the same name, as SVG. Its left half shows the effect of
-guidance, its right half that of the number of steps; the settings held fixed are the most frequent ones.
+Two plots are saved next to the page, as SVG. One, under the page's name, shows the effect of guidance and
+that of the number of steps; the other, with "-frontier" added, what a Frechet distance costs in row-steps
+and in seconds. The settings held fixed are the most frequent ones.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from model.train.evaluation.figures import HEADER, Figures, table_row
-from model.train.evaluation.setting import EvaluationSetting
+from model.train.evaluation.setting import EVERYWHERE, EvaluationSetting
 from model.train.options import (
     command_parser,
     named_errors,
@@ -48,6 +50,11 @@ The autoencoder reconstructs these with {autoencoder_psnr_db:.2f} dB PSNR and {a
 {table}
 
 ![Fréchet distance and agreement by guidance and by steps]({plot})
+
+What a Fréchet distance costs, at the most frequent guidance: forward rows over all steps of a picture (a guided
+step has two), and seconds to sample and decode one of many pictures on this machine.
+
+![Fréchet distance over row-steps and over seconds]({frontier})
 """
 
 
@@ -69,13 +76,20 @@ def read_evaluation(file: Path) -> tuple[dict[str, object], list[Figures]]:
 
 
 def generated(rows: Sequence[Figures]) -> list[Measured]:
-    """The rows of generated pictures, without those that have a guidance interval."""
+    """The rows of generated pictures."""
     found = []
     for row in rows:
-        match = re.fullmatch(r"(\S+) (\d+) cfg (\S+)", row.name)
+        match = re.fullmatch(r"(\S+) (\d+) cfg (\S+)(?: in (\S+)\.\.(\S+))?", row.name)
         if match:
-            found.append(Measured(EvaluationSetting.parse(":".join(match.groups())), row))
+            spelled = ":".join(match.groups()[:3])
+            spelled += f":{match[4]}-{match[5]}" if match[4] else ""
+            found.append(Measured(EvaluationSetting.parse(spelled), row))
     return found
+
+
+def guided_everywhere(measured: Sequence[Measured]) -> list[Measured]:
+    """Those without a guidance interval."""
+    return [m for m in measured if m.setting.guidance_interval == EVERYWHERE]
 
 
 def plot(measured: Sequence[Measured], reconstructed: Figures, path: Path) -> None:
@@ -88,7 +102,53 @@ def plot(measured: Sequence[Measured], reconstructed: Figures, path: Path) -> No
         axes.axhline(reconstructed.frechet_distance, color="grey", linestyle=":")
         axes.set_ylabel("Fréchet distance (dotted: reconstructions)")
         axes.set_ylim(bottom=0)
-    figure.savefig(path, metadata={"Date": None})
+    _save(figure, path)
+
+
+def plot_frontier(measured: Sequence[Measured], path: Path) -> None:
+    """Draw Fréchet distance over row-steps and over seconds at the most frequent cfg_scale, as SVG."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    chosen = _at_the_most_frequent_guidance(measured)
+    for sampler in dict.fromkeys(m.setting.sampler for m in chosen):
+        for unguided, style in ((False, "o-"), (True, "x")):
+            points = [
+                m
+                for m in chosen
+                if m.setting.sampler == sampler
+                and (m.setting.guidance_interval != EVERYWHERE) == unguided
+            ]
+            label = f"{sampler}, partly unguided" if unguided else sampler
+            for axes, cost in ((left, _row_steps), (right, _seconds)):
+                _plot_distance(axes, points, cost, label, style)
+    left.set_xlabel("row-steps of a picture")
+    right.set_xlabel("seconds for a picture")
+    left.set_ylabel("Fréchet distance")
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.grid(color="#dddddd")
+    left.legend()
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Equal input gives equal bytes."""
+    with rc_context({"svg.hashsalt": "evaluation"}):
+        figure.savefig(path, metadata={"Date": None})
+
+
+def _row_steps(measured: Measured) -> float:
+    return measured.figures.row_steps
+
+
+def _seconds(measured: Measured) -> float:
+    return measured.figures.seconds_per_picture
+
+
+def _at_the_most_frequent_guidance(measured: Sequence[Measured]) -> list[Measured]:
+    scales = Counter(m.setting.cfg_scale for m in measured)
+    (cfg_scale, _), *_ = scales.most_common(1)
+    return [m for m in measured if m.setting.cfg_scale == cfg_scale]
 
 
 def _plot_guidance(axes: Axes, measured: Sequence[Measured]) -> None:
@@ -110,9 +170,7 @@ def _plot_guidance(axes: Axes, measured: Sequence[Measured]) -> None:
 
 def _plot_steps(axes: Axes, measured: Sequence[Measured]) -> None:
     """Over steps, one line per sampler, at the most frequent cfg_scale."""
-    scales = Counter(m.setting.cfg_scale for m in measured)
-    (cfg_scale, _), *_ = scales.most_common(1)
-    chosen = [m for m in measured if m.setting.cfg_scale == cfg_scale]
+    chosen = _at_the_most_frequent_guidance(measured)
     for sampler in dict.fromkeys(m.setting.sampler for m in chosen):
         points = [m for m in chosen if m.setting.sampler == sampler]
         _plot_distance(axes, points, lambda m: m.setting.num_sampling_steps, sampler)
@@ -120,16 +178,22 @@ def _plot_steps(axes: Axes, measured: Sequence[Measured]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(steps, labels=[str(count) for count in steps])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel(f"num_sampling_steps, at cfg_scale {cfg_scale:g}")
+    axes.set_xlabel(f"num_sampling_steps, at cfg_scale {chosen[0].setting.cfg_scale:g}")
     axes.legend(loc="center right")
 
 
 def _plot_distance(
-    axes: Axes, points: Sequence[Measured], x: Callable[[Measured], float], label: str
+    axes: Axes,
+    points: Sequence[Measured],
+    x: Callable[[Measured], float],
+    label: str,
+    style: str = "o-",
 ) -> None:
+    if not points:
+        return
     ordered = sorted(points, key=x)
     distances = [m.figures.frechet_distance for m in ordered]
-    axes.plot([x(m) for m in ordered], distances, "o-", label=label)
+    axes.plot([x(m) for m in ordered], distances, style, label=label)
 
 
 def main() -> None:
@@ -146,13 +210,16 @@ def main() -> None:
 
 
 def write(figures: Path, page: Path) -> None:
-    """Write the page, and its plot beside it."""
+    """Write the page, and its plots beside it."""
     evaluation, rows = read_evaluation(figures)
     plot_file = page.with_suffix(".svg")
     reconstructed = next(row for row in rows if row.name == RECONSTRUCTED)
-    plot(generated(rows), reconstructed, plot_file)
+    measured = generated(rows)
+    plot(guided_everywhere(measured), reconstructed, plot_file)
+    frontier_file = page.with_name(f"{page.stem}-frontier.svg")
+    plot_frontier(measured, frontier_file)
     table = "\n".join([HEADER, *map(table_row, rows)])
-    text = PAGE.format(table=table, plot=plot_file.name, **evaluation)
+    text = PAGE.format(table=table, plot=plot_file.name, frontier=frontier_file.name, **evaluation)
     page.write_text(text, encoding="utf-8")
 
 

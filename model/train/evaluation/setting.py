@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from dataclasses import dataclass
 from typing import get_args
@@ -55,3 +56,11 @@ class EvaluationSetting:
         if self.guidance_interval == EVERYWHERE:
             return name
         return name + " in {:g}..{:g}".format(*self.guidance_interval)
+
+
+def setting_option(text: str) -> EvaluationSetting:
+    """A setting on a command line."""
+    try:
+        return EvaluationSetting.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

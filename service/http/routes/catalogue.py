@@ -6,19 +6,27 @@ import asyncio
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query
+from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 
 from model.sampling.parameters import MAX_CFG_SCALE, MAX_SEED, MIN_CFG_SCALE
+from model.sampling.presets import Recipe
 from service.engine.class_catalogue import ClassCatalogue, ClassEntry
 from service.engine.model_info import ModelInfo
 from service.http.content_type import JSON
 from service.http.context import context_of
 from service.http.problems import problem_responses
-from service.http.schemas import ClassDescription, ModelDescription, ModelList
+from service.http.schemas import (
+    ClassDescription,
+    ModelDescription,
+    ModelList,
+    RecipeDescription,
+)
 from service.images.encoding import OutputFormat
 from service.images.limits import RequestLimits
-from service.images.request import LONGEST_NAME
+from service.images.recipe import choose_recipe
+from service.images.request import LONGEST_NAME, GenerateRequest
 
 router = APIRouter(tags=["catalogue"])
 
@@ -81,10 +89,32 @@ def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
             "output_format": [*get_args(OutputFormat)],
             "timeout_s": limits.timeout_s,
         },
-        defaults={
-            "cfg_scale": limits.cfg_scale_for(model_info),
-            "num_sampling_steps": limits.steps_for(model_info),
-            "sampler": limits.sampler,
-            "timeout_s": limits.timeout_s,
+        presets={
+            quality: [_describe_recipe(recipe, model_info) for recipe in recipes]
+            for quality, recipes in model_info.presets.items()
         },
+        defaults=_defaults(model_info, limits),
     )
+
+
+def _describe_recipe(recipe: Recipe, model_info: ModelInfo) -> RecipeDescription:
+    return RecipeDescription(
+        sampler=recipe.sampler,
+        num_sampling_steps=min(recipe.num_sampling_steps, model_info.max_steps),
+        guidance_interval=recipe.guidance_interval,
+        cfg_scale=(recipe.low, recipe.high),
+    )
+
+
+def _defaults(model_info: ModelInfo, limits: RequestLimits) -> dict[str, JsonValue]:
+    """What a request gets that names a class alone."""
+    cfg_scale = limits.cfg_scale_for(model_info)
+    chosen = choose_recipe(GenerateRequest(class_label=0), cfg_scale, model_info, limits)
+    return {
+        "cfg_scale": cfg_scale,
+        "quality": chosen.quality,
+        "num_sampling_steps": chosen.recipe.num_sampling_steps,
+        "sampler": chosen.recipe.sampler,
+        "guidance_interval": [*chosen.recipe.guidance_interval],
+        "timeout_s": limits.timeout_s,
+    }

@@ -25,7 +25,8 @@ router = APIRouter(tags=["generate"])
 
 EXAMPLES = {
     "one image": {"class_label": 0, "seed": 1},
-    "few steps, more guidance": {
+    "fast": {"class_label": 0, "quality": "fast"},
+    "own steps, more guidance": {
         "class_label": 0,
         "cfg_scale": 4.0,
         "num_sampling_steps": 20,

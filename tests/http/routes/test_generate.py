@@ -149,6 +149,7 @@ def test_several_images_come_as_json(service: Running) -> None:
     assert {each["content_type"] for each in content["images"]} == {"image/png"}
     assert content["parameters"] == {
         "class_label": 1,
+        "quality": None,
         "class_name": "pear",
         "cfg_scale": 2.0,
         "num_sampling_steps": 2,

@@ -1,0 +1,63 @@
+"""Presets: how to sample at three qualities, by the guidance asked for. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from model.sampling.parameters import (
+    MAX_CFG_SCALE,
+    MIN_CFG_SCALE,
+    WHOLE_RANGE,
+    GuidanceInterval,
+    SamplerName,
+    StepCount,
+)
+
+Quality = Literal["fast", "balanced", "best"]
+DEFAULT_QUALITY: Quality = "balanced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A sampler, its steps and where guidance applies, for guidance from ``low`` to ``high``."""
+
+    sampler: SamplerName
+    num_sampling_steps: StepCount
+    guidance_interval: GuidanceInterval = WHOLE_RANGE
+    low: float = MIN_CFG_SCALE
+    high: float = MAX_CFG_SCALE
+
+    def covers(self, cfg_scale: float) -> bool:
+        """Whether it is meant for this guidance."""
+        return self.low <= cfg_scale <= self.high
+
+
+Presets = Mapping[Quality, tuple[Recipe, ...]]
+"""The recipes of each quality; the first that covers the guidance applies, and the last covers any."""
+
+ANY_MODEL: Presets = {
+    "fast": (Recipe(sampler="dpmpp_2m", num_sampling_steps=10),),
+    "balanced": (Recipe(sampler="dpmpp_2m", num_sampling_steps=20),),
+    "best": (Recipe(sampler="dpmpp_2m", num_sampling_steps=50),),
+}
+"""For models about which nothing else is known: Frechet distances of DPM-Solver++(2M) at 20 steps are
+within a few per cent of those at 50 (Lu et al. 2022, table 2; docs/bundled-model.md)."""
+
+
+def recipe_for(presets: Presets, quality: Quality, cfg_scale: float) -> Recipe:
+    """The recipe of a quality at this guidance.
+
+    Raises:
+        ValueError: none covers it.
+    """
+    for recipe in presets[quality]:
+        if recipe.covers(cfg_scale):
+            return recipe
+    raise ValueError(f"no recipe of {quality} covers a cfg_scale of {cfg_scale:g}")
+
+
+def with_recipes(presets: Presets, first: Mapping[Quality, Iterable[Recipe]]) -> Presets:
+    """``presets`` with these recipes ahead of those that are there."""
+    return {quality: (*first.get(quality, ()), *recipes) for quality, recipes in presets.items()}
