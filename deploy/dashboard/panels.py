@@ -205,6 +205,25 @@ ENGINE = Row(
                 IDLE,
             ),
         ),
+        lines(
+            "Row-steps per second",
+            "none",
+            Query(f"sum by (kind) (rate(dit_denoise_steps_total{{{DIT}}}{RATE}))", "{{kind}}"),
+            Query(
+                f"sum(rate(dit_guidance_rows_saved_total{{{DIT}}}{RATE}))",
+                "saved by guidance intervals",
+            ),
+            description="Counted when an image is finished or dropped.",
+            width=12,
+        ),
+        lines(
+            "Passes per second",
+            "none",
+            Query(f"sum(rate(dit_tick_duration_seconds_count{{{DIT}}}{RATE}))", "ticks"),
+            Query(f"sum(rate(dit_decode_duration_seconds_count{{{DIT}}}{RATE}))", "decodes"),
+            Query(f"sum(rate(dit_encode_duration_seconds_count{{{DIT}}}{RATE}))", "encodes"),
+            width=12,
+        ),
     ),
 )
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from deploy.image_check import __main__ as image_check
 from deploy.image_check import base
 from deploy.lock.__main__ import BUILD, CUDA, entries, requirements
 from tests.ops.stack.files import (
@@ -145,3 +149,21 @@ def test_what_nothing_uses_is_taken_out_of_the_image() -> None:
 
 def test_the_base_image_is_pinned() -> None:
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base.named_in(text_of("Dockerfile")))
+
+
+@pytest.mark.parametrize(
+    ("user", "path", "reason"),
+    [(1000, "", "it needs root"), (0, "", "buildah, unshare, nsenter, setpriv, chroot not found")],
+)
+def test_an_image_that_cannot_be_built_here_is_skipped_with_a_reason(
+    user: int,
+    path: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setattr(sys, "argv", ["image_check"])
+    assert image_check.main() == 0
+    assert capsys.readouterr().out.startswith(f"image-check: skipped: {reason}")
