@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What is installed so far: the service; what training adds; the tools of tests and checks.
+# What is installed so far: the service; what training adds; the client; the tools of tests and checks.
 STAMP := $(VENV)/.installed
 TRAIN := $(VENV)/.installed-train
+CLIENT := $(VENV)/.installed-client
 DEV := $(VENV)/.installed-dev
 PEERS := build/bench/site/.installed
 PROMETHEUS := build/prometheus
@@ -42,7 +43,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install run test test-slow test-kernels test-gpu lint format bench gpu-check gpu-wheels train solver \
+.PHONY: FORCE help install run client test test-slow test-kernels test-gpu lint format bench gpu-check gpu-wheels train solver \
 	contact-sheet dashboard lock sbom audit image-check prometheus clean distclean
 
 help: ## show this list
@@ -52,6 +53,8 @@ install: $(STAMP) ## install the service into .venv; other targets do this, and 
 
 run: install ## run the service on DIT_HOST:DIT_PORT; flags in ARGS="..."
 	@exec $(BIN)/python -m service $(ARGS)
+
+client: $(CLIENT) ## install the Python client and its command line, .venv/bin/dit
 
 # Waiting OpenMP threads sleep, as they do in the service: spinning threads starve a busy machine. The
 # models of the quick tests are too small to benefit from a second thread.
@@ -130,9 +133,9 @@ image-check: $(DEV) ## build the image with buildah, as root, and try it; ARGS=-
 prometheus: $(PROMETHEUS)/usr/bin/promtool ## fetch Debian's Prometheus and Alertmanager for the tests of the alerts
 
 clean: ## remove caches and build output
-	rm -rf build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
-		.import_linter_cache .grimp_cache
-	find model service tests bench -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf build dist ./*.egg-info client/build client/*.egg-info .pytest_cache .mypy_cache .ruff_cache \
+		.hypothesis .import_linter_cache .grimp_cache
+	find model service client tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## also remove the environment
 	rm -rf $(VENV)
@@ -155,7 +158,12 @@ $(TRAIN): $(STAMP)
 	@$(call install-quietly,--editable .[train])
 	@touch $@
 
-$(DEV): $(STAMP)
+$(CLIENT): $(STAMP) client/pyproject.toml
+	@echo "== adding the client (once)"
+	@$(call install-quietly,--editable ./client)
+	@touch $@
+
+$(DEV): $(CLIENT)
 	@echo "== adding what tests and checks need (once)"
 	@$(call install-quietly,--group dev)
 	@touch $@

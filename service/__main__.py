@@ -9,6 +9,7 @@ import sys
 
 import structlog
 
+from service.images.signing.configure import signer_of
 from service.listening import ListenError, open_sockets
 from service.logs import capture_prints, configure_logs, unify_loggers
 from service.output import secure_standard_streams
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
     secure_standard_streams()
     try:
         settings = read_settings(arguments)
+        signer = signer_of(settings)
     except SettingsError as error:
         _open_log(read_log_format(arguments))
         print(error, file=sys.stderr)
@@ -48,7 +50,7 @@ def main(arguments: list[str]) -> int:
     from service.launch import serve  # loads torch
 
     unify_loggers()
-    return serve(settings, sockets=sockets)
+    return serve(settings, sockets=sockets, signer=signer)
 
 
 def _open_log(form: LogFormat) -> None:

@@ -4,6 +4,7 @@ ServiceError              500
   MalformedRequest        400  is not HTTP
   CrossSiteRequest        403  comes from a page of another site
   UnknownClass            404  with the nearest names
+  UnknownModel            404
   NotAcceptable           406
   RequestTimeout          408
   BodyTooLarge            413
@@ -15,6 +16,7 @@ ServiceError              500
   HeadersTooLarge         431
   ClientGone              499  in the log and the metrics only
   ImageFailed             500
+  SigningFailed           500
   Unavailable             503  with Retry-After
   DeadlinePassed          504
     DeadlineImpossible    504  even an idle device would have been too slow
@@ -25,6 +27,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+
+LONGEST_NAME = 200
+"""Characters of an unknown class that its message repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class ServiceError(Exception):
     outcome: str | None = None
     headers: Mapping[str, str] = MappingProxyType({})
     """Headers of the answer that the status calls for."""
+    param: str | None = None
+    """The field that is at fault."""
 
     def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
@@ -72,16 +79,26 @@ class InvalidRequest(ServiceError):
     def __init__(self, *errors: FieldError) -> None:
         super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))
         self.errors = errors
+        self.param = errors[0].field if errors else None
 
 
 class UnknownClass(ServiceError):
     status = 404
     title = "Unknown class"
 
-    def __init__(self, name: str, nearest: list[str]) -> None:
+    def __init__(self, name: str, nearest: list[str], param: str = "class_label") -> None:
         hint = f"; the nearest names are {', '.join(nearest)}" if nearest else "; see /classes"
-        super().__init__(f"no class is called {name!r}{hint}")
+        short = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+        super().__init__(f"no class is called {short!r}{hint}")
+        self.name = name
         self.nearest = nearest
+        self.param = param
+
+
+class UnknownModel(ServiceError):
+    status = 404
+    title = "Model not found"
+    param = "model"
 
 
 class NotAcceptable(ServiceError):
@@ -138,6 +155,11 @@ class ClientGone(ServiceError):
 class ImageFailed(ServiceError):
     status = 500
     title = "Image failed"
+
+
+class SigningFailed(ServiceError):
+    status = 500
+    title = "Signing failed"
 
 
 class Unavailable(ServiceError):

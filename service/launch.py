@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -21,6 +22,7 @@ from service.http.connections.limits import ConnectionLimits
 from service.http.guards.hosts import default_names
 from service.http.server import Server
 from service.images.limits import RequestLimits
+from service.images.signing.signer import Signer
 from service.listening import open_sockets, url_of, write_address
 from service.load_model import load_runner, report_download
 from service.logs import dropped_lines
@@ -31,6 +33,8 @@ from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
 from service.tracing.spans import open_tracing
 
+EXPIRES_SOON = timedelta(days=30)
+
 log = structlog.get_logger()
 
 
@@ -40,6 +44,7 @@ def serve(
     patience: Patience = PATIENCE,
     make_scheduler: Callable[[int], Scheduler] = FairScheduler,
     sockets: list[socket.socket] | None = None,
+    signer: Signer | None = None,
 ) -> int:
     """Run until a signal arrives or the engine ends; returns the process's exit code.
 
@@ -48,6 +53,7 @@ def serve(
         patience: how long the engine may show no sign of life, as for `Engine`.
         make_scheduler: builds the scheduler, as for `Engine`.
         sockets: where to listen, if they are open already.
+        signer: signs finished images.
 
     Raises:
         ListenError: the host or the port cannot be listened on.
@@ -78,6 +84,7 @@ def serve(
         cors_origins=settings.cors_origins,
         trusted_proxies=settings.trusted_proxies,
         tracing=tracing,
+        signer=signer,
     )
     server = Server(
         app,
@@ -88,6 +95,8 @@ def serve(
         lame_duck_s=settings.lame_duck_s,
     )
     raise_descriptor_limit()
+    if signer is not None:
+        log_signing(signer.expires)
     engine.start()
     try:
         server.run(sockets)
@@ -109,6 +118,13 @@ def log_ready(url: str, info: ModelInfo) -> None:
     log.info("ready", url=url, model=info.name, device=info.device)
 
 
+def log_signing(expires: datetime) -> None:
+    """Say until when pictures are signed; a warning if that is soon."""
+    soon = expires - datetime.now(UTC) < EXPIRES_SOON
+    tell = log.warning if soon else log.info
+    tell("pictures are signed", until=expires.isoformat(sep=" ", timespec="minutes"))
+
+
 def tell_address(path: Path, url: str) -> None:
     """Write the address to a file; that it cannot be written does not end the start."""
     try:
@@ -126,6 +142,7 @@ def limits_of(settings: Settings) -> RequestLimits:
         num_sampling_steps=settings.default_steps,
         sampler=settings.default_sampler,
         reproducible=settings.reproducible,
+        cfg_channels=settings.cfg_channels,
     )
 
 

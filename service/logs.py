@@ -179,7 +179,11 @@ def dropped_lines() -> int:
 def _rendering(form: LogFormat) -> list[structlog.typing.Processor]:
     if form == "json":
         return [structlog.processors.JSONRenderer()]
-    return [make_printable, structlog.dev.ConsoleRenderer(colors=os.isatty(STDERR))]
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=os.isatty(STDERR),
+        exception_formatter=structlog.dev.plain_traceback,  # others print every local variable
+    )
+    return [make_printable, renderer]
 
 
 def _log_uncaught_exceptions() -> None:

@@ -122,6 +122,14 @@ class Metrics:
         self.encode_duration = histogram(
             "encode_duration_seconds", "Encoding of one image.", "format"
         )
+        self.sign_duration = histogram(
+            "sign_duration_seconds", "Signing of one image, where the service signs.", "format"
+        )
+        self.signing_failures = counter("signing_failures_total", "Images that were not signed.")
+        self.signing_expiry = gauge(
+            "signing_expiry_timestamp_seconds",
+            "Unix time at which the signing certificate expires; 0 where nothing is signed.",
+        )
         self.images = counter("images_total", "Images by outcome.", "outcome")
         self.requests_waiting = gauge("requests_waiting", "Requests with no image in flight yet.")
         self.requests_running = gauge("requests_running", "Requests with an image in flight.")

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as ArgumentError
 
-from model.sampling.parameters import CfgScale, SamplerName, StepCount
+from model.sampling.parameters import CfgScale, ChannelCount, SamplerName, StepCount
 from model.sampling.presets import DEFAULT_QUALITY, Quality
 from service.listening import parse_host
 
@@ -185,6 +185,11 @@ class Settings(BaseSettings):
     default_cfg_scale: CfgScale | None = Field(
         None, description="guidance scale of a request that names none; unset: the model's own"
     )
+    cfg_channels: ChannelCount | None = Field(
+        None,
+        description="first channels of the noise that are guided in a request that names none; 3 for"
+        " the official samples of DiT. Unset: all",
+    )
     default_quality: Quality = Field(
         DEFAULT_QUALITY,
         description="quality of a request that names no quality, steps or sampler: fast, balanced or"
@@ -197,6 +202,12 @@ class Settings(BaseSettings):
         None,
         description="sampler of a request that names none; unset: that of the quality, or ddim",
     )
+    c2pa_certificate: Path | None = Field(
+        None,
+        description="PEM file of the certificate to sign pictures with, and of those that certify it;"
+        " unset: they are not signed",
+    )
+    c2pa_key: Path | None = Field(None, description="PEM file of that certificate's private key")
     log_format: LogFormat = Field("console", description="form of the log lines")
 
 
@@ -227,6 +238,11 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         raise SettingsError(f"{reason}{_nearest_flag(reason)} (--help lists the flags)") from None
 
 
+def wrong_setting(name: str, value: object, reason: str) -> SettingsError:
+    """The error for a setting whose value is found wrong later than by `read_settings`."""
+    return SettingsError(f"{_place(name)} is {_shown(value)}: {reason}")
+
+
 def read_log_format(arguments: list[str]) -> LogFormat:
     """The form of the log lines, also where another setting is wrong."""
     try:
@@ -248,13 +264,21 @@ def _explain(error: object) -> str:
     assert isinstance(error, dict), "this is a bug: pydantic's errors are dictionaries"
     name = str(error["loc"][0])
     meaning = Settings.model_fields[name].description
-    place = f"{_variable(name)} ({_flag(name)}) is {error['input']!r}"
+    place = f"{_place(name)} is {error['input']!r}"
     if error["type"] == "value_error":
         return f"{place}: {error['ctx']['error']}"
     if error["type"] == "string_pattern_mismatch":
         return f"{place}: it should be {meaning}"
     reason = str(error["msg"]).replace("Input", "it", 1).partition(", unable")[0]
     return f"{place}: {reason} ({meaning})"
+
+
+def _place(name: str) -> str:
+    return f"{_variable(name)} ({_flag(name)})"
+
+
+def _shown(value: object) -> str:
+    return "not set" if value is None else repr(str(value))
 
 
 def _nearest_flag(reason: str) -> str:

@@ -115,17 +115,27 @@ class CpuNetwork:
     Args:
         dit: the model; the label table and ``pos_embed`` are shared with it, the rest is copied.
         timesteps: whole timesteps 0 .. timesteps - 1 can be asked for.
+        fractional: and these.
         kept: (timestep, label) pairs whose conditioning is kept.
         consume: empty each of the layers of ``dit`` as soon as it is packed.
     """
 
     foreseen_steps = FORESEEN_STEPS
 
-    def __init__(self, dit: DiT, *, timesteps: int, kept: int, consume: bool = False) -> None:
+    def __init__(
+        self,
+        dit: DiT,
+        *,
+        timesteps: int,
+        fractional: Sequence[float] = (),
+        kept: int,
+        consume: bool = False,
+    ) -> None:
         self._patch_size, self._grid_size = dit.patch_size, dit.grid_size
         self._pos_embed = dit.pos_embed.detach()
         self._embed_patches = PackedPatchEmbed(dit.x_embedder)
-        self.conditioning = _conditioning(dit, timesteps=timesteps, kept=kept, consume=consume)
+        embed = TabulatedEmbeddings(dit, timesteps, fractional)
+        self.conditioning = _conditioning(dit, embed, kept=kept, consume=consume)
         self._mlp_shape = tuple(next(iter(_blocks(dit))).mlp.fc1.weight.shape)
         self._blocks = [_packed(block, consume=consume) for block in _blocks(dit)]
         self._linear = PackedLinear.of(dit.final_layer.linear)
@@ -177,7 +187,9 @@ def _packed(block: DiTBlock, *, consume: bool) -> PackedBlock:
     return packed
 
 
-def _conditioning(dit: DiT, *, timesteps: int, kept: int, consume: bool) -> Conditioning:
+def _conditioning(
+    dit: DiT, embed: TabulatedEmbeddings, *, kept: int, consume: bool
+) -> Conditioning:
     hidden_size = dit.pos_embed.shape[-1]
     product = PackedLinear(*joined_products(dit, consume=consume))
 
@@ -185,4 +197,4 @@ def _conditioning(dit: DiT, *, timesteps: int, kept: int, consume: bool) -> Cond
         # In fp64: fp32's exp differs in its last bit between the ends and the middle of a tensor.
         return modulation_vectors(product(F.silu(c.double()).to(c.dtype)), hidden_size)
 
-    return Conditioning(TabulatedEmbeddings(dit, timesteps), vectors, kept=kept)
+    return Conditioning(embed, vectors, kept=kept)

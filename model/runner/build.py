@@ -32,11 +32,12 @@ def build_runner(
     network = network_for(
         checkpoint.dit,
         timesteps=checkpoint.schedule.num_train_timesteps,
+        fractional=checkpoint.fractional_timesteps,
         rows=max_rows,
         compile=compile,
         consume=consume,
         measure=not reproducible,
         report=report,
     )
-    step = step_for(checkpoint.dit, report=report)
+    step = step_for(checkpoint.dit, history=checkpoint.offers_ns, report=report)
     return ModelRunner(checkpoint, network, max_rows=max_rows, step=step, reproducible=reproducible)

@@ -42,8 +42,8 @@ ANY_MODEL: Presets = {
     "balanced": (Recipe(sampler="dpmpp_2m", num_sampling_steps=20),),
     "best": (Recipe(sampler="dpmpp_2m", num_sampling_steps=50),),
 }
-"""For models about which nothing else is known: Frechet distances of DPM-Solver++(2M) at 20 steps are
-within a few per cent of those at 50 (Lu et al. 2022, table 2; docs/bundled-model.md)."""
+"""For models about which nothing else is known. docs/bundled-model.md has an example of what
+DPM-Solver++(2M) loses with fewer steps."""
 
 
 def recipe_for(presets: Presets, quality: Quality, cfg_scale: float) -> Recipe:

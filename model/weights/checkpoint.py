@@ -15,6 +15,7 @@ import torch
 from model.networks.dit import DiT
 from model.networks.vae import Vae
 from model.sampling.fitted import FittedSolver
+from model.sampling.ns import fractional_timesteps, offers_ns
 from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
 from model.sampling.presets import ANY_MODEL, Presets
 from model.sampling.schedule import NoiseSchedule
@@ -42,6 +43,7 @@ from model.weights.sources import (
     local_path,
 )
 from model.weights.weight_files import WeightFiles, load_state, unchanged
+from model.weights.wordnet_ids import with_wordnet_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Checkpoint:
     """A model ready to sample: frozen, in eval mode, on its device and in its dtype.
 
     Attributes:
-        class_names: by class id, the name and then its synonyms.
+        class_names: by class id, the name, then its synonyms and its WordNet id where known.
         licence: of the transformer's weights; None if unknown.
         digest: SHA-256 in hex over the weight files and every number that affects the images.
         architecture: such as "DiT-XL/2".
@@ -74,6 +76,16 @@ class Checkpoint:
     def image_size(self) -> int:
         """Pixels along a side."""
         return self.dit.input_size * self.vae.downscale_factor
+
+    @property
+    def offers_ns(self) -> bool:
+        """Whether sampler "ns" has tables for it."""
+        return offers_ns(self.architecture, self.schedule)
+
+    @property
+    def fractional_timesteps(self) -> tuple[float, ...]:
+        """The timesteps between the whole ones at which its samplers ask for the noise."""
+        return fractional_timesteps() if self.offers_ns else ()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -133,13 +145,18 @@ def load_checkpoint(
             dit=dit,
             vae=decoder,
             schedule=found.schedule,
-            class_names=names,
+            class_names=with_wordnet_ids(names),
             licence=found.licence,
             digest=digest,
             architecture=architecture.name,
             default_cfg_scale=_default_cfg_scale(found),
             fitted=fitted,
-            presets=model_presets(found.model_index, found.schedule, fitted),
+            presets=model_presets(
+                found.model_index,
+                found.schedule,
+                fitted,
+                offers_ns=offers_ns(architecture.name, found.schedule),
+            ),
         )
 
 

@@ -1,6 +1,6 @@
 """Class names: the names of each class id, from a file or from ImageNet.
 
-The ImageNet-1k names that we ship are WordNet's words for its synsets, in label order.
+The ImageNet-1k names that we ship are WordNet's words for its synsets and their ids, in label order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ MAX_NAME_LENGTH = 200
 _IMAGENET_FILE = Path(__file__).parents[1] / "data" / "imagenet.json"
 _IMAGENET_CLASSES = 1000
 _NOT_JSON = (".txt", ".csv", ".tsv", ".yaml", ".yml")
-_WORDNET_ID = re.compile(r"n\d{8}")
+_WORDNET_ID = re.compile("n[0-9]{8}")
+
+
+def is_wordnet_id(name: str) -> bool:
+    """Whether a name is the id of a synset of nouns, such as n02099601."""
+    return _WORDNET_ID.fullmatch(name) is not None
 
 
 def has_names(num_classes: int) -> bool:
@@ -137,7 +142,7 @@ def _names(entries: list[object], path: Path) -> list[str]:
         raise CheckpointError(path, "a class has no name")
     for name in stripped:
         _check_name(name, path)
-    stripped.sort(key=lambda name: _WORDNET_ID.fullmatch(name) is not None)  # ids go last
+    stripped.sort(key=is_wordnet_id)  # ids go last
     return [*dict.fromkeys(unicodedata.normalize("NFC", name) for name in stripped)]
 
 

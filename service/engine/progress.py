@@ -73,7 +73,6 @@ class ProgressReporter:
 
 def _is_due(task: ImageTask) -> bool:
     job = task.job
-    if job.preview_every == 0 or job.on_progress is None or job.future.done():
+    if not job.has_preview_after(task.steps_done, task.trajectory.steps) or job.future.done():
         return False
-    unfinished = task.flight is not None and task.next_rows > 0
-    return unfinished and task.steps_done % job.preview_every == 0
+    return task.flight is not None and task.next_rows > 0

@@ -7,8 +7,11 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict
+from http import HTTPStatus
 
+import PIL
 from starlette.responses import Response
 
 from service.http.content_type import JSON
@@ -20,6 +23,11 @@ from service.images.encoding import CONTENT_TYPES, OutputFormat
 from service.images.order import Order
 from service.images.parameters import ImageParameters
 
+EXACT = ("image", ZIP)
+"""Forms whose bytes depend on the pictures alone; in JSON there are timings."""
+
+ENCODER = f"pillow {PIL.__version__}"
+ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 LONGEST_FILE_NAME = 80
 PLAIN_FILE = 0o100644 << 16  # a Unix mode as zip stores it; without one, unzip extracts 000 files
 
@@ -28,19 +36,57 @@ def answer(form: AnswerForm, order: Order, encoded: Encoded) -> Response:
     """The whole response. Takes long for large files: call it in a thread."""
     response = _body(form, order, encoded)
     response.headers.update(headers_of(form, order))
-    response.headers["Server-Timing"] = ", ".join(
-        f"{name};dur={seconds * 1e3:.1f}" for name, seconds in encoded.stages.items()
-    )
+    response.headers["Server-Timing"] = server_timing(encoded)
     return response
+
+
+def server_timing(encoded: Encoded) -> str:
+    """The stages of a finished request, in milliseconds."""
+    return ", ".join(f"{name};dur={each * 1e3:.1f}" for name, each in encoded.stages.items())
 
 
 def headers_of(form: AnswerForm, order: Order) -> dict[str, str]:
     """The headers that are known before the images are finished."""
-    headers = {"ETag": order.etag(form.kind, form.output_format)} | BY_ACCEPT
-    if len(order.images) == 1:
-        headers["X-Seed"] = str(order.images[0].seed)
-        headers["X-Class-Label"] = str(order.images[0].class_label)
-    return headers
+    return {"ETag": _entity_tag(form, order)} | BY_ACCEPT | headers_of_image(order)
+
+
+def headers_of_image(order: Order) -> dict[str, str]:
+    """Headers of a single image."""
+    if len(order.images) > 1:
+        return {}
+    (image,) = order.images
+    return {"X-Seed": str(image.seed), "X-Class-Label": str(image.class_label)}
+
+
+def unchanged(form: AnswerForm, order: Order, if_none_match: Sequence[str]) -> Response | None:
+    """The answer 304 if the client has these pictures already, by its If-None-Match (RFC 9110, 13.1.2).
+
+    None if it does not have them, or if only making them again can tell: outside reproducible mode.
+    """
+    given = ",".join(if_none_match).strip()
+    known = given == "*" or _opaque(_entity_tag(form, order)) in map(_opaque, _listed(given))
+    if known and order.images[0].reproducible:
+        return Response(status_code=int(HTTPStatus.NOT_MODIFIED), headers=headers_of(form, order))
+    return None
+
+
+def _entity_tag(form: AnswerForm, order: Order) -> str:
+    """Strong where it promises the same bytes, else weak (RFC 9110, 8.8.1).
+
+    No two signatures are the same.
+    """
+    tag = order.etag(form.kind, form.output_format, ENCODER)
+    exact = form.kind in EXACT and order.images[0].reproducible and not order.signed
+    return tag if exact else f"W/{tag}"
+
+
+def _listed(given: str) -> list[str]:
+    return [match[0] for match in ENTITY_TAG.finditer(given)]
+
+
+def _opaque(entity_tag: str) -> str:
+    """What the weak comparison compares."""
+    return entity_tag.removeprefix("W/")
 
 
 def image_json(index: int, order: Order, encoded: Encoded, output_format: OutputFormat) -> str:
@@ -55,15 +101,18 @@ def image_json(index: int, order: Order, encoded: Encoded, output_format: Output
 
 def summary_json(order: Order, encoded: Encoded) -> str:
     """What the images of a request share; in ASCII, so that nothing in it ends an event's line."""
+    return json.dumps(summary_of(order, encoded).model_dump())
+
+
+def summary_of(order: Order, encoded: Encoded) -> GenerateSummary:
     first = order.images[0]
-    summary = GenerateSummary(
+    return GenerateSummary(
         parameters=SharedParameters(
             **asdict(first), num_images=len(order.images), quality=order.quality
         ),
         timings=StageTimings(**encoded.stages),
         model=first.model,
     )
-    return json.dumps(summary.model_dump())
 
 
 def _body(form: AnswerForm, order: Order, encoded: Encoded) -> Response:

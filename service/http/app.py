@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -29,9 +30,10 @@ from service.http.middleware.request_id import RequestId
 from service.http.middleware.trace import Trace
 from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.http.problems import add_problem_handlers
-from service.http.routes import catalogue, documentation, generate, health, verify
+from service.http.routes import catalogue, documentation, generate, health, openai, verify
 from service.images.encoder import Encoder
 from service.images.limits import RequestLimits
+from service.images.signing.signer import Signer
 from service.metrics import Metrics
 from service.tracing.spans import Tracing
 
@@ -43,10 +45,12 @@ ANSWER_HEADERS = (
     "Allow",
     "ETag",
     "Retry-After",
+    "Retry-After-Ms",
     "Server-Timing",
     "X-Class-Label",
     "X-Request-Id",
     "X-Seed",
+    "X-Should-Retry",
 )
 """Headers that a page of another site may read."""
 
@@ -61,6 +65,7 @@ def create_app(
     cors_origins: Sequence[str] = (),
     trusted_proxies: Sequence[Network] = (),
     tracing: Tracing | None = None,
+    signer: Signer | None = None,
 ) -> FastAPI:
     """Build the application. The caller starts and stops the engine.
 
@@ -68,6 +73,7 @@ def create_app(
         allowed_hosts: names under which it answers, besides addresses and localhost.
         cors_origins: other sites whose pages may send requests and read the answers.
         tracing: makes a span of every request; None makes none.
+        signer: signs finished images.
     """
     pool = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encode")
 
@@ -84,7 +90,8 @@ def create_app(
         openapi_url=None,  # routes/documentation.py has it, and a page that loads nothing
         redirect_slashes=False,  # behind a proxy that ends TLS it would redirect to http
     )
-    app.state.context = Context(engine, metrics, limits, Encoder(pool, metrics))
+    limits = replace(limits, signed=signer is not None)
+    app.state.context = Context(engine, metrics, limits, Encoder(pool, metrics, signer))
     # The last one added is the outermost.
     app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
@@ -108,6 +115,6 @@ def create_app(
     app.add_middleware(Forwarded, trusted=trusted_proxies)
     app.add_middleware(AbsoluteTarget)
     add_problem_handlers(app)
-    for routes in (generate, verify, catalogue, health, documentation):
+    for routes in (generate, verify, catalogue, openai, health, documentation):
         app.include_router(routes.router)
     return app

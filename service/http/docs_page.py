@@ -75,18 +75,19 @@ def _form(method: str, path: str, operation: Node) -> str:
     """Sends the operation; the page's script reads its data attributes."""
     content = operation.get("requestBody", {}).get("content", {})
     first = next(iter(content), "")
-    inputs = "".join([*_query_inputs(operation), *_body_inputs(content)])
+    inputs = "".join([*_parameter_inputs(operation), *_body_inputs(content)])
     return (
         f'<form data-method="{method}" data-path="{escape(path)}" data-type="{escape(first)}">'
         f"{inputs} <button>Send</button><output></output></form>"
     )
 
 
-def _query_inputs(operation: Node) -> Iterator[str]:
+def _parameter_inputs(operation: Node) -> Iterator[str]:
     for each in cast(Iterable[Node], operation.get("parameters", ())):
-        if str(each["in"]) == "query":
+        if str(each["in"]) in ("query", "path"):
             name = escape(str(each["name"]))
-            yield f'<label><code>{name}</code> <input data-query name="{name}"></label>'
+            kind = f"data-{each['in']}"
+            yield f'<label><code>{name}</code> <input {kind} name="{name}"></label>'
 
 
 def _body_inputs(content: Node) -> Iterator[str]:
@@ -105,12 +106,20 @@ def _schema(name: str, schema: Node) -> str:
 
 
 def _errors(root: Node) -> Iterator[str]:
-    """The schema of errors, which stands in every operation, and that of a wrong field in it."""
-    operation = next(iter(next(iter(root["paths"].values())).values()))
-    (content,) = operation["responses"]["default"]["content"].values()
-    problem = content["schema"]
-    for schema in (problem, problem["properties"]["errors"]["items"]):
-        yield _schema(str(schema["title"]), schema)
+    """The schemas of errors, which are in every operation, and of the objects in them."""
+    found: dict[str, Node] = {}
+    for operation in (each for item in root["paths"].values() for each in item.values()):
+        for content in operation["responses"]["default"]["content"].values():
+            found |= {str(each["title"]): each for each in _objects(content["schema"])}
+    return (_schema(title, schema) for title, schema in found.items())
+
+
+def _objects(schema: Node) -> Iterator[Node]:
+    if "properties" in schema:
+        yield schema
+        for each in schema["properties"].values():
+            yield from _objects(each)
+            yield from _objects(each.get("items", {}))
 
 
 def _fields(schema: Node) -> str:

@@ -8,26 +8,33 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
+from typing import Protocol
 
 import numpy as np
 import structlog
-from starlette.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from service.engine.model_info import ModelInfo
 from service.errors import ImageFailed, ServiceError
 from service.http.answers import image_json, summary_json
+from service.http.context import client_of, context_of
 from service.http.disconnect import retrieve_exception
 from service.http.negotiation import EVENTS
-from service.http.problems import problem_body
-from service.images.encoder import Encoder
+from service.http.problems import note_error, problem_body
+from service.images.encoder import Encoded, Encoder
 from service.images.encoding import OutputFormat
-from service.images.order import Order
+from service.images.order import Order, make_job
 from service.scheduling.jobs import Job, JobResult, Progress
 
 PING_S = 15.0
 """Proxies close silent connections; their shortest usual limit is 30 s."""
 
 PING = ": ping\n\n"  # a comment, which clients skip
+
+NO_BUFFERING = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+"""Proxies that compress hold parts of an answer back; the second header is for nginx."""
 
 log = structlog.get_logger()
 
@@ -73,13 +80,51 @@ class ProgressBox:
         self._changed.set()
 
 
+class Wording(Protocol):
+    """How the events of a request are written. An empty text is not sent."""
+
+    def progress(self, progress: Progress) -> str: ...
+
+    def preview(self, index: int, file: bytes) -> str:
+        """Called in a thread, as is `image`."""
+
+    def image(self, index: int, order: Order, encoded: Encoded) -> str: ...
+
+    def end(self, order: Order, encoded: Encoded) -> str: ...
+
+    def error(self, error: ServiceError, request_id: str) -> str: ...
+
+
+class GenerateEvents:
+    """The events of POST /generate: progress, preview, image, done, error."""
+
+    def __init__(self, output_format: OutputFormat) -> None:
+        self._output_format = output_format
+
+    def progress(self, progress: Progress) -> str:
+        return sse("progress", json.dumps(_progress_data(progress)))
+
+    def preview(self, index: int, file: bytes) -> str:
+        return _preview(index, file)
+
+    def image(self, index: int, order: Order, encoded: Encoded) -> str:
+        return sse("image", image_json(index, order, encoded, self._output_format))
+
+    def end(self, order: Order, encoded: Encoded) -> str:
+        return sse("done", summary_json(order, encoded))
+
+    def error(self, error: ServiceError, request_id: str) -> str:
+        return sse("error", json.dumps(problem_body(error, request_id)))
+
+
 class EventStream:
-    """One request's events: progress and previews, then its images and "done", or "error".
+    """One request's events: progress and previews, then its images and an end, or an error.
 
     Args:
         answer: the future that `Engine.submit` returned for the job.
         box: where the job reports its progress.
         on_error: called with the error that the stream ends in.
+        wording: how the events are written.
         ping_s: send a comment after this many seconds without an event.
     """
 
@@ -93,6 +138,7 @@ class EventStream:
         encoder: Encoder,
         output_format: OutputFormat,
         on_error: Callable[[ServiceError], None],
+        wording: Wording | None = None,
         ping_s: float = PING_S,
     ) -> None:
         self._job = job
@@ -102,6 +148,7 @@ class EventStream:
         self._encoder = encoder
         self._output_format = output_format
         self._on_error = on_error
+        self._wording = wording or GenerateEvents(output_format)
         self._ping_s = ping_s
 
     def cancel(self) -> None:
@@ -114,9 +161,11 @@ class EventStream:
         done.add_done_callback(self._end)
         try:
             async for event in self._while_running():
-                yield event
+                if event:
+                    yield event
             async for event in self._results(await done):
-                yield event
+                if event:
+                    yield event
         except ServiceError as error:
             yield self._error(error)
         except Exception:  # the answer has begun, so the stream itself has to report it
@@ -134,22 +183,22 @@ class EventStream:
                 continue
             if progress is None:
                 return
-            yield _event("progress", json.dumps(_progress_data(progress)))
+            yield self._wording.progress(progress)
             for index, pixels in progress.previews:
                 parameters = self._order.images[index]
                 file = await self._encoder.encode(pixels, self._output_format, parameters)
-                yield await self._encoder.run(_preview, index, file)
+                yield await self._encoder.run(self._wording.preview, index, file)
 
     async def _results(self, result: JobResult) -> AsyncIterator[str]:
-        order, output_format, run = self._order, self._output_format, self._encoder.run
-        encoded = await self._encoder.encode_all(result, order, output_format)
+        order = self._order
+        encoded = await self._encoder.encode_all(result, order, self._output_format)
         for index in range(len(order.images)):
-            yield _event("image", await run(image_json, index, order, encoded, output_format))
-        yield _event("done", summary_json(order, encoded))
+            yield await self._encoder.run(self._wording.image, index, order, encoded)
+        yield self._wording.end(order, encoded)
 
     def _error(self, error: ServiceError) -> str:
         self._on_error(error)
-        return _event("error", json.dumps(problem_body(error, self._job.id)))
+        return self._wording.error(error, self._job.id)
 
     def _end(self, done: asyncio.Future[JobResult]) -> None:
         self._box.end()
@@ -160,7 +209,7 @@ class EventResponse(StreamingResponse):
     """A stream's events as an answer. However it ends, even before its first byte, the job ends."""
 
     def __init__(self, stream: EventStream, headers: Mapping[str, str]) -> None:
-        super().__init__(stream.events(), media_type=EVENTS, headers=headers)
+        super().__init__(stream.events(), media_type=EVENTS, headers={**headers, **NO_BUFFERING})
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,6 +217,52 @@ class EventResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._stream.cancel()
+
+
+def stream_events(
+    request: Request,
+    order: Order,
+    model_info: ModelInfo,
+    *,
+    output_format: OutputFormat,
+    wording: Wording,
+    headers: Mapping[str, str],
+    preview_every: int = 0,
+    preview_count: int = 0,
+) -> Response:
+    """Submit an order, and answer with its events. `Job` explains the previews.
+
+    Raises:
+        ServiceError: it was not admitted.
+    """
+    context = context_of(request)
+    box = ProgressBox(asyncio.get_running_loop())
+    job = make_job(
+        order,
+        model_info,
+        request.state.request_id,
+        client=client_of(request),
+        preview_every=preview_every,
+        preview_count=preview_count,
+        on_progress=box.put,
+    )
+    stream = EventStream(
+        job,
+        context.engine.submit(job),
+        box,
+        order,
+        encoder=context.encoder,
+        output_format=output_format,
+        on_error=lambda error: note_error(request, error),
+        wording=wording,
+    )
+    request.state.filler = PING.encode()
+    return EventResponse(stream, headers)
+
+
+def sse(name: str, data: str) -> str:
+    """One event. ``data`` is JSON, which has no line breaks."""
+    return f"event: {name}\ndata: {data}\n\n"
 
 
 def _progress_data(progress: Progress) -> dict[str, object]:
@@ -180,9 +275,4 @@ def _progress_data(progress: Progress) -> dict[str, object]:
 
 def _preview(index: int, file: bytes) -> str:
     text = base64.b64encode(file).decode("ascii")
-    return _event("preview", json.dumps({"index": index, "b64_json": text}))
-
-
-def _event(name: str, data: str) -> str:
-    """``data`` is JSON, which has no line breaks."""
-    return f"event: {name}\ndata: {data}\n\n"
+    return sse("preview", json.dumps({"index": index, "b64_json": text}))

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from model.sampling.parameters import MAX_SEED
-from service.http.problems import problem_responses
+from service.http.problems import is_openai, openai_responses, problem_responses
 
 Document = dict[str, Any]
 
@@ -29,6 +29,16 @@ OF_STATUS = {
     "429": {"Retry-After": {"description": "Seconds until there may be room.", "schema": SECONDS}},
     "503": {"Retry-After": {"description": "Seconds until it may be ready.", "schema": SECONDS}},
 }
+IN_MS = {
+    "Retry-After-Ms": {"description": "The same in milliseconds.", "schema": {"type": "integer"}}
+}
+OF_OPENAI: Document = {
+    "429": IN_MS,
+    "503": IN_MS,
+    "504": {
+        "X-Should-Retry": {"description": "`false`: OpenAI's clients do not retry.", "schema": TEXT}
+    },
+}
 REQUEST_ID = {
     "name": "X-Request-Id",
     "in": "header",
@@ -46,17 +56,23 @@ def document_of(app: FastAPI) -> Document:
 
 
 def _with_common_parts(document: Document) -> Document:
-    (general_error,) = problem_responses(400).values()
-    general_error["description"] = "Any other error, such as 414, 421 or 431."
-    for operation in (each for item in document["paths"].values() for each in item.values()):
-        operation.setdefault("parameters", []).append(REQUEST_ID)
-        operation["responses"]["default"] = copy.deepcopy(general_error)
-        for status, response in operation["responses"].items():
-            own = response.get("headers", {})
-            response["headers"] = EVERY_ANSWER | OF_STATUS.get(status, {}) | own
+    for path, item in document["paths"].items():
+        describe = openai_responses if is_openai(path) else problem_responses
+        for operation in item.values():
+            (general_error,) = describe(400).values()
+            general_error["description"] = "Any other error, such as 414, 421 or 431."
+            operation.setdefault("parameters", []).append(REQUEST_ID)
+            operation["responses"]["default"] = general_error
+            _add_headers(operation["responses"], OF_OPENAI if is_openai(path) else {})
     _make_bounds_exact(document)
     document["servers"] = [{"url": "."}]  # where the document is, whatever stands before its path
     return document
+
+
+def _add_headers(responses: Document, more: Document) -> None:
+    for status, response in responses.items():
+        common = EVERY_ANSWER | OF_STATUS.get(status, {}) | more.get(status, {})
+        response["headers"] = common | response.get("headers", {})
 
 
 def _make_bounds_exact(node: object) -> None:

@@ -1,4 +1,4 @@
-"""Problems: every error as application/problem+json (RFC 9457)."""
+"""Problems: every error as application/problem+json (RFC 9457), below /v1 as OpenAI's clients read it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import FieldError, InvalidRequest, ServiceError, UnknownClass
-from service.http.schemas import Problem
+from service.errors import DeadlinePassed, FieldError, InvalidRequest, ServiceError, UnknownClass
+from service.http.content_type import JSON
+from service.http.schemas import OpenAIProblem, Problem
 from service.images.fields import reworded
 
 MEDIA_TYPE = "application/problem+json"
@@ -32,13 +33,22 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
-def problem(error: ServiceError, request_id: str) -> Response:
-    """The answer to a request that ended in ``error``."""
-    response = _response(problem_body(error, request_id), error.status)
+def problem(error: ServiceError, request_id: str, path: str = "") -> Response:
+    """The answer to a request for ``path`` that ended in ``error``."""
+    as_openai = is_openai(path)
+    body = openai_body(error) if as_openai else problem_body(error, request_id)
+    response = _response(body, error.status)
     response.headers.update(error.headers)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if as_openai:
+        response.headers.update(_advice(error))
     return response
+
+
+def is_openai(path: str) -> bool:
+    """Whether a path is one of those that OpenAI's clients know."""
+    return path == "/v1" or path.startswith("/v1/")
 
 
 def problem_body(error: ServiceError, request_id: str) -> dict[str, object]:
@@ -50,17 +60,23 @@ def problem_body(error: ServiceError, request_id: str) -> dict[str, object]:
         "detail": _short(error.detail, LONGEST_DETAIL),
         "request_id": request_id,
     }
-    if isinstance(error, InvalidRequest):
-        body["errors"] = [_field(each) for each in error.errors[:MOST_FIELDS]]
-    if isinstance(error, UnknownClass):
-        body["nearest"] = error.nearest
-    return body
+    return body | _hints(error)
+
+
+def openai_body(error: ServiceError) -> dict[str, object]:
+    """The same for OpenAI's clients; ``code`` identifies the kind of error."""
+    detail = _short(error.detail, LONGEST_DETAIL)
+    return _openai(detail, error.status, error.title, error.param, **_hints(error))
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     """A route's errors, as OpenAPI describes them."""
-    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
-    return {each: {"description": HTTPStatus(each).phrase, "content": content} for each in statuses}
+    return _responses(statuses, {MEDIA_TYPE: {"schema": Problem.model_json_schema()}})
+
+
+def openai_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """The same for a route below /v1."""
+    return _responses(statuses, {JSON: {"schema": OpenAIProblem.model_json_schema()}})
 
 
 def note_error(request: Request, error: ServiceError) -> None:
@@ -72,14 +88,14 @@ def note_error(request: Request, error: ServiceError) -> None:
 async def _on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError), "this is a bug: registered for ServiceError alone"
     note_error(request, error)
-    return problem(error, request.state.request_id)
+    return problem(error, request.state.request_id, request.scope["path"])
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     """A query parameter is wrong."""
     assert isinstance(error, RequestValidationError), "this is a bug: registered for it alone"
     wrong = (FieldError(str(e["loc"][-1]), reworded(e["msg"]), e["input"]) for e in error.errors())
-    return problem(InvalidRequest(*wrong), request.state.request_id)
+    return problem(InvalidRequest(*wrong), request.state.request_id, request.scope["path"])
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -92,16 +108,49 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         headers["Allow"] = _methods(headers["Allow"])
     if request.method == "OPTIONS" and "Allow" in headers:
         return Response(status_code=int(HTTPStatus.NO_CONTENT), headers=headers)
+    detail = f"{request.method} {_short(request.scope['path'])}: {status.description}"
     body: dict[str, object] = {
         "type": "about:blank",
         "title": status.phrase,
         "status": status,
-        "detail": f"{request.method} {_short(request.scope['path'])}: {status.description}",
+        "detail": detail,
         "request_id": request.state.request_id,
     }
+    if is_openai(request.scope["path"]):
+        body = _openai(detail, status, status.phrase)
     response = _response(body, status)
     response.headers.update(headers)
     return response
+
+
+def _hints(error: ServiceError) -> dict[str, object]:
+    """What helps a program to mend the request."""
+    if isinstance(error, InvalidRequest):
+        return {"errors": [_field(each) for each in error.errors[:MOST_FIELDS]]}
+    return {"nearest": error.nearest} if isinstance(error, UnknownClass) else {}
+
+
+def _openai(
+    message: str, status: int, title: str, param: str | None = None, **hints: object
+) -> dict[str, object]:
+    failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    kind = {429: "rate_limit_error"}.get(status, "invalid_request_error")
+    code = title.lower().replace(" ", "_").replace("-", "_")
+    common = {"message": message, "type": "server_error" if failed else kind}
+    return {"error": {**common, "param": param, "code": code, **hints}}
+
+
+def _advice(error: ServiceError) -> dict[str, str]:
+    """Headers that tell OpenAI's clients when to try again. Of themselves they repeat every 5xx."""
+    if error.retry_after_s is not None:
+        return {"Retry-After-Ms": str(math.ceil(error.retry_after_s * 1e3))}
+    return {"X-Should-Retry": "false"} if isinstance(error, DeadlinePassed) else {}
+
+
+def _responses(
+    statuses: tuple[int, ...], content: dict[str, dict[str, object]]
+) -> dict[int | str, dict[str, object]]:
+    return {each: {"description": HTTPStatus(each).phrase, "content": content} for each in statuses}
 
 
 def _methods(of_route: str) -> str:
@@ -135,4 +184,5 @@ def _short(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def _response(body: dict[str, object], status: int) -> Response:
-    return Response(json.dumps(body), status_code=int(status), media_type=MEDIA_TYPE)
+    media_type = JSON if "error" in body else MEDIA_TYPE
+    return Response(json.dumps(body), status_code=int(status), media_type=media_type)

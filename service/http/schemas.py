@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema
 from pydantic.dataclasses import dataclass
 
-from model.sampling.parameters import SamplerName, Sampling
+from model.sampling.parameters import ChannelCount, SamplerName, Sampling
 from model.sampling.presets import Quality
 from service.images.meanings import add_meanings
+from service.images.parameters import is_absent
 
 
 class GeneratedImage(BaseModel):
@@ -34,6 +35,7 @@ class StageTimings(BaseModel):
 class SharedParameters(Sampling):
     """The parameters of a request's images; `seed` is that of the first."""
 
+    cfg_channels: ChannelCount | None = Field(default=None, exclude_if=is_absent)
     class_name: str
     num_images: int
     quality: Quality | None
@@ -59,6 +61,9 @@ class ClassDescription(BaseModel):
     id: int = Field(description="Its id, for `class_label`.")
     name: str = Field(description="Its name, which `class_label` takes as well.")
     synonyms: list[str] = Field(description="Other names that `class_label` takes.")
+    wordnet_id: str | None = Field(
+        description="Its WordNet id, such as n02099601, if it is known; `class_label` takes it, too."
+    )
 
 
 class RecipeDescription(BaseModel):
@@ -75,6 +80,8 @@ class ModelDescription(BaseModel):
 
     id: str = Field(description="Its name.")
     object: Literal["model"] = Field(default="model", description="Always `model`.")
+    created: int = Field(description="When it was loaded, in seconds since 1970.")
+    owned_by: str = Field(description="Whom it belongs to, as far as its name tells.")
     architecture: str = Field(description="Its configuration, such as DiT-XL/2.")
     image_size: int = Field(description="Width and height of its images, in pixels.")
     num_classes: int = Field(description="How many classes it knows.")
@@ -123,4 +130,28 @@ class Problem(BaseModel):
     ] = Field(default=None, description="With 422: the fields that are wrong.")
     nearest: list[str] | None = Field(
         default=None, description="With 404: the most similar class names."
+    )
+
+
+class OpenAIError(BaseModel):
+    """An error as OpenAI's clients read it."""
+
+    message: str = Field(description="What is wrong with this request.")
+    type: str = Field(description="invalid_request_error, rate_limit_error or server_error.")
+    param: str | None = Field(description="The field that is at fault, if one is.")
+    code: str = Field(description="Identifies the kind of error to programs, such as queue_full.")
+    errors: Annotated[
+        list[dict[str, object]] | None,
+        WithJsonSchema({"type": "array", "items": FieldProblem.model_json_schema()}),
+    ] = Field(default=None, description="With 422: the fields that are wrong.")
+    nearest: list[str] | None = Field(
+        default=None, description="With 404: the most similar class names."
+    )
+
+
+class OpenAIProblem(BaseModel):
+    """Every error below /v1."""
+
+    error: Annotated[OpenAIError, WithJsonSchema(OpenAIError.model_json_schema())] = Field(
+        description="The error."
     )

@@ -12,9 +12,12 @@ import numpy as np
 
 from service.errors import FieldError, InvalidRequest
 from service.images.encoding import OutputFormat
-from service.images.exif import comment_of, is_jpeg, is_webp
 from service.images.fields import read_fields
 from service.images.json_object import read_json_object
+from service.images.metadata.exif import comment_of
+from service.images.metadata.manifest import LONGEST_MANIFEST, without_manifest
+from service.images.metadata.parts import is_jpeg, is_webp
+from service.images.metadata.xmp import PNG_KEYWORD, without_xmp
 from service.images.parameters import ImageParameters
 from service.images.png import NotPng, Png, read_png
 
@@ -29,13 +32,16 @@ LONGEST_TEXT = 65_536
 class Claim:
     """A file, and what it says about how it was made.
 
-    ``png`` is None for a WebP or JPEG. ``altered`` is what this service would not have written, if
-    there is anything.
+    ``file`` lacks the C2PA manifest, which differs every time that a picture is signed, and ``bare``
+    also its XMP packet ``xmp``, if it is a WebP or JPEG. ``png`` is None for these two. ``altered``
+    is what this service would not have written, if there is anything.
     """
 
     file: bytes
     output_format: OutputFormat
     parameters: ImageParameters
+    xmp: bytes | None
+    bare: bytes
     png: Png | None
     altered: str | None
 
@@ -61,11 +67,11 @@ class Claim:
 
 
 def longest_file(image_size: int) -> int:
-    """A bound on a picture's bytes: uncompressed, with a channel to spare, and its texts.
+    """A bound on a picture's bytes: uncompressed, with a channel to spare, its texts and signature.
 
     At least 1 MiB, so that a larger model's picture is reported as such rather than refused.
     """
-    return max(4 * image_size**2 + LONGEST_TEXT, LEAST_LIMIT)
+    return max(4 * image_size**2 + LONGEST_TEXT + LONGEST_MANIFEST, LEAST_LIMIT)
 
 
 def read_claim(file: bytes) -> Claim:
@@ -74,6 +80,7 @@ def read_claim(file: bytes) -> Claim:
     Raises:
         InvalidRequest: it is not a PNG, WebP or JPEG, or our metadata is missing or wrong.
     """
+    file = without_manifest(file)
     if is_webp(file):
         return _lossy(file, "webp")
     if is_jpeg(file):
@@ -86,17 +93,19 @@ def read_claim(file: bytes) -> Claim:
     if len(texts) != 1:
         count = f"{len(texts)} texts" if texts else "no text"
         raise _not_ours(f"has {count} called `dit`, which should hold its parameters")
-    return Claim(file, "png", _parameters(texts[0].content), png, png.altered)
+    xmp = next((text.content for text in png.texts_called(PNG_KEYWORD)), None)
+    return Claim(file, "png", _parameters(texts[0].content), xmp, file, png, png.altered)
 
 
 def _lossy(file: bytes, output_format: OutputFormat) -> Claim:
-    comment = comment_of(file)
+    bare, packet = without_xmp(file)
+    comment = comment_of(bare)
     if comment is None:
         raise _not_ours("has no EXIF comment that holds its parameters")
     parameters = _parameters(comment)
     same = parameters.as_json().encode() == comment
     altered = None if same else "its parameters are not written as this service writes them"
-    return Claim(file, output_format, parameters, None, altered)
+    return Claim(file, output_format, parameters, packet, bare, None, altered)
 
 
 def _parameters(text: bytes) -> ImageParameters:

@@ -1,4 +1,4 @@
-"""Encoding: pixels -> PNG, WebP or JPEG bytes that carry the image's parameters."""
+"""Encoding: pixels -> PNG, WebP or JPEG bytes that carry the image's parameters and origin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from service.images.exif import USER_COMMENT
+from service.images.metadata.exif import USER_COMMENT
+from service.images.metadata.xmp import PNG_KEYWORD, xmp_packet
 from service.images.parameters import ImageParameters
 
 OutputFormat = Literal["png", "webp", "jpeg"]
@@ -24,23 +25,44 @@ EXIF_USER_COMMENT = 0x9286
 EXIF_IFD = 0x8769
 
 
-def encode(pixels: np.ndarray, output_format: OutputFormat, parameters: ImageParameters) -> bytes:
-    """Encode uint8 (H, W, 3). The same pixels and parameters always give the same bytes."""
+def encode(
+    pixels: np.ndarray,
+    output_format: OutputFormat,
+    parameters: ImageParameters,
+    *,
+    xmp: bool = True,
+) -> bytes:
+    """Encode uint8 (H, W, 3). The same pixels and parameters always give the same bytes.
+
+    Args:
+        xmp: write the packet that says that the picture was generated.
+    """
+    packet = packet_of(parameters) if xmp else None
     image = Image.fromarray(pixels)
     buffer = io.BytesIO()
     if output_format == "png":
-        image.save(buffer, "PNG", compress_level=PNG_LEVEL, pnginfo=_png_texts(parameters))
+        image.save(buffer, "PNG", compress_level=PNG_LEVEL, pnginfo=_png_texts(parameters, packet))
     else:
         exif = Image.Exif()
         comment = USER_COMMENT + parameters.as_json().encode("ascii")
         exif.get_ifd(EXIF_IFD)[EXIF_USER_COMMENT] = comment
-        image.save(buffer, output_format.upper(), quality=LOSSY_QUALITY, exif=exif)
+        quality = parameters.output_compression
+        quality = LOSSY_QUALITY if quality is None else quality
+        more = {} if packet is None else {"xmp": packet}
+        image.save(buffer, output_format.upper(), quality=quality, exif=exif, **more)
     return buffer.getvalue()
 
 
-def _png_texts(parameters: ImageParameters) -> PngInfo:
-    """tEXt chunks; a class name outside Latin-1 turns the first into an iTXt."""
+def packet_of(parameters: ImageParameters) -> bytes:
+    """The XMP packet of a picture with these parameters."""
+    return xmp_packet(parameters.model, parameters.version)
+
+
+def _png_texts(parameters: ImageParameters, packet: bytes | None) -> PngInfo:
+    """tEXt chunks; a class name outside Latin-1 turns the first into an iTXt, as XMP always is."""
     texts = PngInfo()
     texts.add_text("parameters", parameters.as_line())
     texts.add_text("dit", parameters.as_json())
+    if packet is not None:
+        texts.add_itxt(PNG_KEYWORD.decode(), packet.decode())
     return texts

@@ -34,8 +34,7 @@ def read_fields(record: type[R], content: Mapping[str, object], place: str) -> R
     Raises:
         InvalidRequest: fields are missing, unknown, given twice or out of range.
     """
-    infos = _infos(record)
-    owners = {name: field for field, info in infos.items() for name in _names(field, info)}
+    infos, owners = _infos(record), names_of(record)
     known = ", ".join(infos)
     wrong = {
         name: FieldError(name, f"is not a field of {place}", content[name], known)
@@ -59,6 +58,11 @@ def read_fields(record: type[R], content: Mapping[str, object], place: str) -> R
     if wrong:
         raise InvalidRequest(*wrong.values())
     return built
+
+
+def names_of(record: type[object]) -> dict[str, str]:
+    """By each name under which a field is accepted, the field."""
+    return {name: field for field, info in _infos(record).items() for name in _names(field, info)}
 
 
 def allowed_values(info: FieldInfo) -> str | None:

@@ -12,6 +12,8 @@ MEANINGS = {
     "seed": "The seed of the image, or of a request's first.",
     "guidance_interval": "The part of the noise range, from 0 (picture) to 1 (noise), in which guidance"
     " applies.",
+    "cfg_channels": "The first channels of the noise, to which guidance is limited; absent if it applies"
+    " to all.",
     "class_name": "The class's name.",
     "quality": "The quality that sampler, steps and guidance interval stand for; null if the request"
     " named steps or a sampler.",
@@ -23,6 +25,7 @@ MEANINGS = {
     "reproducible": "Whether the service was in reproducible mode.",
     "version": "The service's version.",
     "solver_digest": "A SHA-256 of the fitted solver's table; absent with any other sampler.",
+    "output_compression": "The quality of a WebP or JPEG, from 0 to 100; absent where it is 95.",
 }
 
 

@@ -16,7 +16,7 @@ from model.sampling.trajectory import plan_trajectory
 from service import __version__
 from service.engine.model_info import ModelInfo
 from service.errors import FieldError, InvalidRequest
-from service.images.fitted import unfitted
+from service.images.fitted import unfitted, unsearched
 from service.images.limits import RequestLimits
 from service.images.parameters import ImageParameters
 from service.images.recipe import choose_recipe
@@ -28,16 +28,19 @@ from service.scheduling.jobs import Job, Progress
 class Order:
     """The parameters of each of a request's images, in order, and the request's deadline.
 
-    ``quality`` is the one that they stand for; None if the request named steps or sampler.
+    ``quality`` is the one that they stand for; None if the request named steps or sampler. ``signed``
+    says whether the images will be signed, so that their files do not repeat.
     """
 
     images: tuple[ImageParameters, ...]
     timeout_s: float
     quality: Quality | None = None
+    signed: bool = False
 
     def etag(self, *form: str) -> str:
         """Equal for all requests for the same pictures of the same model in this form."""
-        text = "\n".join((*form, *(image.as_json() for image in self.images)))
+        signed = ["signed"] if self.signed else []
+        text = "\n".join((*form, *signed, *(image.as_json() for image in self.images)))
         return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
@@ -57,12 +60,14 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
         sampler=chosen.recipe.sampler,
         seed=secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed,
         guidance_interval=chosen.recipe.guidance_interval,
+        cfg_channels=request.cfg_channels or limits.cfg_channels_for(model_info),
     )
     _check_limits(request, limits)
     parameters = parameters_here(first, model_info, reproducible=limits.reproducible)
     seeds = [seed_of_image(first.seed, i) for i in range(request.num_images)]
     images = tuple(replace(parameters, seed=seed) for seed in seeds)
-    return Order(images, request.timeout_s or limits.timeout_s, chosen.quality)
+    timeout_s = request.timeout_s or limits.timeout_s
+    return Order(images, timeout_s, chosen.quality, limits.signed)
 
 
 def parameters_here(
@@ -75,6 +80,8 @@ def parameters_here(
     """
     entry = model_info.classes.resolve(sampling.class_label)
     _check_range(sampling, model_info)
+    if sampling.cfg_channels == model_info.in_channels:
+        sampling = replace(sampling, cfg_channels=None)  # all, which is written one way
     return ImageParameters(
         **{field.name: getattr(sampling, field.name) for field in fields(Sampling)},
         class_name=entry.name,
@@ -95,9 +102,10 @@ def make_job(
     *,
     client: str = "",
     preview_every: int = 0,
+    preview_count: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Job:
-    """The job that makes an order's images. Its deadline counts from now."""
+    """The job that makes an order's images. Its deadline counts from now; `Job` has the arguments."""
     now = time.monotonic()
     schedule = model_info.schedule
     return Job(
@@ -109,6 +117,7 @@ def make_job(
         ),
         client=client,
         preview_every=preview_every,
+        preview_count=preview_count,
         on_progress=on_progress,
     )
 
@@ -145,5 +154,13 @@ def _check_range(sampling: Sampling, model_info: ModelInfo) -> None:
         wrong.append(FieldError("num_sampling_steps", f"must be {allowed}", steps, allowed))
     if sampling.sampler == "fitted" and not wrong:
         wrong.extend(unfitted(sampling, model_info.fitted))
+    if sampling.sampler == "ns" and not wrong:
+        wrong.extend(unsearched(sampling, offered=model_info.offers_ns))
+    channels = model_info.in_channels
+    if sampling.cfg_channels is not None and sampling.cfg_channels > channels:
+        allowed = f"an integer from 1 to {channels}"
+        wrong.append(
+            FieldError("cfg_channels", f"must be {allowed}", sampling.cfg_channels, allowed)
+        )
     if wrong:
         raise InvalidRequest(*wrong)

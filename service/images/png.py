@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from service.images.metadata.xmp import PNG_KEYWORD
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 WRITTEN_CHUNKS = frozenset({b"IHDR", b"tEXt", b"iTXt", b"IDAT", b"IEND"})
 """The chunks that this service writes. Any other may change what a viewer shows: further frames,
 colours, transparency, another orientation."""
 
-WRITTEN_TEXTS = frozenset({b"dit", b"parameters"})
+WRITTEN_TEXTS = frozenset({b"dit", b"parameters", PNG_KEYWORD})
 WRITTEN_FORM = bytes([8, 2, 0, 0, 0])
 """The header after width and height: 8 bits, RGB, the only compression and filters, not interlaced."""
 
@@ -130,9 +132,11 @@ def _foreign_form(header: bytes) -> str | None:
 
 def _foreign_text(texts: tuple[Text, ...]) -> str | None:
     keywords = [text.keyword for text in texts]
-    for keyword in keywords:
+    for text in texts:
+        keyword = text.keyword
         name = ascii(keyword.decode("latin-1"))
-        if keyword not in WRITTEN_TEXTS:
+        as_latin = keyword == PNG_KEYWORD and text.encoding == "latin-1"
+        if keyword not in WRITTEN_TEXTS or as_latin:
             return f"it has a text {name:.90}, which this service does not write"
         if keywords.count(keyword) > 1:
             return f"it has more than one text {name}"

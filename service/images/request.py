@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from model.sampling.parameters import (
     CfgScale,
+    ChannelCount,
     GuidanceInterval,
     SamplerName,
     Seed,
@@ -22,10 +23,10 @@ from service.images.json_object import read_json_object
 LONGEST_NAME = 200
 
 
-def _allow_null(schema: dict[str, Any]) -> None:
+def allow_null(schema: dict[str, Any]) -> None:
     """Say of every field with a default that it may be null, as `read_fields` has it."""
     for name, own in schema["properties"].items():
-        if name not in schema["required"] and "anyOf" not in own:
+        if name not in schema.get("required", ()) and "anyOf" not in own:
             about = {key: own.pop(key) for key in ("title", "description", "default") if key in own}
             schema["properties"][name] = {"anyOf": [own, {"type": "null"}]} | about
 
@@ -38,7 +39,7 @@ class GenerateRequest(BaseModel):
         frozen=True,
         strict=True,
         allow_inf_nan=False,
-        json_schema_extra=_allow_null,
+        json_schema_extra=allow_null,
     )
 
     class_label: Annotated[
@@ -46,7 +47,8 @@ class GenerateRequest(BaseModel):
         doc("a class id, or a class name, see /classes"),
     ] = Field(
         validation_alias=AliasChoices("class_label", "class_id"),
-        description="Class id, or a name or synonym from /classes. Also accepted as class_id.",
+        description="Class id, or a name, synonym or WordNet id from /classes. Also accepted as"
+        " class_id.",
     )
     cfg_scale: CfgScale | None = Field(
         default=None,
@@ -75,6 +77,13 @@ class GenerateRequest(BaseModel):
         default=None,
         description="The part of the noise range, from 0 (picture) to 1 (noise), in which guidance"
         " applies. Default: the quality's, or all of it.",
+    )
+    cfg_channels: Annotated[
+        ChannelCount | None, doc("an integer from 1 to the model's channels, see /models")
+    ] = Field(
+        default=None,
+        description="Limit guidance to so many first channels of the noise, 3 for the official samples."
+        " Default: the server's, usually all.",
     )
     output_format: OutputFormat | None = Field(
         default=None, description="Default: the format that Accept names, else png."

@@ -1,7 +1,8 @@
 """Verification: whether a file is what its metadata says, by making it again and comparing.
 
 A PNG is compared by its pixels. A WebP or JPEG is lossy, so it is compared with what the same pixels
-become when they are encoded with its own metadata, byte for byte.
+become when they are encoded with its own parameters, byte for byte but for the XMP packet. That is
+compared by itself, and a C2PA manifest not at all.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from service.engine.model_info import ModelInfo
 from service.images.claim import Claim
+from service.images.encoding import packet_of
 from service.images.parameters import ImageParameters
 
 ROUNDING_LEVELS = 1
@@ -28,9 +30,11 @@ class VerifyResponse(BaseModel):
 
     verified: bool = Field(
         description="The file is what its metadata says: pixels and texts agree, and it holds nothing"
-        " that this service does not write."
+        " that this service does not write. A C2PA signature is not looked at."
     )
-    bytes_equal: bool = Field(description="Making it again gives the same file, byte for byte.")
+    bytes_equal: bool = Field(
+        description="Making it again gives the same file, byte for byte but for a C2PA signature."
+    )
     max_pixel_difference: int | None = Field(
         default=None,
         description="The largest difference in any colour channel, of 255; null if the picture was"
@@ -50,8 +54,8 @@ class VerifyResponse(BaseModel):
 class Remade:
     """The picture that a claim's parameters give here.
 
-    ``pixels`` is uint8 (H, W, 3), ``file`` the file that this service writes of it, and ``as_claimed``
-    the same with the claim's metadata.
+    ``pixels`` is uint8 (H, W, 3), ``file`` the file that this service writes of it, unsigned, and
+    ``as_claimed`` the same with the claim's parameters and without XMP.
     """
 
     parameters: ImageParameters
@@ -90,11 +94,11 @@ def compare(claim: Claim, sent: np.ndarray | None, ours: Remade) -> VerifyRespon
     exact = ours.parameters.reproducible and not changed.keys() & {"reproducible", "dtype"}
     difference = _difference(claim, sent, ours)
     alike = difference is not None and difference <= (0 if exact else ROUNDING_LEVELS)
-    false_line = _false_line(claim, ours.parameters)
+    false = [*_false_line(claim, ours.parameters), *_false_xmp(claim, ours.parameters)]
     equal = claim.file == ours.file
-    others = [*changed.values(), *([false_line] if false_line else [])]
+    others = [*changed.values(), *false, *([] if claim.xmp else ["it has no XMP packet"])]
     return VerifyResponse(
-        verified=alike and changed.keys() <= PROVENANCE and not false_line,
+        verified=alike and changed.keys() <= PROVENANCE and not false,
         bytes_equal=equal,
         max_pixel_difference=difference,
         reproducible=exact,
@@ -106,15 +110,22 @@ def compare(claim: Claim, sent: np.ndarray | None, ours: Remade) -> VerifyRespon
 def _difference(claim: Claim, sent: np.ndarray | None, ours: Remade) -> int | None:
     if sent is not None:
         return int(np.abs(sent.astype(int) - ours.pixels).max())
-    return 0 if claim.file == ours.as_claimed else None
+    return 0 if claim.bare == ours.as_claimed else None
 
 
-def _false_line(claim: Claim, ours: ImageParameters) -> str | None:
-    """What the text for image tools says wrongly."""
+def _false_line(claim: Claim, ours: ImageParameters) -> list[str]:
+    """What is wrong with the text for image tools."""
     true = {claim.parameters.as_line(), ours.as_line()}
     if true.issuperset(claim.lines()):
-        return None
-    return "its text `parameters` does not say what `dit` says"
+        return []
+    return ["its text `parameters` does not say what `dit` says"]
+
+
+def _false_xmp(claim: Claim, ours: ImageParameters) -> list[str]:
+    """What is wrong with the XMP packet; files from before this service wrote one have none."""
+    if claim.xmp in (None, packet_of(claim.parameters), packet_of(ours)):
+        return []
+    return ["its XMP packet is not the one that this service writes"]
 
 
 def _reason(difference: int | None, exact: bool, changes: list[str]) -> str:

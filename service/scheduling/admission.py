@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +10,9 @@ from service.errors import QueueFull, ServiceError
 from service.scheduling.deadlines import reason_to_drop
 from service.scheduling.jobs import Job
 from service.scheduling.pace import Pace
+
+LEAST_RETRY_S = 0.1
+"""The shortest wait that a refused request is told; whole seconds are told as at least one."""
 
 
 class AdmissionQueue:
@@ -100,5 +102,5 @@ class AdmissionQueue:
             raise QueueFull(
                 f"{self._row_steps} row-steps are waiting, the queue holds {self._max_row_steps}"
                 f" and this request needs {job.work}",
-                retry_after_s=max(1, math.ceil(wait)),
+                retry_after_s=max(LEAST_RETRY_S, wait),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -44,12 +45,24 @@ class Progress:
     previews: tuple[tuple[int, np.ndarray], ...] = ()
 
 
+@functools.cache
+def even_steps(steps: int, count: int) -> frozenset[int]:
+    """``count`` steps that divide ``steps`` evenly, rounded; the last step is not among them.
+
+    With few steps there are fewer.
+    """
+    parts = count + 1
+    middles = ((2 * part * steps + parts) // (2 * parts) for part in range(1, parts))
+    return frozenset(middles) - {0, steps}
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """One request. After admission only the engine's thread changes it, except for `cancelled`.
 
     Times are on the clock of `time.monotonic`. ``client`` identifies the sender, for fairness
-    between clients. ``future`` resolves to a JobResult or a ServiceError. A preview counts as
+    between clients. ``future`` resolves to a JobResult or a ServiceError. There are previews after
+    every ``preview_every``-th step, or ``preview_count`` at even steps; each counts as
     ``preview_row_steps``, which the admission sets.
     """
 
@@ -59,6 +72,7 @@ class Job:
     trajectories: tuple[Trajectory, ...]
     client: str = ""
     preview_every: int = 0
+    preview_count: int = 0
     on_progress: Callable[[Progress], None] | None = None
     future: Future[JobResult] = field(default_factory=Future)
     cancelled: bool = False
@@ -88,10 +102,22 @@ class Job:
 
     @property
     def previews_planned(self) -> int:
-        every = self.preview_every
-        if every == 0 or self.on_progress is None:
+        if self.on_progress is None:
             return 0
-        return sum((trajectory.steps - 1) // every for trajectory in self.trajectories)
+        return sum(self._previews_in(trajectory.steps) for trajectory in self.trajectories)
+
+    def has_preview_after(self, step: int, steps: int) -> bool:
+        """Whether an image of ``steps`` steps is shown after this one."""
+        if self.on_progress is None:
+            return False
+        if self.preview_every:
+            return step % self.preview_every == 0
+        return step in even_steps(steps, self.preview_count)
+
+    def _previews_in(self, steps: int) -> int:
+        if self.preview_every:
+            return (steps - 1) // self.preview_every
+        return len(even_steps(steps, self.preview_count))
 
     @property
     def timeout_s(self) -> float:

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from model.weights.class_names import default_class_names, parse_class_names
-from service.engine.class_catalogue import ClassCatalogue
+from service.engine.class_catalogue import ClassCatalogue, ClassEntry
 from service.errors import InvalidRequest, UnknownClass
 
 NAMES = (
@@ -118,6 +118,8 @@ def test_imagenet_names_resolve_to_their_classes() -> None:
     with pytest.raises(InvalidRequest, match="134 or 517"):
         imagenet.resolve("crane")
     unambiguous = sum(_resolves(imagenet, i) for i in range(1000))
+    assert imagenet.resolve("tench, Tinca tinca").id == 0
+    assert imagenet.resolve("tench, Tinca tinca, n01440764").id == 0
     assert unambiguous == 996  # two pairs share a name: crane, maillot; Cardigan is no cardigan
 
 
@@ -126,6 +128,79 @@ def _resolves(names: ClassCatalogue, class_id: int) -> bool:
         return names.resolve(names.entries[class_id].name).id == class_id
     except InvalidRequest:
         return False
+
+
+@pytest.mark.parametrize(
+    ("label", "class_id"),
+    [("n01440764", 0), ("N02099601", 207), (" n02012849 ", 134), ("n03126707", 517)],
+)
+def test_imagenets_classes_are_found_by_their_wordnet_ids(label: str, class_id: int) -> None:
+    imagenet = ClassCatalogue(default_class_names(1000))
+    found = imagenet.resolve(label)
+    assert found.id == class_id
+    assert found.wordnet_id == label.strip().lower()
+    assert found.wordnet_id not in found.words
+    assert imagenet.search(label) == [found]
+
+
+def test_search_finds_wordnet_ids_by_their_beginning_alone() -> None:
+    imagenet = ClassCatalogue(default_class_names(1000))
+    assert {entry.wordnet_id for entry in imagenet.search("n0209960")} == {"n02099601"}
+    assert imagenet.search("2099601") == []
+    assert {"n" in entry.name for entry in imagenet.search("n")} == {
+        True,
+        False,
+    }  # a synonym has it
+    assert all(map(_has_n, imagenet.search("n")))  # not every class, as every id begins with it
+
+
+def _has_n(entry: ClassEntry) -> bool:
+    return any("n" in word.casefold() for word in entry.words)
+
+
+def test_a_wordnet_id_that_is_unknown_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownClass) as caught:
+        ClassCatalogue(default_class_names(1000)).resolve("n02099600")
+    assert "n02099601" in caught.value.nearest
+
+
+def test_an_own_classs_wordnet_id_is_a_name_or_beside_one() -> None:
+    content = {"0": ["n02121808", "cat", "house cat"], "1": ["n02084071"], "2": ["newt"]}
+    names = ClassCatalogue(parse_class_names(content, Path("names.json")))
+    assert names.entries == (
+        ClassEntry(0, "cat", ("house cat",), "n02121808"),
+        ClassEntry(1, "n02084071", (), "n02084071"),
+        ClassEntry(2, "newt", ()),
+    )
+    assert [names.resolve(label).id for label in ("n02121808", "n02084071")] == [0, 1]
+    assert [names.resolve(label).id for label in ("cat, house cat", "Newt")] == [0, 2]
+    assert [entry.id for entry in names.search("n02")] == [0, 1]
+
+
+def test_a_wordnet_id_of_two_classes_is_refused() -> None:
+    names = ClassCatalogue([("cat", "n02121808"), ("tom", "n02121808")])
+    with pytest.raises(InvalidRequest, match="send the id, 0 or 1"):
+        names.resolve("n02121808")
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("a photo of a golden retriever, in the snow", ["golden retriever"]),
+        ("An APPLE and a crane bird.", ["crane bird", "crane", "apple"]),
+    ],
+)
+def test_names_that_a_text_mentions_are_the_nearest(text: str, nearest: list[str]) -> None:
+    with pytest.raises(UnknownClass) as caught:
+        catalogue().resolve(text)
+    assert caught.value.nearest[: len(nearest)] == nearest
+
+
+def test_a_long_text_does_not_hide_the_nearest_names() -> None:
+    with pytest.raises(UnknownClass) as caught:
+        catalogue().resolve("an apple " * 4000)
+    assert caught.value.detail.endswith("; the nearest names are apple")
+    assert len(caught.value.detail) < 300
 
 
 LISTED = ("Pepper, red", "Pepper, green", "Apple, Malus", "house_cat,  dog", "Äpfel, grün")

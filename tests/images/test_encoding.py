@@ -112,9 +112,9 @@ def test_a_png_carries_its_parameters() -> None:
     }
 
 
-def test_a_png_has_two_text_chunks_and_no_timestamp() -> None:
+def test_a_png_has_three_text_chunks_and_no_timestamp() -> None:
     names = [name for name, _ in png_chunks(encode(pixels(), "png", PARAMETERS))]
-    assert names == [b"IHDR", b"tEXt", b"tEXt", b"IDAT", b"IEND"]
+    assert names == [b"IHDR", b"tEXt", b"tEXt", b"iTXt", b"IDAT", b"IEND"]
 
 
 @pytest.mark.parametrize("output_format", LOSSY)

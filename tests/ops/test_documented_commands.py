@@ -18,10 +18,10 @@ from service.engine.class_catalogue import ClassCatalogue
 
 ROOT = Path(__file__).parents[2]
 GUIDES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-DOCUMENTS = [*GUIDES, ROOT / "model/bundled/README.md"]
-RUNNERS = {".venv/bin/python", ".venv/bin/accelerate"}
+DOCUMENTS = [*GUIDES, ROOT / "model/bundled/README.md", ROOT / "client/README.md"]
+RUNNERS = {".venv/bin/python", ".venv/bin/accelerate", ".venv/bin/dit"}
 PROGRAMS = {"curl", "make", "docker", *RUNNERS}
-BARE = {"python", "python3", "pip", "accelerate", "pytest"}
+BARE = {"python", "python3", "pip", "accelerate", "pytest", "dit"}
 """Those of the system, which know nothing of our packages."""
 
 SAVING = {"-o", "--output", "-O", "--remote-name"}
@@ -113,7 +113,8 @@ def test_the_classes_that_are_asked_for_exist_in_the_bundled_model(document: Pat
     catalogue = ClassCatalogue(tuple(label.split(", ")) for label in labels.values())
     for words in curls(document):
         if "-d" in words:
-            catalogue.resolve(json.loads(words[words.index("-d") + 1])["class_label"])
+            body = json.loads(words[words.index("-d") + 1])
+            catalogue.resolve(body["prompt" if "prompt" in body else "class_label"])
 
 
 def test_a_model_of_ones_own_is_asked_for_a_class_that_any_model_has() -> None:

@@ -30,8 +30,8 @@ def text_of(path: str | Path) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 
 
-def pyproject() -> dict[str, dict[str, object]]:
-    with (ROOT / "pyproject.toml").open("rb") as file:
+def pyproject(folder: str = ".") -> dict[str, dict[str, object]]:
+    with (ROOT / folder / "pyproject.toml").open("rb") as file:
         return tomllib.load(file)
 
 
@@ -59,6 +59,7 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
         *_strings(tree["dependency-groups"]["dev"]),
         *_strings(tree["dependency-groups"]["gpu"]),
         *_strings(tree["dependency-groups"]["bench"]),
+        *_strings(pyproject("client")["project"]["dependencies"]),
     ]
     lines = text_of("constraints.txt").splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]
@@ -68,6 +69,17 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
     ]  # a local version, which other machines cannot install
     for requirement in map(Requirement, declared):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)])
+
+
+def test_the_client_needs_no_torch() -> None:
+    declared = _strings(pyproject("client")["project"]["dependencies"])
+    needed = needed_by({Requirement(line).name for line in declared})
+    assert "httpx" in needed
+    assert not needed & {"torch", "numpy", "fastapi", "pydantic"}
+
+
+def test_the_client_has_the_licence() -> None:
+    assert text_of("client/LICENSE") == text_of("LICENSE")
 
 
 def _strings(value: object) -> list[str]:

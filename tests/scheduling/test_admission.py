@@ -63,7 +63,7 @@ def test_retry_after_is_the_time_the_excess_takes() -> None:
     assert refused.value.retry_after_s == 20  # an excess of 200 row-steps, at 10 per second
 
 
-def test_retry_after_is_rounded_up_to_whole_seconds() -> None:
+def test_a_refused_request_is_told_the_time_until_there_is_room() -> None:
     queue, pace = new_queue(20), steady_pace(seconds_per_tick=1.0, max_rows=10)
     queue.offer(job("a", TEN, TEN), pace)
     waits = []
@@ -71,7 +71,15 @@ def test_retry_after_is_rounded_up_to_whole_seconds() -> None:
         with pytest.raises(QueueFull) as refused:
             queue.offer(job("b", [1] * steps), pace)
         waits.append(refused.value.retry_after_s)
-    assert waits == [1, 2]  # 1.0 and 1.1 ticks of a second
+    assert waits == pytest.approx([1.0, 1.1])  # ticks of a second
+
+
+def test_a_refused_request_waits_for_a_moment_at_least() -> None:
+    queue, pace = new_queue(20), steady_pace(seconds_per_tick=1e-4, max_rows=10)
+    queue.offer(job("a", TEN, TEN), pace)
+    with pytest.raises(QueueFull) as refused:
+        queue.offer(job("b", TEN), pace)
+    assert refused.value.retry_after_s == 0.1
 
 
 def test_a_request_larger_than_the_queue_may_retry_when_it_is_empty() -> None:

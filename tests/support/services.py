@@ -22,6 +22,7 @@ from service.http.client_address import Network
 from service.http.connections.limits import ConnectionLimits
 from service.http.server import Server
 from service.images.limits import RequestLimits
+from service.images.signing.signer import Signer
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 from service.tracing.spans import Tracing
@@ -122,6 +123,7 @@ def running_service(
     lame_duck_s: float = 0.0,
     trusted_proxies: Sequence[Network] = (),
     tracing: Tracing | None = None,
+    signer: Signer | None = None,
 ) -> Iterator[Running]:
     """Serve what ``load`` gives on a free port of the loopback until the block ends."""
     metrics = Metrics()
@@ -136,6 +138,7 @@ def running_service(
         cors_origins=cors_origins,
         trusted_proxies=trusted_proxies,
         tracing=tracing,
+        signer=signer,
     )
     server = Server(
         app,

@@ -83,7 +83,7 @@ def redrawn(file: bytes, image: Image.Image) -> bytes:
     """The file with its image replaced, in the mode of the new one."""
     texts = PngInfo()
     for kind, content in chunks(file):
-        if kind == b"tEXt":
+        if kind in (b"tEXt", b"iTXt"):
             texts.add(kind, content)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1, pnginfo=texts)

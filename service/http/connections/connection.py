@@ -235,11 +235,12 @@ class Connection(H11Protocol):
         elif self.conn.our_state is h11.SEND_RESPONSE:
             self.scope["state"]["status"] = error.status
             # The application may not have begun.
-            self._answer(error, request_id_of(cast(Scope, self.scope)))
+            scope = cast(Scope, self.scope)
+            self._answer(error, request_id_of(scope), scope["path"])
         self.transport.close()
 
-    def _answer(self, error: ServiceError, request_id: str) -> None:
-        response = problem(error, request_id)
+    def _answer(self, error: ServiceError, request_id: str, path: str = "") -> None:
+        response = problem(error, request_id, path)
         headers = [
             *self.server_state.default_headers,
             *response.raw_headers,

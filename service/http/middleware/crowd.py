@@ -23,6 +23,6 @@ class Crowd:
             state = scope.get("state", {})
             if state.get("crowded"):
                 error = Unavailable("too many connections", retry_after_s=RETRY_AFTER_S)
-                app = problem(error, state["request_id"])
+                app = problem(error, state["request_id"], scope["path"])
                 app.headers["Connection"] = "close"
         await app(scope, receive, send)

@@ -44,4 +44,4 @@ class UnexpectedErrors:
                 state["status"] = ServiceError.status
                 failure = ServiceError("an unexpected error; see the log under this request id")
             if not begun:
-                await problem(failure, state["request_id"])(scope, receive, send)
+                await problem(failure, state["request_id"], scope["path"])(scope, receive, send)

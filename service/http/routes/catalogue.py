@@ -10,13 +10,15 @@ from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 
+from model.sampling import ns
 from model.sampling.parameters import MAX_CFG_SCALE, MAX_SEED, MIN_CFG_SCALE
 from model.sampling.presets import Recipe
 from service.engine.class_catalogue import ClassCatalogue, ClassEntry
 from service.engine.model_info import ModelInfo
 from service.http.content_type import JSON
 from service.http.context import context_of
-from service.http.problems import problem_responses
+from service.http.openai.order import check_model
+from service.http.problems import openai_responses, problem_responses
 from service.http.schemas import (
     ClassDescription,
     ModelDescription,
@@ -30,6 +32,14 @@ from service.images.request import LONGEST_NAME, GenerateRequest
 
 router = APIRouter(tags=["catalogue"])
 
+_MODEL = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "description": "The id that /v1/models gives.",
+    "schema": {"type": "string"},
+}
+
 
 @router.get(
     "/classes",
@@ -39,17 +49,35 @@ router = APIRouter(tags=["catalogue"])
 )
 async def classes(
     request: Request,
-    q: Annotated[str, Query(max_length=LONGEST_NAME, description="Part of a name.")] = "",
+    q: Annotated[
+        str, Query(max_length=LONGEST_NAME, description="Part of a name, or a WordNet id.")
+    ] = "",
 ) -> Response:
     catalogue = context_of(request).engine.model_info.classes
     return Response(await asyncio.to_thread(_found, catalogue, q), media_type=JSON)
 
 
 @router.get("/models", summary="The model that is served", responses=problem_responses(503))
-@router.get("/v1/models", include_in_schema=False)
+@router.get(
+    "/v1/models",
+    summary="The model that is served, as OpenAI's clients ask for it",
+    responses=openai_responses(503),
+)
 async def models(request: Request) -> ModelList:
     context = context_of(request)
     return ModelList(data=[_describe(context.engine.model_info, context.limits)])
+
+
+@router.get(
+    "/v1/models/{model:path}",
+    summary="A model by its id, as OpenAI's clients ask for it",
+    responses=openai_responses(404, 503),
+    openapi_extra={"parameters": [_MODEL]},
+)
+async def model(request: Request) -> ModelDescription:
+    context = context_of(request)
+    check_model(request.path_params["model"], context.engine.model_info)
+    return _describe(context.engine.model_info, context.limits)
 
 
 def _found(catalogue: ClassCatalogue, query: str) -> str:
@@ -58,14 +86,20 @@ def _found(catalogue: ClassCatalogue, query: str) -> str:
 
 
 def _class_json(entry: ClassEntry) -> str:
-    synonyms = list(entry.synonyms)
-    return ClassDescription(id=entry.id, name=entry.name, synonyms=synonyms).model_dump_json()
+    return ClassDescription(
+        id=entry.id,
+        name=entry.name,
+        synonyms=list(entry.synonyms),
+        wordnet_id=entry.wordnet_id,
+    ).model_dump_json()
 
 
 def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
     cfg_scales = [MIN_CFG_SCALE, MAX_CFG_SCALE] if model_info.guidable else [1.0, 1.0]
     return ModelDescription(
         id=model_info.name,
+        created=model_info.loaded_at,
+        owned_by=model_info.owner,
         architecture=model_info.architecture,
         image_size=model_info.image_size,
         num_classes=len(model_info.classes),
@@ -84,6 +118,11 @@ def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
                 }
                 for solver in model_info.fitted
             ],
+            "ns": [
+                {"num_sampling_steps": steps, "cfg_scale": [*ns.CFG_SCALES]}
+                for steps in (ns.STEPS if model_info.offers_ns else ())
+            ],
+            "cfg_channels": [1, model_info.in_channels],
             "seed": [0, MAX_SEED],
             "num_images": [1, limits.max_images],
             "output_format": [*get_args(OutputFormat)],
@@ -116,5 +155,6 @@ def _defaults(model_info: ModelInfo, limits: RequestLimits) -> dict[str, JsonVal
         "num_sampling_steps": chosen.recipe.num_sampling_steps,
         "sampler": chosen.recipe.sampler,
         "guidance_interval": [*chosen.recipe.guidance_interval],
+        "cfg_channels": limits.cfg_channels_for(model_info),
         "timeout_s": limits.timeout_s,
     }

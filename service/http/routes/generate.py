@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.engine.model_info import ModelInfo
-from service.http.answers import answer, headers_of
+from service.http.answers import answer, headers_of, unchanged
 from service.http.content_type import JSON, check_json
 from service.http.context import client_of, context_of
 from service.http.disconnect import result_of
-from service.http.events import PING, EventResponse, EventStream, ProgressBox
-from service.http.negotiation import EVENTS, ZIP, AnswerForm, negotiate
-from service.http.problems import note_error, problem_responses
+from service.http.events import GenerateEvents, stream_events
+from service.http.negotiation import EVENTS, ZIP, negotiate
+from service.http.problems import problem_responses
 from service.http.schemas import GenerateResponse
 from service.images.encoding import CONTENT_TYPES
-from service.images.order import Order, make_job, take_order
+from service.images.order import make_job, take_order
 from service.images.request import GenerateRequest, parse_generate_request
 
 router = APIRouter(tags=["generate"])
@@ -36,10 +33,15 @@ EXAMPLES = {
 }
 """They work with any model."""
 
-NO_BUFFERING = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
-"""Proxies that compress hold parts of an answer back; the second header is for nginx."""
-
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "ETags of pictures that the client has. In reproducible mode, a request with a seed"
+    " for the same pictures is answered with 304, and nothing is drawn.",
+    "schema": {"type": "string"},
+}
 _BODY = {
+    "parameters": [_IF_NONE_MATCH],
     "requestBody": {
         "required": True,
         "content": {
@@ -48,23 +50,29 @@ _BODY = {
                 "examples": {name: {"value": value} for name, value in EXAMPLES.items()},
             }
         },
-    }
+    },
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _EVENTS = {"schema": {"type": "string"}}
 _HEADERS = {
-    "ETag": "Equal for the same pictures of the same model in the same form.",
+    "ETag": "Equal for the same pictures of the same model in the same form; weak, with W/ before it,"
+    " where their bytes may differ.",
     "X-Seed": "With one image: its seed.",
     "X-Class-Label": "With one image: its class id.",
     "Vary": "For caches: Accept decides the form.",
 }
+_DESCRIBED = {
+    name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
+}
 _PICTURES = {
     "description": "The picture, or all pictures as JSON, zip or events, depending on Accept.",
-    "headers": {
-        name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
-    },
+    "headers": _DESCRIBED,
     "model": GenerateResponse,
     "content": dict.fromkeys((*CONTENT_TYPES.values(), ZIP), _BINARY) | {EVENTS: _EVENTS},
+}
+_UNCHANGED = {
+    "description": "The client has these pictures, as its If-None-Match says. Nothing was drawn.",
+    "headers": _DESCRIBED,
 }
 
 
@@ -74,6 +82,7 @@ _PICTURES = {
     response_class=Response,
     responses={
         200: _PICTURES,
+        304: _UNCHANGED,
         **problem_responses(404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
     },
     summary="Generate images of one class",
@@ -88,35 +97,20 @@ async def generate(request: Request) -> Response:
     accept = ", ".join(request.headers.getlist("accept"))
     form = negotiate(accept, wanted.output_format, len(order.images))
     if form.kind == EVENTS:
-        return _stream(request, form, order, model_info, wanted.preview_every)
+        return stream_events(
+            request,
+            order,
+            model_info,
+            output_format=form.output_format,
+            wording=GenerateEvents(form.output_format),
+            headers=headers_of(form, order),
+            preview_every=wanted.preview_every,
+        )
+    if wanted.seed is not None:  # a seed that is drawn now gives pictures that nobody has
+        same = unchanged(form, order, request.headers.getlist("if-none-match"))
+        if same is not None:
+            return same
     job = make_job(order, model_info, request.state.request_id, client=client_of(request))
     result = await result_of(request, job, context.engine.submit(job))
     encoded = await context.encoder.encode_all(result, order, form.output_format)
     return await context.encoder.run(answer, form, order, encoded)
-
-
-def _stream(
-    request: Request, form: AnswerForm, order: Order, model_info: ModelInfo, preview_every: int
-) -> Response:
-    context = context_of(request)
-    box = ProgressBox(asyncio.get_running_loop())
-    job = make_job(
-        order,
-        model_info,
-        request.state.request_id,
-        client=client_of(request),
-        preview_every=preview_every,
-        on_progress=box.put,
-    )
-    stream = EventStream(
-        job,
-        context.engine.submit(job),
-        box,
-        order,
-        encoder=context.encoder,
-        output_format=form.output_format,
-        on_error=lambda error: note_error(request, error),
-    )
-    headers = headers_of(form, order) | NO_BUFFERING
-    request.state.filler = PING.encode()
-    return EventResponse(stream, headers)

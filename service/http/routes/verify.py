@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 from fastapi import APIRouter
@@ -99,9 +100,11 @@ async def verify(request: Request) -> VerifyResponse:
     sent = await asyncio.to_thread(claim.pixels)
     limits = context.limits
     ours = parameters_here(claim.parameters, model_info, reproducible=limits.reproducible)
+    if claim.output_format != "png":
+        ours = replace(ours, output_compression=claim.parameters.output_compression)
     order = Order((ours,), limits.timeout_s)
     job = make_job(order, model_info, request.state.request_id, client=client_of(request))
     (pixels,) = (await result_of(request, job, context.engine.submit(job))).pixels
     encode = partial(context.encoder.encode, pixels, claim.output_format)
-    remade = Remade(ours, pixels, await encode(ours), await encode(claim.parameters))
+    remade = Remade(ours, pixels, await encode(ours), await encode(claim.parameters, xmp=False))
     return await asyncio.to_thread(compare, claim, sent, remade)

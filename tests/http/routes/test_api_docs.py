@@ -128,6 +128,9 @@ def test_every_route_is_described(document: Node) -> None:
         ("post", "/verify"),
         ("get", "/classes"),
         ("get", "/models"),
+        ("get", "/v1/models"),
+        ("get", "/v1/models/{model}"),
+        ("post", "/v1/images/generations"),
         ("get", "/livez"),
         ("get", "/readyz"),
         ("get", "/metrics"),
@@ -137,12 +140,27 @@ def test_every_route_is_described(document: Node) -> None:
 def test_errors_are_described_as_problems(document: Node) -> None:
     responses = document["paths"]["/generate"]["post"]["responses"]
     assert set(responses) == {
-        *("200", "404", "406", "408", "413", "415", "422", "429", "500", "503", "504", "default")
+        *(
+            "200",
+            "304",
+            "404",
+            "406",
+            "408",
+            "413",
+            "415",
+            "422",
+            "429",
+            "500",
+            "503",
+            "504",
+            "default",
+        )
     }
-    for _, _, operation in operations(document):
+    for path, _, operation in operations(document):
         for status, response in operation["responses"].items():
             if status >= "400":
-                assert list(response["content"]) == ["application/problem+json"]
+                kind = "json" if path.startswith("/v1/") else "problem+json"
+                assert list(response["content"]) == [f"application/{kind}"]
 
 
 def object_schemas(node: object) -> Iterator[Node]:
@@ -242,9 +260,10 @@ def test_the_examples_of_verdicts_match_their_schema(document: Node) -> None:
 def test_every_get_succeeds_with_a_documented_content_type(
     service: Running, document: Node
 ) -> None:
+    name = service.engine.model_info.name
     for path, method, operation in operations(document):
         if method == "get":
-            answer = service.client.get(path)
+            answer = service.client.get(path.format(model=name))
             assert answer.status_code == 200
             content_type = answer.headers["Content-Type"].partition(";")[0]
             assert content_type in operation["responses"]["200"]["content"]
@@ -255,6 +274,11 @@ def test_json_answers_match_their_schemas(service: Running, document: Node) -> N
         "/generate": service.client.post("/generate", json={"class_label": 0, "num_images": 2}),
         "/classes": service.client.get("/classes"),
         "/models": service.client.get("/models"),
+        "/v1/models": service.client.get("/v1/models"),
+        "/v1/models/{model}": service.client.get(f"/v1/models/{service.engine.model_info.name}"),
+        "/v1/images/generations": service.client.post(
+            "/v1/images/generations", json={"prompt": "0", "n": 2}
+        ),
         "/verify": service.client.post("/verify", content=picture_file(service)),
     }
     for path, answer in answers.items():

@@ -10,19 +10,20 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from tests.support.checkpoints import write_pipeline
-from tests.support.requests import PICTURE, generate, images_of
+from tests.support.checkpoints import small_dit, write_pipeline
+from tests.support.requests import PICTURE, generate, images_of, picture
 from tests.support.services import Running, load_small_runner, running_service
 
 
 def test_classes_are_listed_and_searched(service: Running) -> None:
     answer = service.client.get("/classes")
+    unnumbered = {"wordnet_id": None}
     assert answer.json() == [
-        {"id": 0, "name": "apple", "synonyms": ["Malus"]},
-        {"id": 1, "name": "pear", "synonyms": []},
-        {"id": 2, "name": "plum", "synonyms": ["damson plum"]},
-        {"id": 3, "name": "quince", "synonyms": []},
-        {"id": 4, "name": "fig", "synonyms": []},
+        {"id": 0, "name": "apple", "synonyms": ["Malus"]} | unnumbered,
+        {"id": 1, "name": "pear", "synonyms": []} | unnumbered,
+        {"id": 2, "name": "plum", "synonyms": ["damson plum"]} | unnumbered,
+        {"id": 3, "name": "quince", "synonyms": []} | unnumbered,
+        {"id": 4, "name": "fig", "synonyms": []} | unnumbered,
     ]
     assert service.client.get("/classes", params={"q": "DAMSON"}).json()[0]["id"] == 2
     assert service.client.get("/classes", params={"q": "%\x00 🍌"}).json() == []
@@ -34,6 +35,33 @@ def test_a_request_may_give_its_class_by_id_or_name(service: Running, label: int
     answer = generate(service, PICTURE | {"class_label": label})
     assert answer.headers["X-Class-Label"] == "1"
     assert answer.content == generate(service, PICTURE).content
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service of a model with 1000 classes that its folder does not name."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    write_pipeline(folder, small_dit(num_classes=1000), class_names=None)
+    with running_service(lambda: load_small_runner(folder)) as running:
+        yield running
+
+
+def test_a_class_of_imagenet_has_a_wordnet_id(imagenet: Running) -> None:
+    (found,) = imagenet.client.get("/classes", params={"q": "n02099601"}).json()
+    assert found == {
+        "id": 207,
+        "name": "golden retriever",
+        "synonyms": [],
+        "wordnet_id": "n02099601",
+    }
+    assert len({each["wordnet_id"] for each in imagenet.client.get("/classes").json()}) == 1000
+
+
+@pytest.mark.parametrize("label", ["n02099601", "N02099601", " n02099601", "golden retriever", 207])
+def test_a_request_may_give_its_class_by_wordnet_id(imagenet: Running, label: int | str) -> None:
+    answer = generate(imagenet, PICTURE | {"class_label": label})
+    assert answer.headers["X-Class-Label"] == "207"
+    assert json.loads(picture(answer).info["dit"])["class_name"] == "golden retriever"
 
 
 STRANGE = ("りんご/🍎", "Käse, fromage", "../../etc", "!!!", "Ж" * 200)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from service.images.encoding import EXIF_IFD, EXIF_USER_COMMENT
-from service.images.exif import FIRST_PARTS, comment_of
+from service.images.metadata.exif import comment_of
+from service.images.metadata.parts import FIRST_PARTS
 from tests.support.requests import PICTURE, generate
 from tests.support.services import Running
 from tests.support.verify import refusal, verdict
