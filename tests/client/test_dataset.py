@@ -21,6 +21,7 @@ from PIL import Image as Pictures
 from dit_client import NO_RETRIES, AsyncClient, Client, InvalidRequest, NoAnswer, Options
 from dit_client.dataset.files import Locked
 from dit_client.dataset.make import Listeners, Wish, make_dataset
+from dit_client.dataset.manifest import Manifest
 from dit_client.dataset.record import DatasetError
 from dit_client.dataset.run import Status
 from tests.support.checkpoints import small_dit, write_pipeline
@@ -170,6 +171,19 @@ def test_a_manifest_torn_by_a_loss_of_power(service: Running, tmp_path: Path) ->
     manifest.write_bytes(b"nonsense\n" + whole)
     with pytest.raises(DatasetError, match=r"line 1 of .*manifest\.jsonl"):
         make(service.url, wish(folder))
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    class Full(io.FileIO):
+        def write(self, data: object) -> int:
+            assert isinstance(data, bytes)
+            return super().write(data[:7])
+
+    path = tmp_path / "manifest.jsonl"
+    path.write_bytes(b'{"x": 1}\n')
+    with Full(path, "ab") as file, pytest.raises(OSError, match="No space"):
+        Manifest(file, 9).append({"x": 2})
+    assert path.read_bytes() == b'{"x": 1}\n'
 
 
 @pytest.mark.parametrize(
