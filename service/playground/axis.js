@@ -11,7 +11,7 @@ export function axesOf({ limits }, catalogue) {
     }
     return value;
   };
-  const plain = limits.sampler.filter((name) => name !== "fitted");
+  const plain = limits.sampler.filter((name) => !limits[name]); // they take any number of steps
   const [low, high] = limits.cfg_scale;
   return {
     guidance: {
