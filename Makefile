@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 TRAIN := $(VENV)/.installed-train
 CLIENT := $(VENV)/.installed-client
 DEV := $(VENV)/.installed-dev
+BROWSER := $(VENV)/.installed-browser
 PEERS := build/bench/site/.installed
 PROMETHEUS := build/prometheus
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
@@ -43,8 +44,8 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install run client test test-slow test-kernels test-gpu lint format bench gpu-check gpu-wheels train solver \
-	contact-sheet dashboard lock sbom audit image-check prometheus clean distclean
+.PHONY: FORCE help install run client test test-slow test-browser test-kernels test-gpu lint format bench gpu-check \
+	gpu-wheels train solver contact-sheet screenshot dashboard lock sbom audit image-check prometheus clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,14 +59,17 @@ client: $(CLIENT) ## install the Python client and its command line, .venv/bin/d
 
 # Waiting OpenMP threads sleep, as they do in the service: spinning threads starve a busy machine. The
 # models of the quick tests are too small to benefit from a second thread.
-test test-slow test-gpu: export OMP_WAIT_POLICY ?= passive
-test: export OMP_NUM_THREADS ?= 1
+test test-slow test-browser test-gpu: export OMP_WAIT_POLICY ?= passive
+test test-browser: export OMP_NUM_THREADS ?= 1
 
 test: $(DEV) ## run the quick tests; select some with ARGS="-k name"
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
 
 test-slow: $(DEV) ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-browser: $(BROWSER) ## run the tests of the playground in Chromium, which has to be installed
+	@$(BIN)/python -m pytest -m browser $(ARGS)
 
 test-kernels: $(DEV) ## run the tests of the Triton kernels without a GPU; installs Triton (720 MB)
 	@$(PIP) --quiet --group kernels
@@ -107,6 +111,9 @@ solver: $(TRAIN) ## fit a solver of few steps to a model: ARGS="--model FOLDER -
 
 contact-sheet: $(DEV) ## draw docs/contact-sheet.png: every class of DIT_MODEL, from the service
 	$(BIN)/python -m docs.contact_sheet docs/contact-sheet.png
+
+screenshot: $(BROWSER) ## draw docs/images/playground.png: the playground after some use
+	$(BIN)/python -m docs.playground_screenshot docs/images/playground.png
 
 dashboard: $(DEV) ## write the dashboard's JSON, and draw docs/dashboard.png from a service under load
 	$(BIN)/python -m deploy.dashboard
@@ -166,6 +173,11 @@ $(CLIENT): $(STAMP) client/pyproject.toml
 $(DEV): $(CLIENT)
 	@echo "== adding what tests and checks need (once)"
 	@$(call install-quietly,--group dev)
+	@touch $@
+
+$(BROWSER): $(DEV)
+	@echo "== adding what tests in a browser need (once)"
+	@$(call install-quietly,--group browser)
 	@touch $@
 
 # LitServe is installed outside the environment: otherwise our service would use its uvloop and httptools.

@@ -30,7 +30,15 @@ from service.http.middleware.request_id import RequestId
 from service.http.middleware.trace import Trace
 from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.http.problems import add_problem_handlers
-from service.http.routes import catalogue, documentation, generate, health, openai, verify
+from service.http.routes import (
+    catalogue,
+    documentation,
+    generate,
+    health,
+    openai,
+    playground,
+    verify,
+)
 from service.images.encoder import Encoder
 from service.images.limits import RequestLimits
 from service.images.signing.signer import Signer
@@ -115,6 +123,6 @@ def create_app(
     app.add_middleware(Forwarded, trusted=trusted_proxies)
     app.add_middleware(AbsoluteTarget)
     add_problem_handlers(app)
-    for routes in (generate, verify, catalogue, openai, health, documentation):
+    for routes in (generate, verify, catalogue, openai, health, documentation, playground):
         app.include_router(routes.router)
     return app

@@ -158,6 +158,11 @@ def test_leaving_a_stream_stops_its_images(connect: Connect, pipeline_folder: Pa
         runner.let(1)
         client = connect(running.url)
         client.events(1, num_sampling_steps=50, num_images=2, count=1)
+        wait_until(
+            lambda: (
+                running.metric("dit_requests_total", route="/generate", outcome="cancelled") == 1
+            )
+        )
         runner.let(1)
         wait_until(lambda: running.metric("dit_images_total", outcome="cancelled") == 2)
         wait_until(lambda: running.queue_row_steps == 0)

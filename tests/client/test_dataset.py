@@ -41,11 +41,16 @@ def make(
     transport: httpx.AsyncBaseTransport | None = None,
     on_change: Callable[[Status], None] = lambda _: None,
     patience_s: float = 5.0,
+    max_in_flight: int = 256,
 ) -> Status:
     async def run() -> Status:
         async with AsyncClient(url, retries=NO_RETRIES, transport=transport) as client:
             return await make_dataset(
-                client, wanted, patience_s=patience_s, listeners=Listeners(on_change)
+                client,
+                wanted,
+                max_in_flight=max_in_flight,
+                patience_s=patience_s,
+                listeners=Listeners(on_change),
             )
 
     return asyncio.run(run())
@@ -388,6 +393,42 @@ def test_a_picture_that_fails_costs_no_other(service: Running, tmp_path: Path) -
     assert {task.entry.id for task, _ in status.failed} == {2}
     assert transport.seen == 12  # each was tried four times
     assert make(service.url, wish(tmp_path)).made == 3
+
+
+class Together(Passing):
+    """Answers come two at a time, in the same turn of the event loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[asyncio.Event] = []
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        response = await super().answer(request)
+        if request.method == "POST":
+            await response.aread()
+            self.waiting.append(asyncio.Event())
+            event = self.waiting[-1]
+            if len(self.waiting) == 2:
+                for each in self.waiting:
+                    each.set()
+                self.waiting.clear()
+            await event.wait()
+        return response
+
+
+def test_no_picture_is_left_out_if_all_in_flight_end_at_once(
+    service: Running, tmp_path: Path
+) -> None:
+    wanted = wish(tmp_path, classes=["fig", "pear"])
+    in_flight: list[int] = []
+
+    def watch(status: Status) -> None:
+        in_flight.append(status.in_flight)
+
+    transport = Together()
+    status = make(service.url, wanted, transport=transport, max_in_flight=2, on_change=watch)
+    assert status.made == 6
+    assert max(in_flight) < 2  # of two, after one has ended
 
 
 class Outage(Passing):

@@ -59,6 +59,7 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
         *_strings(tree["dependency-groups"]["dev"]),
         *_strings(tree["dependency-groups"]["gpu"]),
         *_strings(tree["dependency-groups"]["bench"]),
+        *_strings(tree["dependency-groups"]["browser"]),
         *_strings(pyproject("client")["project"]["dependencies"]),
     ]
     lines = text_of("constraints.txt").splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -289,6 +290,7 @@ class BrokenSigner:
         self.expires = signer.expires
 
     def sign(self, file: bytes, content_type: str) -> bytes:
+        assert threading.current_thread().name.startswith("encode")
         self._calls += 1
         if self._calls % 2:
             raise SigningFailed("the certificate expired on 2024-01-02 03:04 UTC")
