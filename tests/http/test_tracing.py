@@ -276,6 +276,7 @@ def test_a_collector_that_is_away_costs_no_answer_and_a_bounded_stop(
 ) -> None:
     url = "http://127.0.0.1:9"  # nothing listens there
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # or its thread outlives the test
     monkeypatch.setattr(spans, "CLOSE_S", 0.5)
     tracing = open_tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": url})
     assert tracing is not None
