@@ -362,6 +362,8 @@ def test_an_interrupt_stops_the_images(pipeline_folder: Path) -> None:
             _, err = running.communicate()
         assert running.returncode == 130
         assert err.strip() == b"dit: interrupted"
+        left = {"route": "/generate", "outcome": "cancelled"}
+        wait_until(lambda: gated.metric("dit_requests_total", **left) == 1)
         runner.open()
         wait_until(lambda: gated.metric("dit_images_total", outcome="cancelled") == 1)
 
