@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as ArgumentError
 
-from model.sampling.parameters import CfgScale, SamplerName, StepCount
+from model.sampling.parameters import CfgScale, ChannelCount, SamplerName, StepCount
 from model.sampling.presets import DEFAULT_QUALITY, Quality
 from service.listening import parse_host
 
@@ -184,6 +184,11 @@ class Settings(BaseSettings):
     )
     default_cfg_scale: CfgScale | None = Field(
         None, description="guidance scale of a request that names none; unset: the model's own"
+    )
+    cfg_channels: ChannelCount | None = Field(
+        None,
+        description="first channels of the noise that are guided in a request that names none; 3 for"
+        " the official samples of DiT. Unset: all",
     )
     default_quality: Quality = Field(
         DEFAULT_QUALITY,

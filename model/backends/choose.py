@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from model.backends.compiled import CompiledNetwork
 from model.backends.cpu import FORESEEN_STEPS, CpuNetwork, has_onednn_products
@@ -16,6 +17,7 @@ def network_for(
     dit: DiT,
     *,
     timesteps: int,
+    fractional: Sequence[float] = (),
     rows: int,
     compile: bool = False,
     consume: bool = False,
@@ -29,6 +31,7 @@ def network_for(
         dit: the model, on its device and in its dtype. Do not change its weights afterwards: the
             network may share them, or hold its own copy.
         timesteps: the network answers for whole timesteps 0 .. timesteps - 1.
+        fractional: it also answers for these.
         rows: the most rows of a call.
         compile: on CUDA, use torch.compile instead of the fused kernels.
         consume: take the weights away from ``dit`` layer by layer, so that they are never in memory
@@ -42,14 +45,25 @@ def network_for(
     if has_onednn_products(dit):
         kept = 2 * rows * FORESEEN_STEPS
         return CpuNetwork(
-            dit, timesteps=timesteps, kept=kept, consume=consume, independent=independent
+            dit,
+            timesteps=timesteps,
+            fractional=fractional,
+            kept=kept,
+            consume=consume,
+            independent=independent,
         )
+    eager = partial(EagerNetwork, dit, timesteps=timesteps, fractional=fractional, consume=consume)
     if dit.pos_embed.device.type != "cuda":
-        return EagerNetwork(dit, timesteps=timesteps, consume=consume)
+        return eager()
     if compile:
-        return CompiledNetwork(EagerNetwork(dit, timesteps=timesteps, consume=consume))
+        return CompiledNetwork(eager())
     return fused_network_for(
-        dit, timesteps=timesteps, consume=consume, measure=measure, report=report
+        dit,
+        timesteps=timesteps,
+        fractional=fractional,
+        consume=consume,
+        measure=measure,
+        report=report,
     )
 
 
@@ -57,6 +71,7 @@ def fused_network_for(
     dit: DiT,
     *,
     timesteps: int,
+    fractional: Sequence[float] = (),
     consume: bool,
     measure: bool = False,
     report: Callable[[str], None],
@@ -76,31 +91,34 @@ def fused_network_for(
         gelu = fastest_gelu(dit) if measure else gelu_after_product
     except Exception as error:  # noqa: BLE001 - compilers, caches, the driver: all take part
         report(f"running without fused kernels, which is slower: {_first_line(error)}")
-        return EagerNetwork(dit, timesteps=timesteps, consume=consume)
+        return EagerNetwork(dit, timesteps=timesteps, fractional=fractional, consume=consume)
     if gelu is gelu_in_product:
         report("the GELU is part of the product before it, which is faster here")
-    return CudaNetwork(dit, timesteps=timesteps, consume=consume, gelu=gelu)
+    return CudaNetwork(dit, timesteps=timesteps, fractional=fractional, consume=consume, gelu=gelu)
 
 
-def step_for(dit: DiT, *, report: Callable[[str], None] = lambda line: None) -> TickStep:
+def step_for(
+    dit: DiT, *, history: bool = False, report: Callable[[str], None] = lambda line: None
+) -> TickStep:
     """Build the step around the network of a DiT, of which only ``pos_embed`` need be left.
 
     Args:
         dit: the model, on its device.
+        history: whether images may look back on earlier estimates.
         report: called with a line of text about the choice.
     """
     if dit.pos_embed.device.type != "cuda":
         return PLAIN_STEP
-    return fused_step_for(dit, report=report)
+    return fused_step_for(dit, history=history, report=report)
 
 
-def fused_step_for(dit: DiT, *, report: Callable[[str], None]) -> TickStep:
+def fused_step_for(dit: DiT, *, history: bool = False, report: Callable[[str], None]) -> TickStep:
     """The step on fused kernels, or the plain one where Triton is missing or does not work."""
     shape = (dit.in_channels, dit.input_size, dit.input_size)
     try:
         from model.backends.fused_step import FusedStep, check_step  # needs Triton
 
-        check_step(shape, dit.out_channels, dit.pos_embed.device)
+        check_step(shape, dit.out_channels, dit.pos_embed.device, history=history)
     except Exception as error:  # noqa: BLE001 - compilers, caches, the driver: all take part
         report(f"running with plain guidance and samplers, which is slower: {_first_line(error)}")
         return PLAIN_STEP

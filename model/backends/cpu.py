@@ -133,6 +133,7 @@ class CpuNetwork:
     Args:
         dit: the model; the label table and ``pos_embed`` are shared with it, the rest is copied.
         timesteps: whole timesteps 0 .. timesteps - 1 can be asked for.
+        fractional: and these.
         kept: (timestep, label) pairs whose conditioning is kept.
         consume: empty each of the layers of ``dit`` as soon as it is packed.
         independent: call products by a `RowPlan` where a row's bits depend on the other rows.
@@ -145,6 +146,7 @@ class CpuNetwork:
         dit: DiT,
         *,
         timesteps: int,
+        fractional: Sequence[float] = (),
         kept: int,
         consume: bool = False,
         independent: bool = False,
@@ -155,9 +157,8 @@ class CpuNetwork:
         self._row_plans: dict[tuple[int, int], RowPlan | None] = {}  # by the shape of the weight
         self._embed_patches = PackedPatchEmbed(dit.x_embedder, self._planned)
         pairs = RowPlan(GROUPED_PAIRS, GROUPED_PAIRS) if independent else AS_IT_IS
-        self.conditioning = _conditioning(
-            dit, pairs, timesteps=timesteps, kept=kept, consume=consume
-        )
+        embed = TabulatedEmbeddings(dit, timesteps, fractional)
+        self.conditioning = _conditioning(dit, pairs, embed, kept=kept, consume=consume)
         self._blocks = [self._packed(block, consume=consume) for block in _blocks(dit)]
         self._linear = self._planned(PackedLinear.of(dit.final_layer.linear))
         if consume:
@@ -211,7 +212,7 @@ def _blocks(dit: DiT) -> Iterable[DiTBlock]:
 
 
 def _conditioning(
-    dit: DiT, pairs: RowPlan, *, timesteps: int, kept: int, consume: bool
+    dit: DiT, pairs: RowPlan, embed: TabulatedEmbeddings, *, kept: int, consume: bool
 ) -> Conditioning:
     hidden_size = dit.pos_embed.shape[-1]
     product = pairs.applied_to(PackedLinear(*joined_products(dit, consume=consume)))
@@ -220,4 +221,4 @@ def _conditioning(
         # In fp64: fp32's exp differs in its last bit between the ends and the middle of a tensor.
         return modulation_vectors(product(F.silu(c.double()).to(c.dtype)), hidden_size)
 
-    return Conditioning(TabulatedEmbeddings(dit, timesteps), vectors, kept=kept)
+    return Conditioning(embed, vectors, kept=kept)

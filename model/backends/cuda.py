@@ -45,9 +45,15 @@ class CudaNetwork(EagerNetwork):
     """
 
     def __init__(
-        self, dit: DiT, *, timesteps: int, consume: bool = False, gelu: Gelu = gelu_after_product
+        self,
+        dit: DiT,
+        *,
+        timesteps: int,
+        fractional: Sequence[float] = (),
+        consume: bool = False,
+        gelu: Gelu = gelu_after_product,
     ) -> None:
-        super().__init__(dit, timesteps=timesteps, consume=consume)
+        super().__init__(dit, timesteps=timesteps, fractional=fractional, consume=consume)
         self._gelu = gelu
 
     def _transform(self, tokens: Tensor, vectors: Sequence[Tensor]) -> Tensor:

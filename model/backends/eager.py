@@ -33,10 +33,17 @@ class EagerNetwork(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, dit: DiT, *, timesteps: int, consume: bool = False) -> None:
+    def __init__(
+        self,
+        dit: DiT,
+        *,
+        timesteps: int,
+        fractional: Sequence[float] = (),
+        consume: bool = False,
+    ) -> None:
         super().__init__()
         self._dit = dit
-        self._embed = TabulatedEmbeddings(dit, timesteps)
+        self._embed = TabulatedEmbeddings(dit, timesteps, fractional)
         weight, bias = joined_products(dit, consume=consume)
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)

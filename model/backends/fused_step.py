@@ -15,12 +15,14 @@ from torch import Tensor
 
 from model.backends.kernels import OPTIONS, compare, device_of
 from model.backends.step import PLAN_COLUMNS, Buffers, Inputs, PlainStep
+from model.sampling.samplers import LOOKBACK
 
-WIDTH = tl.constexpr(len(PLAN_COLUMNS))
+ESTIMATES = tl.constexpr(LOOKBACK)
 (
     SLOT,
     NULL_ROW,
     CFG_SCALE,
+    CFG_CHANNELS,
     X0_X,
     X0_EPS,
     A,
@@ -32,7 +34,9 @@ WIDTH = tl.constexpr(len(PLAN_COLUMNS))
     IMAGE,
     TIMESTEP,
     LABEL,
-) = map(tl.constexpr, range(len(PLAN_COLUMNS)))
+    PLACE,
+    WEIGHTS,
+) = map(tl.constexpr, range(len(PLAN_COLUMNS) + 2))
 
 SAMPLE_IMAGES, SAMPLE_ROWS, SAMPLE_SLOTS = 3, 7, 5
 """A plan on which `check_step` compares the kernels with torch: two images are guided, two rows are
@@ -54,12 +58,15 @@ class FusedStep:
         y = torch.empty(rows, device=plan.device, dtype=torch.int64)
         size = x[0].numel()
         with device_of(plan):
-            _gather[_grid(rows, size)](plan, buffers.latents, x, t, y, size, **step_launch())
+            _gather[_grid(rows, size)](
+                plan, buffers.latents, x, t, y, size, buffers.plan_width, **step_launch()
+            )
         return x, t, y
 
     def advance(self, buffers: Buffers, plan: Tensor, answers: Tensor) -> None:
         rows, size = len(plan), buffers.latents[0].numel()
         answers = answers.contiguous()
+        history = buffers.history
         with device_of(plan):
             _advance[_grid(rows, size)](
                 plan,
@@ -67,8 +74,12 @@ class FusedStep:
                 buffers.noise,
                 buffers.latents,
                 buffers.x0,
+                buffers.x0 if history is None else history,
                 size,
+                buffers.latents[0, 0].numel(),
                 answers[0].numel(),
+                buffers.plan_width,
+                history is not None,
                 **step_launch(),
             )
 
@@ -79,39 +90,72 @@ def step_launch() -> dict[str, int]:
 
 
 @torch.inference_mode()
-def check_step(shape: tuple[int, int, int], out_channels: int, device: torch.device) -> None:
+def check_step(
+    shape: tuple[int, int, int], out_channels: int, device: torch.device, *, history: bool = False
+) -> None:
     """Compile the kernels for latents of this shape and compare them with `PlainStep`.
+
+    ``history`` says whether images may look back on earlier estimates.
 
     Raises:
         RuntimeError: a kernel's values differ from torch's.
         Exception: Triton cannot compile or launch, as for `check_kernels`.
     """
     generator = torch.Generator().manual_seed(0)
-    plan = sample_plan(generator).to(device)
+    plan = sample_plan(generator, history=history).to(device)
     answers = _normal(generator, SAMPLE_ROWS, out_channels, *shape[1:]).to(device)
-    latents, x0 = _normal(generator, 2, SAMPLE_SLOTS + 1, *shape).to(device).unbind(0)
-    noise = _normal(generator, SAMPLE_ROWS, *shape).to(device)
-    ours, theirs = Buffers(latents.clone(), x0.clone(), noise), Buffers(latents, x0, noise)
+    ours, theirs = (sample_buffers(shape, device, history=history) for _ in range(2))
     for each, other in zip(FusedStep().inputs(ours, plan), PlainStep().inputs(theirs, plan)):
         compare(each.float(), other.float())
     FusedStep().advance(ours, plan, answers)
     PlainStep().advance(theirs, plan, answers)
-    for each, other in zip((ours.latents, ours.x0), (theirs.latents, theirs.x0)):
+    for each, other in zip(_changed(ours), _changed(theirs)):
         compare(each[:SAMPLE_SLOTS], other[:SAMPLE_SLOTS])
 
 
-def sample_plan(generator: torch.Generator) -> Tensor:
-    """A plan of all kinds of rows, with slots out of order and random coefficients."""
+def sample_buffers(
+    shape: tuple[int, int, int],
+    device: torch.device,
+    *,
+    history: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Buffers:
+    """Buffers of random numbers, always the same."""
+    generator = torch.Generator().manual_seed(1)
+    latents, x0 = _normal(generator, 2, SAMPLE_SLOTS + 1, *shape).to(device, dtype).unbind(0)
+    noise = _normal(generator, SAMPLE_ROWS, *shape).to(device, dtype)
+    kept = _normal(generator, SAMPLE_SLOTS + 1, LOOKBACK, *shape).to(device, dtype)
+    return Buffers(latents, x0, noise, kept if history else None)
+
+
+def sample_plan(generator: torch.Generator, *, history: bool = False) -> Tensor:
+    """A plan of all kinds of rows, with slots out of order and random coefficients.
+
+    With ``history``, the second image uses all that it can and keeps none, and the third uses two
+    estimates and keeps its own after them.
+    """
     plan = _normal(generator, SAMPLE_ROWS, len(PLAN_COLUMNS))
     columns = dict(zip(PLAN_COLUMNS, plan.unbind(1)))
     plan[SAMPLE_IMAGES:] = 0.0
     images = torch.arange(SAMPLE_ROWS)
     columns["slot"].copy_(torch.where(images < SAMPLE_IMAGES, SAMPLE_IMAGES - images, SAMPLE_SLOTS))
     columns["null_row"][:SAMPLE_IMAGES] = torch.tensor([3.0, 1.0, 4.0])
+    columns["cfg_channels"][:SAMPLE_IMAGES] = torch.tensor([torch.inf, 1.0, 2.0])
     columns["image"].copy_(torch.tensor([0.0, 1.0, 2.0, 0.0, 2.0, 0.0, 0.0]))
     columns["timestep"].copy_(100.0 * images)
     columns["label"].copy_(7.0 * images)
-    return plan
+    if not history:
+        return plan
+    pasts = torch.zeros(SAMPLE_ROWS, 1 + LOOKBACK)
+    pasts[:, 0] = torch.tensor([-1.0, -1.0, 2.0, *[-1.0] * (SAMPLE_ROWS - SAMPLE_IMAGES)])
+    pasts[1, 1:] = _normal(generator, LOOKBACK)
+    pasts[2, 1:3] = _normal(generator, 2)
+    return torch.cat([plan, pasts], dim=1)
+
+
+def _changed(buffers: Buffers) -> list[Tensor]:
+    """What a step changes."""
+    return [each for each in (buffers.latents, buffers.x0, buffers.history) if each is not None]
 
 
 def _normal(generator: torch.Generator, *shape: int) -> Tensor:
@@ -130,6 +174,7 @@ def _gather(
     t: tl.tensor,
     y: tl.tensor,
     SIZE: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
@@ -150,8 +195,12 @@ def _advance(
     noise: tl.tensor,
     latents: tl.tensor,
     x0: tl.tensor,
+    history: tl.tensor,
     SIZE: tl.constexpr,
+    AREA: tl.constexpr,
     ANSWER: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HISTORY: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
     # Rows of padding all write to the spare slot, at the same time: nobody reads it.
@@ -164,6 +213,7 @@ def _advance(
     conditional = tl.load(mine, mask=inside)
     unconditional = tl.load(answers + null_row * ANSWER + place, mask=inside)
     eps = unconditional + tl.load(line + CFG_SCALE) * (conditional - unconditional)
+    eps = tl.where(place // AREA < tl.load(line + CFG_CHANNELS), eps, conditional)
     x = tl.load(latents + slot * SIZE + place, mask=inside)
     before = tl.load(x0 + slot * SIZE + place, mask=inside)
     now = tl.load(line + X0_X) * x + tl.load(line + X0_EPS) * eps
@@ -175,5 +225,16 @@ def _advance(
     fresh = tl.load(noise + row * SIZE + place, mask=inside)
     estimates = tl.load(line + B) * now + tl.load(line + C) * before
     after = tl.load(line + A) * x + estimates + deviation * fresh
+    if HISTORY:
+        kept = history + slot * ESTIMATES * SIZE + place
+        for i in tl.static_range(ESTIMATES):
+            # Nothing is read where the weight is 0: it may be another image's, and not finite.
+            weight = tl.load(line + WEIGHTS + i)
+            used = (
+                weight.to(tl.int32, bitcast=True) != 0
+            )  # bits: the interpreter has no mask of floats
+            after += weight * tl.load(kept + i * SIZE, mask=inside & used, other=0.0)
+        to = tl.load(line + PLACE).to(tl.int64)
+        tl.store(kept + to * SIZE, now, mask=inside & (to >= 0))
     tl.store(latents + slot * SIZE + place, after, mask=inside)
     tl.store(x0 + slot * SIZE + place, now, mask=inside)

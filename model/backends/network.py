@@ -32,5 +32,8 @@ class Network(Protocol):
         ...
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """Latents (N, C, S, S), whole timesteps (N,), labels (N,) -> (N, out_channels, S, S)."""
+        """Latents (N, C, S, S), timesteps (N,), labels (N,) -> (N, out_channels, S, S).
+
+        The timesteps are whole, or among those that the network was built for.
+        """
         ...

@@ -32,6 +32,7 @@ def build_runner(
     network = network_for(
         checkpoint.dit,
         timesteps=checkpoint.schedule.num_train_timesteps,
+        fractional=checkpoint.fractional_timesteps,
         rows=max_rows,
         compile=compile,
         consume=consume,
@@ -39,5 +40,5 @@ def build_runner(
         independent=reproducible,
         report=report,
     )
-    step = step_for(checkpoint.dit, report=report)
+    step = step_for(checkpoint.dit, history=checkpoint.offers_ns, report=report)
     return ModelRunner(checkpoint, network, max_rows=max_rows, step=step, reproducible=reproducible)

@@ -9,25 +9,34 @@ import torch
 from torch import Tensor
 
 from model.backends.network import Pair
-from model.backends.step import PLAN_COLUMNS
 from model.runner.row_counts import RowCounts
 from model.sampling.noise import ImageNoise
-from model.sampling.samplers import COLUMNS
+from model.sampling.samplers import COLUMNS, NO_PAST
 from model.sampling.trajectory import Trajectory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parked:
+    """What an image has without a slot: its latent and, once it has begun, its estimate, (C, S, S)
+    each, and its history (LOOKBACK, C, S, S), if it looks back on one."""
+
+    latent: Tensor
+    x0: Tensor | None = None
+    history: Tensor | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Flight:
     """One image in flight: its slot in the device's buffers and the steps it has done.
 
-    While it is ``parked``, with its latent and its estimate, if any (C, S, S), it has no slot.
+    While it is ``parked`` it has no slot.
     """
 
     trajectory: Trajectory
     slot: int
     noise: ImageNoise
     step: int = 0
-    parked: tuple[Tensor, Tensor | None] | None = None
+    parked: Parked | None = None
     drawn: Tensor | None = None  # this step's noise, kept so that a repeated tick draws no more
     launched: bool = False  # the device has this step already, from a tick that failed elsewhere
 
@@ -93,15 +102,18 @@ def foreseen_pairs(flights: Sequence[Flight], steps: int, null_class: int) -> li
     return [pair for flight in due for pair in flight.next_pairs(steps, null_class)]
 
 
-def plan_tick(flights: Sequence[Flight], rows: int, *, null_class: int, spare_slot: int) -> Tensor:
-    """All that the device needs to know about one pass: a (rows, len(PLAN_COLUMNS)) tensor.
+def plan_tick(
+    flights: Sequence[Flight], rows: int, *, null_class: int, spare_slot: int, history: bool = False
+) -> Tensor:
+    """All that the device needs to know about one pass: a (rows, buffers.plan_width) tensor.
 
     The forward rows are every image's own class, then the null class for each guided image, then
     padding: the first row again. The null row of an unguided image is its own row, so that guidance
-    changes nothing. Plan rows past the last image write to ``spare_slot``.
+    changes nothing. Plan rows past the last image write to ``spare_slot``. ``history`` says whether
+    the buffers have one.
     """
-    own: list[tuple[float, float, float]] = []
-    null: list[tuple[float, float, float]] = []
+    own: list[tuple[float, ...]] = []
+    null: list[tuple[float, ...]] = []
     images: list[tuple[float, ...]] = []
     for i, flight in enumerate(flights):
         trajectory = flight.trajectory
@@ -111,13 +123,18 @@ def plan_tick(flights: Sequence[Flight], rows: int, *, null_class: int, spare_sl
         if flight.rows == 2:
             null_row = len(flights) + len(null)
             null.append((i, t, null_class))
-        images.append((flight.slot, null_row, trajectory.cfg_scale, *coefficients))
+        guidance = trajectory.cfg_scale, trajectory.cfg_channels
+        images.append((flight.slot, null_row, *guidance, *coefficients))
     inputs = own + null
     assert len(inputs) <= rows, "this is a bug: more rows than the tick has room for"
     inputs += [own[0]] * (rows - len(inputs))
-    images += [(spare_slot, 0.0, 1.0, *[0.0] * len(COLUMNS))] * (rows - len(images))
+    padding = rows - len(images)
+    images += [(spare_slot, 0.0, 1.0, 0.0, *[0.0] * len(COLUMNS))] * padding
+    if history:
+        pasts = [flight.trajectory.table.pasts[flight.step] for flight in flights]
+        inputs = [row + past for row, past in zip(inputs, pasts + [NO_PAST] * padding)]
     flat = [value for image, row in zip(images, inputs) for value in (*image, *row)]
-    return torch.tensor(flat).view(rows, len(PLAN_COLUMNS))
+    return torch.tensor(flat).view(rows, -1)
 
 
 def fresh_noise(flights: Sequence[Flight], shape: tuple[int, int, int]) -> Tensor | None:

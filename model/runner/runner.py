@@ -75,6 +75,7 @@ class ModelRunner:
             slots=SLOTS_PER_ROW * max_rows,
             rows=RowCounts(max_rows, self._padding).chunk,
             device=self.device,
+            history=checkpoint.offers_ns,
             side=own_stream(self.device),
         )
         self.limit_rows(max_rows)
@@ -85,6 +86,10 @@ class ModelRunner:
 
     def join(self, trajectory: Trajectory) -> Flight:
         """Give an image a slot and its first noise."""
+        looks_back = trajectory.table.past is not None
+        assert self._tick.has_history or not looks_back, (
+            "this is a bug: not a sampler of this model"
+        )
         flight = Flight(trajectory, self._tick.spare_slot, ImageNoise(trajectory.seed, self._shape))
         self._slots.join(flight, flight.noise.draw())
         return flight
@@ -192,10 +197,11 @@ class ModelRunner:
         self._log.clear()
 
     def limit_rows(self, max_rows: int) -> None:
-        """Set the rows of the largest tick. All slots are free afterwards."""
+        """Set the rows of the largest tick. All slots are free afterwards, and fewer if it is less."""
         self.max_rows = max_rows
         self.slots = SLOTS_PER_ROW * max_rows
         self.row_counts = RowCounts(max_rows, self._padding)
+        self._tick.resize(slots=self.slots, rows=self.row_counts.chunk)
         self._slots = Slots(self._tick, self.slots)
 
     def synchronize(self) -> None:
@@ -218,7 +224,11 @@ class ModelRunner:
         """One forward pass."""
         rows = self.row_counts.padded(sum(flight.rows for flight in flights))
         plan = plan_tick(
-            flights, rows, null_class=self._null_class, spare_slot=self._tick.spare_slot
+            flights,
+            rows,
+            null_class=self._null_class,
+            spare_slot=self._tick.spare_slot,
+            history=self._tick.has_history,
         )
         self._tick.run(plan, fresh_noise(flights, self._shape))
         for flight in flights:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from model.runner.flight import Flight
+from model.runner.flight import Flight, Parked
 from model.runner.tick import Tick
 
 
 class Slots:
     """Gives the images of a tick their slots, whatever else is in flight.
 
-    Without a free slot, the image whose slot was used longest ago is parked: its latent and its
-    estimate move into tensors of their own, until it is seated again.
+    Without a free slot, the image whose slot was used longest ago is parked: what it has there moves
+    into tensors of its own, until it is seated again.
 
     Args:
         tick: has the buffers.
@@ -30,9 +30,9 @@ class Slots:
 
     def join(self, flight: Flight, latent: Tensor) -> None:
         """Take in a new image with its first noise (C, S, S)."""
-        flight.parked = latent, None
+        flight.parked = Parked(latent)
         if self._free:
-            self._take(flight, *flight.parked)
+            self._take(flight, flight.parked)
 
     def seat(self, flights: Sequence[Flight]) -> None:
         """Make sure that these images have slots; at most as many images as slots."""
@@ -44,7 +44,7 @@ class Slots:
             if flight.parked is not None:
                 if not self._free:
                     self._park()
-                self._take(flight, *flight.parked)
+                self._take(flight, flight.parked)
 
     def leave(self, flight: Flight) -> None:
         """Free an image's slot, if it has one."""
@@ -53,18 +53,18 @@ class Slots:
             self._free.append(flight.slot)
         flight.parked = None
 
-    def _take(self, flight: Flight, latent: Tensor, x0: Tensor | None) -> None:
+    def _take(self, flight: Flight, parked: Parked) -> None:
         flight.slot = self._free.pop()
-        if x0 is None:
-            self._tick.begin(flight.slot, latent)
+        if parked.x0 is None:
+            self._tick.begin(flight.slot, parked.latent)
         else:
-            self._tick.resume(flight.slot, latent, x0)
+            self._tick.resume(flight.slot, parked)
         self._seated[flight] = None
         flight.parked = None
 
     def _park(self) -> None:
         flight = next(iter(self._seated))
-        latents, x0 = self._tick.latents, self._tick.x0
-        flight.parked = latents[flight.slot].clone(), x0[flight.slot].clone()
+        looks_back = flight.trajectory.table.past is not None
+        flight.parked = self._tick.park(flight.slot, history=looks_back)
         del self._seated[flight]
         self._free.append(flight.slot)

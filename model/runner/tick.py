@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from model.backends.network import Network
-from model.backends.step import PLAN_COLUMNS, Buffers, TickStep
-from model.runner.flight import Flight
+from model.backends.step import IMAGE, Buffers, TickStep
+from model.runner.flight import Flight, Parked
 
 CAPTURE_TRIALS = 3
 """Runs before a capture, in which libraries choose their kernels and allocate their workspaces."""
@@ -36,6 +37,7 @@ class Tick:
         slots: the most images in flight.
         rows: the most rows of a forward pass.
         device: where the network computes.
+        history: whether images may look back on earlier estimates, which take LOOKBACK latents a slot.
         side: the stream on which ticks are captured; needed for `record` alone. It is one stream for
             all of them, for the libraries keep a workspace for each.
     """
@@ -49,13 +51,15 @@ class Tick:
         slots: int,
         rows: int,
         device: torch.device,
+        history: bool = False,
         side: torch.cuda.Stream | None = None,
     ) -> None:
         self._side = side
         self._network = network
         self._step = step
         self._device = device
-        self._buffers = Buffers.zeros(shape, slots=slots, rows=rows, device=device)
+        self._room_for = partial(Buffers.zeros, shape, device=device, history=history)
+        self._buffers = self._room_for(slots=slots, rows=rows)
         self._recordings: dict[int, Recording] = {}
         self.spare_slot = slots
 
@@ -69,15 +73,40 @@ class Tick:
         """The network's latest estimates of the clean latents, (slots + 1, C, S, S)."""
         return self._buffers.x0
 
+    @property
+    def has_history(self) -> bool:
+        """Whether images may look back on earlier estimates."""
+        return self._buffers.history is not None
+
+    def resize(self, *, slots: int, rows: int) -> None:
+        """Have room for other numbers of images and rows; images and recordings are gone."""
+        if (slots, rows) != (self.spare_slot, len(self._buffers.noise)):
+            self.forget_recordings()
+            del self._buffers  # so that both are never in memory
+            self._buffers = self._room_for(slots=slots, rows=rows)
+            self.spare_slot = slots
+
     def begin(self, slot: int, noise: Tensor) -> None:
         """Start an image, with noise (C, S, S), in a slot."""
         self.latents[slot].copy_(self._staged(noise), non_blocking=True)
         self.x0[slot].zero_()
 
-    def resume(self, slot: int, latent: Tensor, x0: Tensor) -> None:
-        """Continue an image in a slot, with what it had in another one: (C, S, S) each."""
-        self.latents[slot].copy_(latent)
-        self.x0[slot].copy_(x0)
+    def park(self, slot: int, *, history: bool) -> Parked:
+        """A copy of what an image has in its slot; of its history only if it looks back on it."""
+        kept = self._buffers.history
+        return Parked(
+            self.latents[slot].clone(),
+            self.x0[slot].clone(),
+            kept[slot].clone() if history and kept is not None else None,
+        )
+
+    def resume(self, slot: int, parked: Parked) -> None:
+        """Continue an image in a slot, with what it had in another one."""
+        assert parked.x0 is not None, "this is a bug: the image has not begun"
+        self.latents[slot].copy_(parked.latent)
+        self.x0[slot].copy_(parked.x0)
+        if parked.history is not None and self._buffers.history is not None:
+            self._buffers.history[slot].copy_(parked.history)
 
     def gather(self, source: Tensor, flights: Sequence[Flight]) -> Tensor:
         """A copy (n, C, S, S) of the images' slots in ``latents`` or ``x0``."""
@@ -85,7 +114,7 @@ class Tick:
         return source.index_select(0, slots.to(self._device, non_blocking=True))
 
     def run(self, plan: Tensor, noise: Tensor | None) -> None:
-        """Advance the images of a plan, (rows, len(PLAN_COLUMNS)) from `plan_tick`.
+        """Advance the images of a plan, which is from `plan_tick`.
 
         ``noise`` (n, C, S, S) belongs to the first n images; None if no image takes any.
         """
@@ -106,9 +135,9 @@ class Tick:
             torch.OutOfMemoryError: not enough device memory.
         """
         assert self._side is not None, "this is a bug: no stream for the capture"
-        plan = torch.zeros(rows, len(PLAN_COLUMNS), device=self._device)
+        plan = torch.zeros(rows, self._buffers.plan_width, device=self._device)
         plan[:, 0] = self.spare_slot
-        plan[:, PLAN_COLUMNS.index("image")] = torch.arange(rows, device=self._device)
+        plan[:, IMAGE] = torch.arange(rows, device=self._device)
         self._side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._side):  # a failed capture does not leave its stream
             for _ in range(CAPTURE_TRIALS):

@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, Predicate, doc
 
-SamplerName = Literal["ddim", "ddpm", "dpmpp_2m", "fitted"]
+SamplerName = Literal["ddim", "ddpm", "dpmpp_2m", "fitted", "ns"]
 """The list of samplers. `model.sampling.samplers.SAMPLERS` has a table builder for each but "fitted",
-whose tables come with the model (`model.sampling.fitted`)."""
+whose tables come with the model (`model.sampling.fitted`), and "ns", which has tables for one
+architecture (`model.sampling.ns`)."""
 
 MIN_CFG_SCALE, MAX_CFG_SCALE = 1.0, 20.0
 MAX_SEED = 2**63 - 1
@@ -31,6 +32,7 @@ def is_ascending(interval: tuple[float, float]) -> bool:
 
 CfgScale = Annotated[float, Ge(MIN_CFG_SCALE), Le(MAX_CFG_SCALE)]
 StepCount = Annotated[int, Ge(1), Le(MAX_STEPS)]
+ChannelCount = Annotated[int, Ge(1)]
 Seed = Annotated[int, Ge(0), Le(MAX_SEED)]
 Fraction = Annotated[float, Ge(0.0), Le(1.0)]
 GuidanceInterval = Annotated[
@@ -45,7 +47,8 @@ class Sampling:
     """How one image is sampled. With the model's weights, this decides its latent.
 
     ``guidance_interval`` is the part of the noise range, from 0 (picture) to 1 (pure noise), in
-    which guidance applies, both ends included.
+    which guidance applies, both ends included. ``cfg_channels`` are the first channels of the noise,
+    to which guidance is limited; None: it applies to all.
     """
 
     class_label: Annotated[int, Ge(0)]
@@ -54,3 +57,4 @@ class Sampling:
     sampler: SamplerName
     seed: Seed
     guidance_interval: GuidanceInterval
+    cfg_channels: ChannelCount | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,8 +42,8 @@ ANY_MODEL: Presets = {
     "balanced": (Recipe(sampler="dpmpp_2m", num_sampling_steps=20),),
     "best": (Recipe(sampler="dpmpp_2m", num_sampling_steps=50),),
 }
-"""For models about which nothing else is known: Frechet distances of DPM-Solver++(2M) at 20 steps are
-within a few per cent of those at 50 (Lu et al. 2022, table 2; docs/bundled-model.md)."""
+"""For models about which nothing else is known. docs/bundled-model.md has an example of what
+DPM-Solver++(2M) loses with fewer steps."""
 
 
 def recipe_for(presets: Presets, quality: Quality, cfg_scale: float) -> Recipe:
@@ -59,5 +59,17 @@ def recipe_for(presets: Presets, quality: Quality, cfg_scale: float) -> Recipe:
 
 
 def with_recipes(presets: Presets, first: Mapping[Quality, Iterable[Recipe]]) -> Presets:
-    """``presets`` with these recipes ahead of those that are there."""
-    return {quality: (*first.get(quality, ()), *recipes) for quality, recipes in presets.items()}
+    """``presets`` with these recipes ahead of those that are there, as far as any guidance is left to them."""
+    return {
+        quality: _reachable([*first.get(quality, ()), *recipes])
+        for quality, recipes in presets.items()
+    }
+
+
+def _reachable(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
+    """Without those whose guidance one before them covers as a whole."""
+    return tuple(
+        recipe
+        for i, recipe in enumerate(recipes)
+        if not any(each.covers(recipe.low) and each.covers(recipe.high) for each in recipes[:i])
+    )

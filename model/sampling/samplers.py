@@ -6,7 +6,8 @@ Every sampler's i-th step is a linear form
 
 in the latent, the model's estimate of the clean latent, the previous estimate and fresh noise. So a
 sampler is a table with one row of coefficients per step, and images with different samplers, step
-counts and step indices advance together in `advance`, each with its own row.
+counts and step indices advance together in `advance`, each with its own row. `model.sampling.ns` adds
+a weighted sum of the estimates before the previous one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ from model.sampling.schedule import NoiseSchedule
 
 COLUMNS = ("x0_x", "x0_eps", "a", "b", "c", "noise", "log_var_min", "log_var_max")
 
+LOOKBACK = 8
+"""How many estimates before the previous one a step may use: its image's first ones."""
+
+NO_PAST = (-1.0, *[0.0] * LOOKBACK)
+"""`SamplerTable.pasts` of a step that neither uses such estimates nor leaves one for later."""
+
 
 @dataclass(frozen=True, eq=False)
 class SamplerTable:
@@ -36,10 +43,14 @@ class SamplerTable:
     (S, len(COLUMNS)). The model's answer eps gives x0 = x0_x * x + x0_eps * eps. The noise is
     multiplied by ``noise * exp(log_var / 2)``, where the model's variance channels interpolate
     log_var between log_var_min and log_var_max; for a fixed deviation both are 0.
+
+    ``past`` is float32 (S, LOOKBACK), for samplers that look further back than one step: the weights
+    of the image's estimates from the first on, with 0 for the previous one, which ``c`` has.
     """
 
     timesteps: Tensor
     coefficients: Tensor
+    past: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.timesteps)
@@ -49,6 +60,17 @@ class SamplerTable:
         """Each step's timestep and coefficients, as Python numbers."""
         steps = torch.cat([self.timesteps[:, None], self.coefficients], dim=1).tolist()
         return [tuple(step) for step in steps]
+
+    @functools.cached_property
+    def pasts(self) -> list[tuple[float, ...]]:
+        """Where each step's estimate is kept for later steps, or -1, and then the step's ``past``."""
+        if self.past is None:
+            return [NO_PAST] * len(self)
+        used = [
+            float(i) if each else -1.0 for i, each in enumerate((self.past != 0).any(0).tolist())
+        ]
+        places = [*used, *[-1.0] * len(self)]
+        return [(place, *weights) for place, weights in zip(places, self.past.tolist())]
 
     def draws(self, step: int) -> bool:
         """Whether the step adds fresh noise."""

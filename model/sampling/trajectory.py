@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from model.sampling.fitted import FittedSolver, fitted_solver
+from model.sampling.ns import ns_table
 from model.sampling.parameters import Sampling
 from model.sampling.samplers import SamplerTable, sampler_table
 from model.sampling.schedule import NoiseSchedule
@@ -17,7 +19,8 @@ class Trajectory:
     """What one image does at every step.
 
     ``rows`` is its number of forward rows at each step: two where it is guided (its class and the
-    null class), else one.
+    null class), else one. Guidance applies to the first ``cfg_channels`` channels of the noise, as
+    far as there are as many.
     """
 
     class_label: int
@@ -25,6 +28,7 @@ class Trajectory:
     seed: int
     table: SamplerTable
     rows: tuple[int, ...]
+    cfg_channels: float = math.inf
 
     @property
     def steps(self) -> int:
@@ -55,16 +59,29 @@ def plan_trajectory(
     """Plan one image. ``fitted`` are the solvers that the model has.
 
     Raises:
-        ValueError: the step count exceeds the schedule's timesteps, or no solver is fitted to it.
+        ValueError: the step count exceeds the schedule's timesteps, or there is no table for it.
     """
+    table = _table(schedule, sampling, fitted)
+    guided = guided_steps(schedule, table, sampling.cfg_scale, sampling.guidance_interval)
+    return Trajectory(
+        class_label=sampling.class_label,
+        cfg_scale=sampling.cfg_scale,
+        seed=sampling.seed,
+        table=table,
+        rows=tuple(2 if each else 1 for each in guided),
+        cfg_channels=math.inf if sampling.cfg_channels is None else sampling.cfg_channels,
+    )
+
+
+def _table(
+    schedule: NoiseSchedule, sampling: Sampling, fitted: Iterable[FittedSolver]
+) -> SamplerTable:
     steps = sampling.num_sampling_steps
     if sampling.sampler == "fitted":
-        table = fitted_solver(fitted, steps, sampling.cfg_scale).table(schedule)
-    else:
-        table = sampler_table(schedule, sampling.sampler, steps)
-    guided = guided_steps(schedule, table, sampling.cfg_scale, sampling.guidance_interval)
-    rows = tuple(2 if each else 1 for each in guided)
-    return Trajectory(sampling.class_label, sampling.cfg_scale, sampling.seed, table, rows)
+        return fitted_solver(fitted, steps, sampling.cfg_scale).table(schedule)
+    if sampling.sampler == "ns":
+        return ns_table(steps)
+    return sampler_table(schedule, sampling.sampler, steps)
 
 
 def guided_steps(

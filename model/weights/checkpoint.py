@@ -15,6 +15,7 @@ import torch
 from model.networks.dit import DiT
 from model.networks.vae import Vae
 from model.sampling.fitted import FittedSolver
+from model.sampling.ns import fractional_timesteps, offers_ns
 from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
 from model.sampling.presets import ANY_MODEL, Presets
 from model.sampling.schedule import NoiseSchedule
@@ -75,6 +76,16 @@ class Checkpoint:
     def image_size(self) -> int:
         """Pixels along a side."""
         return self.dit.input_size * self.vae.downscale_factor
+
+    @property
+    def offers_ns(self) -> bool:
+        """Whether sampler "ns" has tables for it."""
+        return offers_ns(self.architecture, self.schedule)
+
+    @property
+    def fractional_timesteps(self) -> tuple[float, ...]:
+        """The timesteps between the whole ones at which its samplers ask for the noise."""
+        return fractional_timesteps() if self.offers_ns else ()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -140,7 +151,12 @@ def load_checkpoint(
             architecture=architecture.name,
             default_cfg_scale=_default_cfg_scale(found),
             fitted=fitted,
-            presets=model_presets(found.model_index, found.schedule, fitted),
+            presets=model_presets(
+                found.model_index,
+                found.schedule,
+                fitted,
+                offers_ns=offers_ns(architecture.name, found.schedule),
+            ),
         )
 
 

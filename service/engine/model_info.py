@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from model.sampling.fitted import FittedSolver
+from model.sampling.ns import offers_ns
 from model.sampling.parameters import MAX_STEPS, SamplerName
 from model.sampling.presets import ANY_MODEL, Presets
 from model.sampling.schedule import NoiseSchedule
@@ -22,8 +23,8 @@ class ModelInfo:
     """Facts about a loaded checkpoint, without its tensors.
 
     ``image_tokens``: the patches that its transformer sees of an image. ``loaded_at``: in seconds
-    since 1970. ``guidable``: it has a null class. ``fitted``: the solvers that were fitted to it.
-    ``presets``: how to sample it at each quality.
+    since 1970. ``guidable``: it has a null class. ``in_channels``: those of a latent. ``fitted``: the
+    solvers that were fitted to it. ``presets``: how to sample it at each quality.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelInfo:
     digest: str
     licence: str | None
     guidable: bool
+    in_channels: int
     default_cfg_scale: float
     schedule: NoiseSchedule
     classes: ClassCatalogue
@@ -51,7 +53,14 @@ class ModelInfo:
     @property
     def samplers(self) -> tuple[SamplerName, ...]:
         """Those that the model can be sampled with."""
-        return tuple(name for name in get_args(SamplerName) if name != "fitted" or self.fitted)
+        missing = {"fitted"} if not self.fitted else set()
+        missing |= {"ns"} if not self.offers_ns else set()
+        return tuple(name for name in get_args(SamplerName) if name not in missing)
+
+    @property
+    def offers_ns(self) -> bool:
+        """Whether sampler "ns" has tables for it."""
+        return offers_ns(self.architecture, self.schedule)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> ModelInfo:
@@ -68,6 +77,7 @@ class ModelInfo:
             digest=checkpoint.digest,
             licence=checkpoint.licence,
             guidable=guidable,
+            in_channels=checkpoint.dit.in_channels,
             default_cfg_scale=recommended if guidable else 1.0,
             schedule=checkpoint.schedule,
             classes=ClassCatalogue(checkpoint.class_names),

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema
 from pydantic.dataclasses import dataclass
 
-from model.sampling.parameters import SamplerName, Sampling
+from model.sampling.parameters import ChannelCount, SamplerName, Sampling
 from model.sampling.presets import Quality
 from service.images.meanings import add_meanings
+from service.images.parameters import is_absent
 
 
 class GeneratedImage(BaseModel):
@@ -34,6 +35,7 @@ class StageTimings(BaseModel):
 class SharedParameters(Sampling):
     """The parameters of a request's images; `seed` is that of the first."""
 
+    cfg_channels: ChannelCount | None = Field(default=None, exclude_if=is_absent)
     class_name: str
     num_images: int
     quality: Quality | None

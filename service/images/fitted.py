@@ -1,9 +1,13 @@
-"""What a request with sampler "fitted" may ask for: the steps and guidance that a model's solvers have."""
+"""What a request with a sampler that needs tables may ask for: the steps and guidance that they have.
+
+The tables of "fitted" come with the model, those of "ns" are for one architecture.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from model.sampling import ns
 from model.sampling.fitted import FittedSolver
 from model.sampling.parameters import Sampling
 from service.errors import FieldError
@@ -27,6 +31,24 @@ def unfitted(sampling: Sampling, solvers: Sequence[FittedSolver]) -> list[FieldE
     allowed = _listed(f"{each.low:g} .. {each.high:g}" for each in of_these_steps)
     message = f"must be {allowed} with sampler fitted in {steps} steps; dpmpp_2m takes any"
     return [FieldError("cfg_scale", message, cfg_scale, allowed)]
+
+
+def unsearched(sampling: Sampling, *, offered: bool) -> list[FieldError]:
+    """What is wrong if sampler "ns" has no table for this; ``offered``: it has some for the model."""
+    if not offered:
+        message = f"must be {OTHERS}: ns is for {ns.ARCHITECTURE}"
+        return [FieldError("sampler", message, "ns", OTHERS)]
+    wrong = []
+    steps, cfg_scale, (low, high) = sampling.num_sampling_steps, sampling.cfg_scale, ns.CFG_SCALES
+    if steps not in ns.STEPS:
+        allowed = f"an integer from {min(ns.STEPS)} to {max(ns.STEPS)}"
+        message = f"must be {allowed} with sampler ns"
+        wrong.append(FieldError("num_sampling_steps", message, steps, allowed))
+    if not low <= cfg_scale <= high:
+        allowed = f"{low:g} .. {high:g}"
+        message = f"must be {allowed} with sampler ns; dpmpp_2m takes any"
+        wrong.append(FieldError("cfg_scale", message, cfg_scale, allowed))
+    return wrong
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -13,8 +13,9 @@ from service.engine.model_info import ModelInfo
 class RequestLimits:
     """If ``cfg_scale`` is None, the model's recommendation is the default.
 
-    ``quality`` is the default unless ``num_sampling_steps`` or ``sampler`` are set. ``signed`` says
-    whether finished images are signed.
+    ``quality`` is the default unless ``num_sampling_steps`` or ``sampler`` are set. If ``cfg_channels``
+    is None, guidance applies to all channels by default. ``signed`` says whether finished images are
+    signed.
     """
 
     max_images: int
@@ -25,8 +26,13 @@ class RequestLimits:
     sampler: SamplerName | None
     reproducible: bool
     signed: bool = False
+    cfg_channels: int | None = None
 
     def cfg_scale_for(self, model_info: ModelInfo) -> float:
         """The guidance scale of a request that names none."""
         ours = self.cfg_scale if model_info.guidable else None
         return model_info.default_cfg_scale if ours is None else ours
+
+    def cfg_channels_for(self, model_info: ModelInfo) -> int:
+        """The guided channels of a request that names none, as far as the model has as many."""
+        return min(self.cfg_channels or model_info.in_channels, model_info.in_channels)

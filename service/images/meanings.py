@@ -12,6 +12,8 @@ MEANINGS = {
     "seed": "The seed of the image, or of a request's first.",
     "guidance_interval": "The part of the noise range, from 0 (picture) to 1 (noise), in which guidance"
     " applies.",
+    "cfg_channels": "The first channels of the noise, to which guidance is limited; absent if it applies"
+    " to all.",
     "class_name": "The class's name.",
     "quality": "The quality that sampler, steps and guidance interval stand for; null if the request"
     " named steps or a sampler.",

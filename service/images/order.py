@@ -16,7 +16,7 @@ from model.sampling.trajectory import plan_trajectory
 from service import __version__
 from service.engine.model_info import ModelInfo
 from service.errors import FieldError, InvalidRequest
-from service.images.fitted import unfitted
+from service.images.fitted import unfitted, unsearched
 from service.images.limits import RequestLimits
 from service.images.parameters import ImageParameters
 from service.images.recipe import choose_recipe
@@ -60,6 +60,7 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
         sampler=chosen.recipe.sampler,
         seed=secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed,
         guidance_interval=chosen.recipe.guidance_interval,
+        cfg_channels=request.cfg_channels or limits.cfg_channels_for(model_info),
     )
     _check_limits(request, limits)
     parameters = parameters_here(first, model_info, reproducible=limits.reproducible)
@@ -79,6 +80,8 @@ def parameters_here(
     """
     entry = model_info.classes.resolve(sampling.class_label)
     _check_range(sampling, model_info)
+    if sampling.cfg_channels == model_info.in_channels:
+        sampling = replace(sampling, cfg_channels=None)  # all, which is written one way
     return ImageParameters(
         **{field.name: getattr(sampling, field.name) for field in fields(Sampling)},
         class_name=entry.name,
@@ -151,5 +154,13 @@ def _check_range(sampling: Sampling, model_info: ModelInfo) -> None:
         wrong.append(FieldError("num_sampling_steps", f"must be {allowed}", steps, allowed))
     if sampling.sampler == "fitted" and not wrong:
         wrong.extend(unfitted(sampling, model_info.fitted))
+    if sampling.sampler == "ns" and not wrong:
+        wrong.extend(unsearched(sampling, offered=model_info.offers_ns))
+    channels = model_info.in_channels
+    if sampling.cfg_channels is not None and sampling.cfg_channels > channels:
+        allowed = f"an integer from 1 to {channels}"
+        wrong.append(
+            FieldError("cfg_channels", f"must be {allowed}", sampling.cfg_channels, allowed)
+        )
     if wrong:
         raise InvalidRequest(*wrong)

@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from model.sampling.parameters import Sampling
+from model.sampling.parameters import ChannelCount, Sampling
 from service.images.meanings import add_meanings
 
 LARGEST_IMAGE = 65_536
@@ -26,7 +26,7 @@ def _writable(text: str) -> str:
     return text
 
 
-def _is_absent(value: object) -> bool:
+def is_absent(value: object) -> bool:
     return value is None
 
 
@@ -50,6 +50,7 @@ Text = Annotated[str, AfterValidator(_writable)]
 class ImageParameters(Sampling):
     """Everything that determines a picture. No timestamp, so that the bytes of a file repeat."""
 
+    cfg_channels: ChannelCount | None = Field(default=None, exclude_if=is_absent)
     class_name: Text
     image_size: Annotated[int, Field(ge=1, le=LARGEST_IMAGE)]
     model: Text
@@ -58,14 +59,14 @@ class ImageParameters(Sampling):
     reproducible: bool
     version: Text
     solver_digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        default=None, exclude_if=_is_absent
+        default=None, exclude_if=is_absent
     )
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = Field(
-        default=None, exclude_if=_is_absent
+        default=None, exclude_if=is_absent
     )
 
     def as_json(self) -> str:
-        present = {name: value for name, value in asdict(self).items() if not _is_absent(value)}
+        present = {name: value for name, value in asdict(self).items() if not is_absent(value)}
         return json.dumps(present, sort_keys=True)
 
     def as_line(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from model.sampling import ns
 from model.sampling.parameters import SamplerName
 from model.sampling.presets import Quality, Recipe, recipe_for
 from service.engine.model_info import ModelInfo
@@ -63,7 +64,9 @@ def _named(request: GenerateRequest, model_info: ModelInfo, limits: RequestLimit
 
 
 def _default_steps(sampler: SamplerName, model_info: ModelInfo, limits: RequestLimits) -> int:
-    """The steps of a request that names none: for fitted solvers, the most that there are."""
+    """The steps of a request that names none: where there are tables, the most of these."""
+    if sampler == "ns":
+        return max(ns.STEPS)
     if sampler == "fitted" and model_info.fitted:
         return max(solver.num_sampling_steps for solver in model_info.fitted)
     return min(limits.num_sampling_steps or NAMED_STEPS, model_info.max_steps)

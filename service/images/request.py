@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from model.sampling.parameters import (
     CfgScale,
+    ChannelCount,
     GuidanceInterval,
     SamplerName,
     Seed,
@@ -76,6 +77,13 @@ class GenerateRequest(BaseModel):
         default=None,
         description="The part of the noise range, from 0 (picture) to 1 (noise), in which guidance"
         " applies. Default: the quality's, or all of it.",
+    )
+    cfg_channels: Annotated[
+        ChannelCount | None, doc("an integer from 1 to the model's channels, see /models")
+    ] = Field(
+        default=None,
+        description="Limit guidance to so many first channels of the noise, 3 for the official samples."
+        " Default: the server's, usually all.",
     )
     output_format: OutputFormat | None = Field(
         default=None, description="Default: the format that Accept names, else png."

@@ -18,10 +18,10 @@ from service.engine.class_catalogue import ClassCatalogue
 
 ROOT = Path(__file__).parents[2]
 GUIDES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-DOCUMENTS = [*GUIDES, ROOT / "model/bundled/README.md"]
-RUNNERS = {".venv/bin/python", ".venv/bin/accelerate"}
+DOCUMENTS = [*GUIDES, ROOT / "model/bundled/README.md", ROOT / "client/README.md"]
+RUNNERS = {".venv/bin/python", ".venv/bin/accelerate", ".venv/bin/dit"}
 PROGRAMS = {"curl", "make", "docker", *RUNNERS}
-BARE = {"python", "python3", "pip", "accelerate", "pytest"}
+BARE = {"python", "python3", "pip", "accelerate", "pytest", "dit"}
 """Those of the system, which know nothing of our packages."""
 
 SAVING = {"-o", "--output", "-O", "--remote-name"}

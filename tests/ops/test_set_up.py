@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CORE, TRAIN, DEV = "--editable . ", "--editable .[train]", "--group dev"
+CLIENT = "--editable ./client"
+EVERY = (CORE, TRAIN, DEV, CLIENT)
 INDEX = "https://example.org/whl/cu126"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
@@ -26,6 +28,8 @@ def _as_the_first_make(monkeypatch: pytest.MonkeyPatch) -> None:
 def checkout(tmp_path: Path) -> Path:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "client").mkdir()
+    shutil.copy(ROOT / "client/pyproject.toml", tmp_path / "client")
     return tmp_path
 
 
@@ -48,16 +52,17 @@ def installed(checkout: Path, *stamps: str) -> None:
         ("install", {CORE}),
         ("run", {CORE}),
         ("train", {CORE, TRAIN}),
-        ("test", {CORE, DEV}),
-        ("lint", {CORE, DEV}),
-        ("bench", {CORE, DEV}),
-        ("gpu-check", {CORE, DEV}),
-        ("contact-sheet", {CORE, DEV}),
+        ("client", {CORE, CLIENT}),
+        ("test", {CORE, CLIENT, DEV}),
+        ("lint", {CORE, CLIENT, DEV}),
+        ("bench", {CORE, CLIENT, DEV}),
+        ("gpu-check", {CORE, CLIENT, DEV}),
+        ("contact-sheet", {CORE, CLIENT, DEV}),
     ],
 )
 def test_a_target_installs_what_it_needs(checkout: Path, target: str, expected: set[str]) -> None:
     commands = planned(checkout, target)
-    assert {part for part in (CORE, TRAIN, DEV) if part in commands} == expected
+    assert {part for part in EVERY if part in commands} == expected
 
 
 def test_targets_add_to_each_other_in_either_order(checkout: Path) -> None:
@@ -65,16 +70,18 @@ def test_targets_add_to_each_other_in_either_order(checkout: Path) -> None:
     assert "pip install" not in planned(checkout, "run")
     assert DEV in planned(checkout, "test")
     assert CORE not in planned(checkout, "test")
-    (checkout / ".venv" / ".installed-dev").touch()
+    for stamp in (".installed-client", ".installed-dev"):
+        (checkout / ".venv" / stamp).touch()
     for target in ("run", "test", "lint"):
         assert "pip install" not in planned(checkout, target)
 
 
 def test_new_requirements_are_installed_again(checkout: Path) -> None:
-    installed(checkout, ".installed", ".installed-dev")
-    assert {
-        part for part in (CORE, DEV) if part in planned(checkout, "-W", "pyproject.toml", "test")
-    } == {CORE, DEV}
+    installed(checkout, ".installed", ".installed-client", ".installed-dev")
+    commands = planned(checkout, "-W", "pyproject.toml", "test")
+    assert {part for part in EVERY if part in commands} == {CORE, CLIENT, DEV}
+    commands = planned(checkout, "-W", "client/pyproject.toml", "test")
+    assert {part for part in EVERY if part in commands} == {CLIENT, DEV}
 
 
 def test_another_index_replaces_torch_once(checkout: Path) -> None:

@@ -54,6 +54,7 @@ GOOD = [
     ("reproducible", "1", True),
     ("compile", "true", True),
     ("default_cfg_scale", "4", 4.0),
+    ("cfg_channels", "3", 3),
     ("default_quality", "fast", "fast"),
     ("default_steps", "20", 20),
     ("default_sampler", "dpmpp_2m", "dpmpp_2m"),
@@ -139,7 +140,7 @@ def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DIT_DEFAULT_CFG_SCALE", "0.5", "greater than or equal to 1"),
         ("DIT_DEFAULT_QUALITY", "good", "'fast', 'balanced' or 'best'"),
         ("DIT_DEFAULT_STEPS", "1001", "less than or equal to 1000"),
-        ("DIT_DEFAULT_SAMPLER", "euler", "'ddim', 'ddpm', 'dpmpp_2m' or 'fitted'"),
+        ("DIT_DEFAULT_SAMPLER", "euler", "'dpmpp_2m', 'fitted' or 'ns'"),
         ("DIT_LOG_FORMAT", "xml", "'json' or 'console'"),
     ],
 )

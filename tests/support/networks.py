@@ -63,7 +63,8 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
 def network_of(checkpoint: Checkpoint, *, max_rows: int = 32) -> Network:
     """The network that `build_runner` gives a runner of this checkpoint."""
     timesteps = checkpoint.schedule.num_train_timesteps
-    return network_for(checkpoint.dit, timesteps=timesteps, rows=max_rows)
+    fractional = checkpoint.fractional_timesteps
+    return network_for(checkpoint.dit, timesteps=timesteps, fractional=fractional, rows=max_rows)
 
 
 class FunctionNetwork:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.runner.build import build_runner
 from model.runner.runner import Flight, ModelRunner
+from model.sampling.ns import ARCHITECTURE
 from model.sampling.trajectory import Trajectory, plan_trajectory
 from model.train.evaluation.setting import EvaluationSetting
 from model.weights.checkpoint import Checkpoint
@@ -35,9 +36,11 @@ def generate(
     """Sample uint8 pictures (N, 3, S, S) of the classes (N,); the i-th has the seed ``seed + i``.
 
     Raises:
-        ValueError: a picture has values that are not finite.
+        ValueError: the model has no such sampler, or a picture has values that are not finite.
     """
     checkpoint = runner.checkpoint
+    if setting.sampler == "ns" and not checkpoint.offers_ns:
+        raise ValueError(f"{setting}: ns is for {ARCHITECTURE}, this is {checkpoint.architecture}")
     trajectories = [
         _plan(checkpoint, setting, label, seed + i) for i, label in enumerate(labels.tolist())
     ]

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 
+from model.sampling import ns
 from model.sampling.parameters import MAX_CFG_SCALE, MAX_SEED, MIN_CFG_SCALE
 from model.sampling.presets import Recipe
 from service.engine.class_catalogue import ClassCatalogue, ClassEntry
@@ -117,6 +118,11 @@ def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
                 }
                 for solver in model_info.fitted
             ],
+            "ns": [
+                {"num_sampling_steps": steps, "cfg_scale": [*ns.CFG_SCALES]}
+                for steps in (ns.STEPS if model_info.offers_ns else ())
+            ],
+            "cfg_channels": [1, model_info.in_channels],
             "seed": [0, MAX_SEED],
             "num_images": [1, limits.max_images],
             "output_format": [*get_args(OutputFormat)],
@@ -149,5 +155,6 @@ def _defaults(model_info: ModelInfo, limits: RequestLimits) -> dict[str, JsonVal
         "num_sampling_steps": chosen.recipe.num_sampling_steps,
         "sampler": chosen.recipe.sampler,
         "guidance_interval": [*chosen.recipe.guidance_interval],
+        "cfg_channels": limits.cfg_channels_for(model_info),
         "timeout_s": limits.timeout_s,
     }

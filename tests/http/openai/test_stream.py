@@ -199,6 +199,10 @@ def test_a_client_that_stops_reading_stops_the_work(pipeline_folder: Path) -> No
         ) as events:
             runner.let(1)
             assert isinstance(next(events), ImageGenPartialImageEvent)
+        route = "/v1/images/generations"
+        wait_until(
+            lambda: running.metric("dit_requests_total", route=route, outcome="cancelled") == 1
+        )
         runner.let(1)
         wait_until(lambda: running.metric("dit_images_total", outcome="cancelled") == 1)
         assert running.queue_row_steps == 0

@@ -84,7 +84,7 @@ def only_error(answer: RawAnswer) -> dict[str, object]:
             b'{"class_label":0,"sampler":"euler"}',
             "sampler",
             "euler",
-            "ddim, ddpm, dpmpp_2m or fitted",
+            "ddim, ddpm, dpmpp_2m, fitted or ns",
         ),
         (b'{"class_label":0,"output_format":"gif"}', "output_format", "gif", "png, webp or jpeg"),
         (b'{"class_label":5}', "class_label", 5, IDS),

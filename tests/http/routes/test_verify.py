@@ -248,7 +248,7 @@ def test_metadata_that_is_not_a_json_object(
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("sampler", "euler", "must be ddim, ddpm, dpmpp_2m or fitted"),
+        ("sampler", "euler", "must be ddim, ddpm, dpmpp_2m, fitted or ns"),
         ("cfg_scale", 20.5, "must be a number from 1.0 to 20.0"),
         ("cfg_scale", float("nan"), "must be a number from 1.0 to 20.0"),
         ("cfg_scale", None, "must be a number from 1.0 to 20.0"),

@@ -35,6 +35,7 @@ from model.backends.cuda import (
 )
 from model.backends.fused_step import FusedStep, check_step
 from model.backends.step import PLAN_COLUMNS, Buffers
+from model.sampling.samplers import NO_PAST
 
 if TYPE_CHECKING:
     from triton.runtime.jit import JITFunction
@@ -126,14 +127,16 @@ def test_kernels_compile_without_spills(
 
 @pytest.mark.parametrize("side", [8, 32])
 @pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("history", [False, True])
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_the_steps_kernels_compile_without_spills(
-    capability: int, channels: int, side: int, assert_without_spills: Check
+    capability: int, history: bool, channels: int, side: int, assert_without_spills: Check
 ) -> None:
-    """With and without variance channels, at the sizes of the bundled model and of DiT-XL/2."""
+    """With and without variance channels and histories, at the bundled model's size and DiT-XL/2's."""
     size = 4 * side * side
-    constants = {"SIZE": size, "ANSWER": channels * size, **fused_step.step_launch()}
-    gather = {name: value for name, value in constants.items() if name != "ANSWER"}
+    width = len(PLAN_COLUMNS) + history * len(NO_PAST)
+    gather = {"SIZE": size, "WIDTH": width, **fused_step.step_launch()}
+    constants = gather | {"ANSWER": channels * size, "AREA": side * side, "HISTORY": history}
     assert_without_spills(fused_step._gather, gather, "*fp32", capability)
     assert_without_spills(fused_step._advance, constants, "*fp32", capability)
 
@@ -207,7 +210,7 @@ def test_a_step_is_two_launches_at_any_row_count(stub: StubDriver) -> None:
     step = FusedStep()
     for rows in (1, 2, 3, 8):
         stub.launches.clear()
-        plan = torch.zeros(rows, len(PLAN_COLUMNS))
+        plan = torch.zeros(rows, held.plan_width)
         x, t, y = step.inputs(held, plan)
         assert (len(x), t.shape, y.dtype) == (rows, (rows,), torch.int64)
         step.advance(held, plan, torch.zeros(rows, 8, 8, 8))
@@ -279,19 +282,22 @@ def test_on_a_device_both_gelus_agree(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("shape", [(4, 32, 32), (4, 8, 8), (4, 12, 12), (3, 7, 7)])
 def test_on_a_device_the_step_agrees_with_the_plain_one(shape: tuple[int, int, int]) -> None:
     for out_channels in (shape[0], 2 * shape[0]):
-        check_step(shape, out_channels, torch.device("cuda", 0))
+        for history in (False, True):
+            check_step(shape, out_channels, torch.device("cuda", 0), history=history)
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("history", [False, True])
 @torch.inference_mode()
-def test_a_captured_step_does_what_a_launched_one_does() -> None:
+def test_a_captured_step_does_what_a_launched_one_does(history: bool) -> None:
     device = torch.device("cuda", 0)
-    check_step((4, 32, 32), 8, device)  # compiles
-    plan = fused_step.sample_plan(torch.Generator().manual_seed(0)).to(device)
-    rows = len(plan)
-    latents, x0, noise = torch.randn(3, rows, 4, 32, 32, device=device).unbind(0)
-    answers = torch.randn(rows, 8, 32, 32, device=device)
-    launched, captured = (Buffers(latents.clone(), x0.clone(), noise) for _ in range(2))
+    check_step((4, 32, 32), 8, device, history=history)  # compiles
+    generator = torch.Generator().manual_seed(0)
+    plan = fused_step.sample_plan(generator, history=history).to(device)
+    answers = torch.randn(len(plan), 8, 32, 32, device=device)
+    launched, captured = (
+        fused_step.sample_buffers((4, 32, 32), device, history=history) for _ in range(2)
+    )
     graph, step = torch.cuda.CUDAGraph(), FusedStep()
     with torch.cuda.graph(graph):
         inputs = step.inputs(captured, plan)
@@ -303,3 +309,5 @@ def test_a_captured_step_does_what_a_launched_one_does() -> None:
     in_use = slice(fused_step.SAMPLE_SLOTS)
     assert torch.equal(captured.latents[in_use], launched.latents[in_use])
     assert torch.equal(captured.x0[in_use], launched.x0[in_use])
+    if captured.history is not None and launched.history is not None:
+        assert torch.equal(captured.history[in_use], launched.history[in_use])

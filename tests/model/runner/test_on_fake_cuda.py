@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -168,6 +169,20 @@ def test_a_launched_tick_of_mixed_images_waits_for_nothing(
     assert rows == [(8, 8), (6, 8), (7, 8), (5, 8), (2, 2)]
     assert {launch.stream for launch in cuda.launches} == {0}
     assert not replays(cuda)
+
+
+def test_images_that_look_back_wait_for_nothing_launched_or_recorded(
+    cuda: Device, checkpoint: Checkpoint
+) -> None:
+    runner = build_runner(replace(checkpoint, architecture="DiT-XL/2"), max_rows=MAX_ROWS)
+    forbid_waits(runner)
+    for recorded in (False, True):
+        with flying(runner, plan("ns", 5, 1.5), *MIXED[:3], plan("ns", 6, 1.0)) as flights:
+            while running := [flight for flight in flights if not flight.done]:
+                runner.tick(running)
+            assert all_arrived(pixels_of(decode(runner, flights)), 5)
+        assert bool(replays(cuda)) is recorded
+        runner.record(lambda line: None)
 
 
 def test_a_recorded_tick_is_two_copies_and_one_replay(cuda: Device, recorded: ModelRunner) -> None:

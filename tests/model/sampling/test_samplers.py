@@ -236,7 +236,7 @@ def test_a_single_step_starts_from_pure_noise() -> None:
 
 
 def test_every_sampler_name_has_a_table_builder() -> None:
-    assert set(get_args(SamplerName)) == {*SAMPLERS, "fitted"}
+    assert set(get_args(SamplerName)) == {*SAMPLERS, "fitted", "ns"}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

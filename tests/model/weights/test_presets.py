@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.sampling import ns
 from model.sampling.presets import ANY_MODEL, Presets, Recipe, recipe_for
 from model.weights.checkpoint import load_checkpoint
 from model.weights.errors import CheckpointError
@@ -65,6 +66,26 @@ def test_the_card_comes_first_and_the_rest_covers_what_it_leaves_out(tmp_path: P
     assert recipe_for(presets, "balanced", 2.5) == ANY_MODEL["balanced"][0]
 
 
+def test_dit_xl_2_takes_its_searched_solver_for_little_guidance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ns, "ARCHITECTURE", "DiT 2x128/2")  # that of the small model
+    folder = write_pipeline(tmp_path)
+    presets = presets_of(folder)
+    assert recipe_for(presets, "balanced", 1.5) == Recipe(
+        sampler="ns", num_sampling_steps=10, low=1.0, high=2.0
+    )
+    assert recipe_for(presets, "fast", 2.0).num_sampling_steps == 8
+    assert recipe_for(presets, "best", 1.5) == ANY_MODEL["best"][0]
+    assert recipe_for(presets, "balanced", 4.0) == ANY_MODEL["balanced"][0]
+    write_presets(folder, {"fast": [SEARCHED | {"cfg_scale": [1.5, 2]}]})
+    assert recipe_for(presets_of(folder), "fast", 1.75).num_sampling_steps == 7
+    write_presets(folder, {"fast": [SEARCHED | {"cfg_scale": [1.5, 3]}]})
+    with pytest.raises(CheckpointError, match="no table for this model, steps and guidance"):
+        presets_of(folder)
+
+
+SEARCHED = {"sampler": "ns", "num_sampling_steps": 7, "cfg_scale": [1, 2]}
 GOOD = {"sampler": "ddim", "num_sampling_steps": 5}
 
 
@@ -88,6 +109,7 @@ GOOD = {"sampler": "ddim", "num_sampling_steps": 5}
             {"fast": [{"sampler": "fitted", "num_sampling_steps": 3, "cfg_scale": [1, 2]}]},
             "no solver is fitted to this at all of cfg_scale 1 .. 2",
         ),
+        ({"fast": [SEARCHED]}, 'sampler is "ns", but has no table for this model'),
     ],
 )
 def test_a_malformed_card_is_refused_by_name(

@@ -1,0 +1,1 @@
+"""The command line: `dit`, one module per command."""

@@ -1,0 +1,1 @@
+"""Dataset: many images of many classes into a folder, in as many runs as it takes."""

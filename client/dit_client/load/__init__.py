@@ -1,0 +1,1 @@
+"""Load: a small load test of a service, and what came of it."""

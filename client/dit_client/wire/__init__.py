@@ -1,0 +1,1 @@
+"""Wire: the parts of the API's format: JSON members, problems, server-sent events."""

@@ -1,0 +1,1 @@
+"""The client's distribution: `dit_client` and the command line `dit`."""
