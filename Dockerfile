@@ -4,30 +4,44 @@
 #   docker build -t dit-service:cpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu \
 #       --build-arg COMPILER= .
 # Both stages use the same base image: the virtual environment built in the first links to its Python.
-ARG PYTHON_IMAGE=python:3.12-slim-bookworm
+ARG PYTHON_IMAGE=python:3.12.13-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ARG TORCH_INDEX=""
+ARG COMPILER=gcc
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PIP_ROOT_USER_ACTION=ignore \
-    PIP_CONSTRAINT=/src/constraints.txt
+    PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY constraints.txt pyproject.toml ./
-# The dependencies get their own layer, which stays cached when only our code changes.
+COPY constraints.txt ./
+COPY deploy/lock deploy/lock
+# The dependencies get their own layer, which stays cached when only our code changes. From PyPI comes
+# nothing without a hash, but with TORCH_INDEX: torch's own index publishes none, and what that torch
+# needs beside the lock (CUDA of another version) is known to it alone.
 RUN python3 -m venv /opt/dit \
- && /opt/dit/bin/pip install --quiet pip \
  && if [ -n "$TORCH_INDEX" ]; then \
-        /opt/dit/bin/pip install --no-deps --index-url "$TORCH_INDEX" torch; \
-    fi \
- && /opt/dit/bin/python -c "import tomllib; \
-project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], sep='\n')" > requirements.txt \
- && /opt/dit/bin/pip install -r requirements.txt
-COPY LICENSE README.md ./
+        /opt/dit/bin/pip install --no-deps --constraint constraints.txt --index-url "$TORCH_INDEX" torch \
+     && /opt/dit/bin/pip install --no-deps --require-hashes --requirement deploy/lock/base.txt \
+     && /opt/dit/bin/pip install --constraint constraints.txt torch; \
+    else \
+        /opt/dit/bin/pip install --no-deps --require-hashes \
+            --requirement deploy/lock/base.txt --requirement deploy/lock/cuda.txt; \
+    fi
+COPY LICENSE README.md pyproject.toml ./
 COPY model model
 COPY service service
-RUN /opt/dit/bin/pip install --no-deps .
+RUN /opt/dit/bin/pip install --no-deps --no-build-isolation . \
+ && /opt/dit/bin/pip check
+# What nothing uses at run time: torch's tests and tools, the installer, and without a compiler also the
+# headers. The compiled modules (__pycache__) stay, because the root file system is read-only.
+RUN torch=$(/opt/dit/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch \
+ && rm -rf "$torch/test" \
+ && find "$torch/bin" -mindepth 1 ! -name torch_shm_manager -delete \
+ && if [ "$COMPILER" != gcc ]; then \
+        rm -rf "$torch/include" \
+     && /opt/dit/bin/pip uninstall --yes setuptools; \
+    fi \
+ && /opt/dit/bin/pip uninstall --yes pip
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="dit-service" \
@@ -44,9 +58,10 @@ RUN if [ "$COMPILER" = gcc ]; then \
     fi
 # Hub downloads go to HF_HOME and compiled kernels to /var/cache/compilers: mount volumes there to keep
 # them. A new named volume takes the owner of the folder it is mounted on, so both must exist with the
-# right owner.
-RUN useradd --system --uid 10001 --user-group --create-home --shell /usr/sbin/nologin dit \
- && install --directory --owner=dit --group=dit /var/cache/huggingface /var/cache/compilers
+# right owner. torch makes its own folder when it is imported, which on a read-only root must exist.
+RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin dit \
+ && install --directory --owner=dit --group=dit \
+    /var/cache/huggingface /var/cache/compilers /var/cache/compilers/inductor
 COPY --from=build /opt/dit /opt/dit
 COPY --chmod=0644 deploy/healthcheck.py /opt/dit/healthcheck.py
 # Nothing outside the container can reach its loopback address, so the service listens on all addresses.

@@ -8,7 +8,9 @@ STAMP := $(VENV)/.installed
 TRAIN := $(VENV)/.installed-train
 CLIENT := $(VENV)/.installed-client
 DEV := $(VENV)/.installed-dev
+BROWSER := $(VENV)/.installed-browser
 PEERS := build/bench/site/.installed
+PROMETHEUS := build/prometheus
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 PIP_LOG := $(VENV)/pip.log
 
@@ -42,8 +44,8 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install run client test test-slow test-kernels test-gpu lint format bench gpu-check gpu-wheels train solver \
-	contact-sheet clean distclean
+.PHONY: FORCE help install run client test test-slow test-browser test-kernels test-gpu lint format bench gpu-check \
+	gpu-wheels train solver contact-sheet screenshot dashboard lock sbom audit image-check prometheus clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,14 +59,17 @@ client: $(CLIENT) ## install the Python client and its command line, .venv/bin/d
 
 # Waiting OpenMP threads sleep, as they do in the service: spinning threads starve a busy machine. The
 # models of the quick tests are too small to benefit from a second thread.
-test test-slow test-gpu: export OMP_WAIT_POLICY ?= passive
-test: export OMP_NUM_THREADS ?= 1
+test test-slow test-browser test-gpu: export OMP_WAIT_POLICY ?= passive
+test test-browser: export OMP_NUM_THREADS ?= 1
 
 test: $(DEV) ## run the quick tests; select some with ARGS="-k name"
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
 
 test-slow: $(DEV) ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-browser: $(BROWSER) ## run the tests of the playground in Chromium, which has to be installed
+	@$(BIN)/python -m pytest -m browser $(ARGS)
 
 test-kernels: $(DEV) ## run the tests of the Triton kernels without a GPU; installs Triton (720 MB)
 	@$(PIP) --quiet --group kernels
@@ -107,6 +112,33 @@ solver: $(TRAIN) ## fit a solver of few steps to a model: ARGS="--model FOLDER -
 contact-sheet: $(DEV) ## draw docs/contact-sheet.png: every class of DIT_MODEL, from the service
 	$(BIN)/python -m docs.contact_sheet docs/contact-sheet.png
 
+screenshot: $(BROWSER) ## draw docs/images/playground.png: the playground after some use
+	$(BIN)/python -m docs.playground_screenshot docs/images/playground.png
+
+dashboard: $(DEV) ## write the dashboard's JSON, and draw docs/dashboard.png from a service under load
+	$(BIN)/python -m deploy.dashboard
+	$(BIN)/python -m deploy.dashboard.picture docs/dashboard.png
+
+lock: $(DEV) ## resolve the packages of the image anew into deploy/lock
+	@$(PIP) --quiet --group lock
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m deploy.lock
+
+sbom: $(DEV) ## write build/sbom.json: the Python packages of the image, as CycloneDX
+	@$(PIP) --quiet --group audit
+	@mkdir -p build
+	cat deploy/lock/base.txt deploy/lock/cuda.txt | $(BIN)/cyclonedx-py requirements \
+		--pyproject pyproject.toml --output-reproducible --output-file build/sbom.json -
+
+audit: $(DEV) ## look the packages of the image up among the known vulnerabilities
+	@$(PIP) --quiet --group audit
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes \
+		--requirement deploy/lock/base.txt --requirement deploy/lock/cuda.txt
+
+image-check: $(DEV) ## build the image with buildah, as root, and try it; ARGS=--keep keeps it
+	@$(BIN)/python -m deploy.image_check $(ARGS)
+
+prometheus: $(PROMETHEUS)/usr/bin/promtool ## fetch Debian's Prometheus and Alertmanager for the tests of the alerts
+
 clean: ## remove caches and build output
 	rm -rf build dist ./*.egg-info client/build client/*.egg-info .pytest_cache .mypy_cache .ruff_cache \
 		.hypothesis .import_linter_cache .grimp_cache
@@ -143,10 +175,23 @@ $(DEV): $(CLIENT)
 	@$(call install-quietly,--group dev)
 	@touch $@
 
+$(BROWSER): $(DEV)
+	@echo "== adding what tests in a browser need (once)"
+	@$(call install-quietly,--group browser)
+	@touch $@
+
 # LitServe is installed outside the environment: otherwise our service would use its uvloop and httptools.
 $(PEERS): pyproject.toml constraints.txt
 	@$(PIP) --quiet --upgrade --target $(@D) --group bench
 	@touch $@
+
+# Unpacked, not installed: no daemon is started. Without package lists, root gets them first.
+$(PROMETHEUS)/usr/bin/promtool:
+	@rm -rf $(PROMETHEUS)
+	@mkdir -p $(PROMETHEUS)
+	@cd $(PROMETHEUS) && { $(download-prometheus) || { apt-get -qq update && $(download-prometheus); }; } \
+		&& for package in *.deb; do dpkg-deb --extract "$$package" .; done && rm -- *.deb
+download-prometheus = apt-get -qq download prometheus prometheus-alertmanager 2>/dev/null
 
 # --target keeps the host's own Python as it is; --no-deps, because torch is not among the wheels.
 $(GPU_SITE)/.installed: $(wildcard $(GPU_WHEELS)/*.whl)

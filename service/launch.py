@@ -24,13 +24,14 @@ from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.images.signing.signer import Signer
 from service.listening import open_sockets, url_of, write_address
-from service.load_model import load_runner
+from service.load_model import load_runner, report_download
 from service.logs import dropped_lines
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 from service.scheduling.fair import FairScheduler
 from service.scheduling.scheduler import Scheduler
 from service.settings import Settings
+from service.tracing.spans import open_tracing
 
 EXPIRES_SOON = timedelta(days=30)
 
@@ -62,6 +63,8 @@ def serve(
     if settings.address_file is not None:
         tell_address(settings.address_file, url)
     metrics = Metrics(dropped_lines)
+    metrics.row_steps_limit.set(settings.max_queue_row_steps)
+    report_download(settings, metrics)
     engine = Engine(
         lambda: load(settings),
         AdmissionQueue(settings.max_queue_row_steps),
@@ -71,6 +74,7 @@ def serve(
         make_scheduler=make_scheduler,
         on_ready=lambda info: log_ready(url, info),
     )
+    tracing = open_tracing(os.environ)
     app = create_app(
         engine,
         metrics,
@@ -79,6 +83,7 @@ def serve(
         allowed_hosts=settings.allowed_hosts or default_names(settings.host),
         cors_origins=settings.cors_origins,
         trusted_proxies=settings.trusted_proxies,
+        tracing=tracing,
         signer=signer,
     )
     server = Server(
@@ -99,6 +104,8 @@ def serve(
         code = 1
     else:
         code = exit_code(engine)
+    if tracing is not None:
+        tracing.close()
     if engine.alive or (engine.was_ready and code):
         # The thread hangs in the device's libraries, or the device is gone: skip their clean-up.
         logging.shutdown()

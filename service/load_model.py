@@ -13,6 +13,9 @@ from model.device import choose_device, choose_dtype, device_faults, flush_denor
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from model.weights.checkpoint import load_checkpoint
+from model.weights.hub.download import cached_nbytes, is_hub_id
+from model.weights.sources import local_path
+from service.metrics import Metrics
 from service.settings import Settings
 from service.threads import cpu_quota
 
@@ -52,6 +55,12 @@ def load_runner(settings: Settings) -> ModelRunner:
         consume=True,
         report=structlog.get_logger().info,
     )
+
+
+def report_download(settings: Settings, metrics: Metrics) -> None:
+    """Let the metrics say how much of a model from the hub has arrived."""
+    if is_hub_id(settings.model) and not local_path(settings.model).exists():
+        metrics.hub_cache.set_function(lambda: cached_nbytes(settings.model))
 
 
 def limit_threads(quota: float | None, report: Callable[[str], None]) -> None:

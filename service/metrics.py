@@ -24,11 +24,29 @@ SECONDS = (
     2.5,
     5.0,
     10.0,
+    15.0,
+    20.0,
     30.0,
+    45.0,
     60.0,
+    90.0,
+    120.0,
+    180.0,
     300.0,
+    600.0,
 )
+MAX_EXEMPLAR = 128 - len("request_id")
+"""Characters of an exemplar's value: OpenMetrics allows 128 with the label's name."""
+
+CUTS = ("slow request head", "slow request body", "slow reader", "displaced", "refused")
+"""Why connections are closed early."""
+
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def exemplar(request_id: str) -> dict[str, str] | None:
+    """What leads from a bucket to the log lines of a request in it; None if its id is too long."""
+    return {"request_id": request_id} if 0 < len(request_id) <= MAX_EXEMPLAR else None
 
 
 class DroppedLines(Collector):
@@ -74,6 +92,7 @@ class Metrics:
             "request_duration_seconds",
             "From the arrival of a request's head to the end of its answer.",
             "route",
+            "outcome",
         )
         self.queue_wait = histogram(
             "queue_wait_seconds", "From a request's admission to the first tick of its first image."
@@ -118,6 +137,9 @@ class Metrics:
             "row_steps_waiting",
             "Work admitted and not yet done, in rows times steps, with previews.",
         )
+        self.row_steps_limit = gauge(
+            "row_steps_limit", "The most work that is admitted, as row_steps_waiting counts it."
+        )
         self.nonfinite_images = counter(
             "nonfinite_images_total", "Decoded images that were not finite."
         )
@@ -126,12 +148,18 @@ class Metrics:
         )
         self.gpu_memory = gauge("gpu_memory_bytes", "Device memory, on CUDA.", "kind")
         self.ready = gauge("ready", "1 while /readyz answers 200, else 0.")
+        self.state = gauge("state", "1 for the state that the service is in, else 0.", "state")
+        self.hub_cache = gauge(
+            "hub_cache_bytes", "What the cache has of the model's hub id; grows while it downloads."
+        )
         self.heartbeat = gauge(
             "engine_heartbeat_timestamp_seconds", "Unix time of the engine's last sign of life."
         )
         self.model_info = Info("dit_model", "The model that is served.", registry=registry)
         self.build_info = Info("dit_build", "The service's version.", registry=registry)
         self.build_info.info({"version": __version__})
+        for reason in CUTS:
+            self.connections_cut.labels(reason)
         for kind in ("useful", "padding", "cancelled"):
             self.denoise_steps.labels(kind)
         for outcome in ("ok", "failed", "cancelled", "timeout", "impossible"):

@@ -26,6 +26,7 @@ class Options(TypedDict, total=False):
     seed: int | None
     num_images: int | None
     guidance_interval: tuple[float, float] | None
+    cfg_channels: int | None
     output_format: OutputFormat | None
     extra: Mapping[str, object] | None
 

@@ -22,6 +22,7 @@ def network_for(
     compile: bool = False,
     consume: bool = False,
     measure: bool = False,
+    independent: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Network:
     """Build the network for a DiT.
@@ -37,12 +38,19 @@ def network_for(
             twice. Afterwards it can no longer be used: only ``pos_embed`` is sure to be left.
         measure: on CUDA, choose by time where there is more than one way. Two starts may then choose
             differently, and round differently.
+        independent: on a CPU, make a row's bits independent of the other rows, where that is possible
+            and costs time.
         report: called with a line of text about the choice.
     """
     if has_onednn_products(dit):
         kept = 2 * rows * FORESEEN_STEPS
         return CpuNetwork(
-            dit, timesteps=timesteps, fractional=fractional, kept=kept, consume=consume
+            dit,
+            timesteps=timesteps,
+            fractional=fractional,
+            kept=kept,
+            consume=consume,
+            independent=independent,
         )
     eager = partial(EagerNetwork, dit, timesteps=timesteps, fractional=fractional, consume=consume)
     if dit.pos_embed.device.type != "cuda":

@@ -25,6 +25,7 @@ def memory_bytes(device: torch.device) -> dict[str, int]:
     return {
         "allocated": torch.cuda.memory_allocated(device),
         "reserved": torch.cuda.memory_reserved(device),
+        "total": torch.cuda.get_device_properties(device).total_memory,
     }
 
 

@@ -37,6 +37,7 @@ def build_runner(
         compile=compile,
         consume=consume,
         measure=not reproducible,
+        independent=reproducible,
         report=report,
     )
     step = step_for(checkpoint.dit, history=checkpoint.offers_ns, report=report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,5 +59,17 @@ def recipe_for(presets: Presets, quality: Quality, cfg_scale: float) -> Recipe:
 
 
 def with_recipes(presets: Presets, first: Mapping[Quality, Iterable[Recipe]]) -> Presets:
-    """``presets`` with these recipes ahead of those that are there."""
-    return {quality: (*first.get(quality, ()), *recipes) for quality, recipes in presets.items()}
+    """``presets`` with these recipes ahead of those that are there, as far as any guidance is left to them."""
+    return {
+        quality: _reachable([*first.get(quality, ()), *recipes])
+        for quality, recipes in presets.items()
+    }
+
+
+def _reachable(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
+    """Without those whose guidance one before them covers as a whole."""
+    return tuple(
+        recipe
+        for i, recipe in enumerate(recipes)
+        if not any(each.covers(recipe.low) and each.covers(recipe.high) for each in recipes[:i])
+    )

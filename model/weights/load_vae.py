@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 
 from model.device import cpu_multiplies_bfloat16
+from model.networks.lean_resnet import make_lean
 from model.networks.vae import Vae, memory_format_on
 from model.weights.config_files import JsonFile
 from model.weights.errors import CheckpointError, first_line
@@ -62,6 +63,7 @@ def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vae:
     state = _decoder_state(weights.tensors())
     load_state(module, state, weights, device=device, dtype=dtype)
     module.to(memory_format=memory_format_on(device))
+    make_lean(module)
     return Vae(
         module=module,
         latent_channels=latent_channels,

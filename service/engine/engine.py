@@ -23,11 +23,13 @@ from service.scheduling.fair import FairScheduler
 from service.scheduling.jobs import Job, JobResult
 from service.scheduling.pace import Pace
 from service.scheduling.scheduler import Scheduler
+from service.tracing.stages import current_trace
 
 IDLE_BEAT_S = 1.0
 RETRY_AFTER_S = 5
 STOPPING = "the service is stopping"
 FAILED = "the device or the engine has failed"
+STUCK = "stuck"
 NO_RESPONSE = "the device does not respond"
 
 log = structlog.get_logger()
@@ -99,7 +101,7 @@ class Engine:
         self._load = load
         self._queue = queue
         self._metrics = metrics
-        metrics.ready.set_function(lambda: self.ready)
+        self._report_state(metrics)
         self._drain_timeout_s = drain_timeout_s
         self._drain_ends = float("inf")
         self._make_scheduler = make_scheduler
@@ -108,6 +110,11 @@ class Engine:
         self._watchdog = Watchdog(patience, self._expected_stretch_s, on_stuck=self._give_up)
         self._changing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def _report_state(self, metrics: Metrics) -> None:
+        metrics.ready.set_function(lambda: self.ready)
+        for name in (*(state.value for state in State), STUCK):
+            metrics.state.labels(name).set_function(lambda name=name: self.status == name)  # type: ignore[misc]
 
     def start(self) -> None:
         """Start the thread."""
@@ -151,7 +158,7 @@ class Engine:
     @property
     def status(self) -> str:
         """The state in one word, for humans."""
-        return "stuck" if self.state is State.READY and not self.ready else self.state.value
+        return STUCK if self.state is State.READY and not self.ready else self.state.value
 
     @property
     def model_info(self) -> ModelInfo:
@@ -172,7 +179,12 @@ class Engine:
             QueueFull: the queue has no room.
             DeadlinePassed: it could not finish in time.
         """
-        self._queue.offer(job, self._require_loaded().pace)
+        loaded = self._require_loaded()
+        trace = current_trace()
+        if trace is not None:
+            trace.engine_stages = job.stages
+            trace.attributes |= job.describe() | {"gen_ai.request.model": loaded.model_info.name}
+        self._queue.offer(job, loaded.pace)
         return self._watchdog.guard(job)
 
     def _expected_stretch_s(self) -> float:

@@ -17,7 +17,7 @@ from service.engine.load_gauges import LoadGauges
 from service.engine.preview_budget import PreviewBudget
 from service.engine.progress import ProgressReporter
 from service.errors import ImageFailed, ServiceError
-from service.metrics import Metrics
+from service.metrics import Metrics, exemplar
 from service.scheduling.admission import AdmissionQueue
 from service.scheduling.deadlines import reason_to_drop
 from service.scheduling.jobs import ImageTask, Job, flight_of, flights_of
@@ -140,7 +140,8 @@ class Worker:
                 task.flight = self._runner.join(task.trajectory)
             if task.job.joined is None:
                 task.job.joined = now
-                self._metrics.queue_wait.observe(now - task.job.admitted)
+                waited = now - task.job.admitted
+                self._metrics.queue_wait.observe(waited, exemplar(task.job.id))
 
     def _tick(self, tasks: Sequence[ImageTask]) -> Ticked:
         image_rows = [task.next_rows for task in tasks]
@@ -149,7 +150,9 @@ class Worker:
     def _account(self, tasks: Sequence[ImageTask], ticked: Ticked) -> None:
         """These images are one step further."""
         self._scheduler.advanced(tasks)
+        now = self._clock()
         for task, rows in zip(tasks, ticked.image_rows):
+            task.job.denoised = now
             task.job.steps_done += 1
             self._queue.work_off(task.job, rows)
         self._metrics.tick_rows.observe(ticked.rows)
@@ -189,6 +192,8 @@ class Worker:
         self._metrics.decode_duration.observe(finished.seconds)
         for job in dict.fromkeys(task.job for task in finished.tasks):
             job.decode_s += finished.seconds
+            job.decode_began = min(job.decode_began or now, now - finished.seconds)
+            job.decoded = now
         for task, image in zip(finished.tasks, finished.pixels):
             if image is None:
                 self._fail(task, NotFinite())

@@ -27,13 +27,23 @@ from service.http.middleware.guarding import Guarding
 from service.http.middleware.head_as_get import HeadAsGet
 from service.http.middleware.observation import Observation
 from service.http.middleware.request_id import RequestId
+from service.http.middleware.trace import Trace
 from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.http.problems import add_problem_handlers
-from service.http.routes import catalogue, documentation, generate, health, openai, verify
+from service.http.routes import (
+    catalogue,
+    documentation,
+    generate,
+    health,
+    openai,
+    playground,
+    verify,
+)
 from service.images.encoder import Encoder
 from service.images.limits import RequestLimits
 from service.images.signing.signer import Signer
 from service.metrics import Metrics
+from service.tracing.spans import Tracing
 
 ENCODER_THREADS = 2
 METHODS = ("GET", "HEAD", "OPTIONS", "POST")
@@ -62,6 +72,7 @@ def create_app(
     allowed_hosts: Sequence[str] = ("*",),
     cors_origins: Sequence[str] = (),
     trusted_proxies: Sequence[Network] = (),
+    tracing: Tracing | None = None,
     signer: Signer | None = None,
 ) -> FastAPI:
     """Build the application. The caller starts and stops the engine.
@@ -69,6 +80,7 @@ def create_app(
     Args:
         allowed_hosts: names under which it answers, besides addresses and localhost.
         cors_origins: other sites whose pages may send requests and read the answers.
+        tracing: makes a span of every request; None makes none.
         signer: signs finished images.
     """
     pool = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encode")
@@ -106,10 +118,11 @@ def create_app(
             expose_headers=ANSWER_HEADERS,
         )
     app.add_middleware(Observation, metrics=metrics)
+    app.add_middleware(Trace, tracing=tracing)
     app.add_middleware(RequestId)
     app.add_middleware(Forwarded, trusted=trusted_proxies)
     app.add_middleware(AbsoluteTarget)
     add_problem_handlers(app)
-    for routes in (generate, verify, catalogue, openai, health, documentation):
+    for routes in (generate, verify, catalogue, openai, health, documentation, playground):
         app.include_router(routes.router)
     return app

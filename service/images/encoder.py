@@ -20,6 +20,7 @@ from service.images.parameters import ImageParameters
 from service.images.signing.signer import Signer
 from service.metrics import Metrics
 from service.scheduling.jobs import JobResult, Timings
+from service.tracing.stages import stage
 
 log = structlog.get_logger()
 
@@ -70,12 +71,13 @@ class Encoder:
             SigningFailed: the image cannot be signed.
         """
         began = time.perf_counter()
-        files = await asyncio.gather(
-            *(
-                self.run(self._signed, pixels, output_format, parameters)
-                for pixels, parameters in zip(result.pixels, order.images)
+        with stage("encode"):
+            files = await asyncio.gather(
+                *(
+                    self.run(self._signed, pixels, output_format, parameters)
+                    for pixels, parameters in zip(result.pixels, order.images)
+                )
             )
-        )
         return Encoded(list(files), result.timings, time.perf_counter() - began)
 
     async def encode(

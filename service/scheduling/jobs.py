@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.errors import ServiceError
+from service.tracing.stages import Attribute, Stage
 
 if TYPE_CHECKING:  # scheduling needs no torch
     from model.runner.flight import Flight
@@ -78,8 +79,11 @@ class Job:
     preview_row_steps: int = 0
     previews_made: int = 0
     joined: float | None = None  # when the first of its images had its first tick
+    denoised: float | None = None  # when the latest tick with one of its images was launched
     steps_done: int = 0  # of all its images
     decode_s: float = 0.0
+    decode_began: float | None = None  # when the first pass of the decoder with one of them did
+    decoded: float | None = None  # when the latest pass ended
     pixels: dict[int, np.ndarray] = field(default_factory=dict)  # finished images by index
 
     @property
@@ -138,6 +142,35 @@ class Job:
         """Lower bound on the remaining ticks, if all its images ran in parallel."""
         mean_left = (self.steps - self.steps_done) / len(self.trajectories)
         return max(mean_left, self.ticks_at_least - self.steps_done)
+
+    def stages(self) -> list[Stage]:
+        """What it has been through so far. Several images may be in different stages at a time."""
+        times = (
+            ("queue", self.admitted, self.joined),
+            ("denoise", self.joined, self.denoised),
+            ("decode", self.decode_began, self.decoded),
+        )
+        return [
+            Stage(name, began, ended)
+            for name, began, ended in times
+            if began is not None and ended is not None
+        ]
+
+    def describe(self) -> dict[str, Attribute]:
+        """What a trace says of it, by OpenTelemetry's names for generative AI where they exist.
+
+        https://github.com/open-telemetry/semantic-conventions-genai
+        """
+        return {
+            "gen_ai.operation.name": "generate_content",
+            "gen_ai.provider.name": "dit",
+            "gen_ai.output.type": "image",
+            "gen_ai.request.choice.count": len(self.trajectories),
+            "gen_ai.request.seed": self.trajectories[0].seed,
+            "gen_ai.response.id": self.id,
+            "dit.num_sampling_steps": self.ticks_at_least,
+            "dit.row_steps": self.row_steps,
+        }
 
     def cancel(self) -> None:
         """Stop working on this job at the next tick."""

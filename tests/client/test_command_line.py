@@ -118,7 +118,7 @@ def test_several_images_of_one_name_are_numbered(dit: Terminal) -> None:
 
 def test_every_parameter_is_sent(dit: Terminal) -> None:
     arguments = ["--cfg-scale", "3", "--steps", "4", "--sampler", "dpmpp_2m"]
-    arguments += ["--guidance-interval", "0.25", "0.75", "--seed", "9"]
+    arguments += ["--guidance-interval", "0.25", "0.75", "--seed", "9", "--cfg-channels", "3"]
     assert dit("generate", "fig", *arguments, "--json") == 0
     described = result(dit)
     assert isinstance(described, dict)

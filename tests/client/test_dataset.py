@@ -21,6 +21,7 @@ from PIL import Image as Pictures
 from dit_client import NO_RETRIES, AsyncClient, Client, InvalidRequest, NoAnswer, Options
 from dit_client.dataset.files import Locked
 from dit_client.dataset.make import Listeners, Wish, make_dataset
+from dit_client.dataset.manifest import Manifest
 from dit_client.dataset.record import DatasetError
 from dit_client.dataset.run import Status
 from tests.support.checkpoints import small_dit, write_pipeline
@@ -41,11 +42,16 @@ def make(
     transport: httpx.AsyncBaseTransport | None = None,
     on_change: Callable[[Status], None] = lambda _: None,
     patience_s: float = 5.0,
+    max_in_flight: int = 256,
 ) -> Status:
     async def run() -> Status:
         async with AsyncClient(url, retries=NO_RETRIES, transport=transport) as client:
             return await make_dataset(
-                client, wanted, patience_s=patience_s, listeners=Listeners(on_change)
+                client,
+                wanted,
+                max_in_flight=max_in_flight,
+                patience_s=patience_s,
+                listeners=Listeners(on_change),
             )
 
     return asyncio.run(run())
@@ -165,6 +171,19 @@ def test_a_manifest_torn_by_a_loss_of_power(service: Running, tmp_path: Path) ->
     manifest.write_bytes(b"nonsense\n" + whole)
     with pytest.raises(DatasetError, match=r"line 1 of .*manifest\.jsonl"):
         make(service.url, wish(folder))
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    class Full(io.FileIO):
+        def write(self, data: object) -> int:
+            assert isinstance(data, bytes)
+            return super().write(data[:7])
+
+    path = tmp_path / "manifest.jsonl"
+    path.write_bytes(b'{"x": 1}\n')
+    with Full(path, "ab") as file, pytest.raises(OSError, match="No space"):
+        Manifest(file, 9).append({"x": 2})
+    assert path.read_bytes() == b'{"x": 1}\n'
 
 
 @pytest.mark.parametrize(
@@ -388,6 +407,42 @@ def test_a_picture_that_fails_costs_no_other(service: Running, tmp_path: Path) -
     assert {task.entry.id for task, _ in status.failed} == {2}
     assert transport.seen == 12  # each was tried four times
     assert make(service.url, wish(tmp_path)).made == 3
+
+
+class Together(Passing):
+    """Answers come two at a time, in the same turn of the event loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[asyncio.Event] = []
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        response = await super().answer(request)
+        if request.method == "POST":
+            await response.aread()
+            self.waiting.append(asyncio.Event())
+            event = self.waiting[-1]
+            if len(self.waiting) == 2:
+                for each in self.waiting:
+                    each.set()
+                self.waiting.clear()
+            await event.wait()
+        return response
+
+
+def test_no_picture_is_left_out_if_all_in_flight_end_at_once(
+    service: Running, tmp_path: Path
+) -> None:
+    wanted = wish(tmp_path, classes=["fig", "pear"])
+    in_flight: list[int] = []
+
+    def watch(status: Status) -> None:
+        in_flight.append(status.in_flight)
+
+    transport = Together()
+    status = make(service.url, wanted, transport=transport, max_in_flight=2, on_change=watch)
+    assert status.made == 6
+    assert max(in_flight) < 2  # of two, after one has ended
 
 
 class Outage(Passing):

@@ -28,9 +28,9 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     seen: dict[str, set[str]] = {}
 
     def noting(name: str, function: Callable[..., object]) -> Callable[..., object]:
-        def noted(*args: object) -> object:
+        def noted(*args: object, **options: object) -> object:
             seen.setdefault(name, set()).add(threading.current_thread().name)
-            return function(*args)
+            return function(*args, **options)
 
         return noted
 

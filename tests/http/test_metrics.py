@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -12,16 +11,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message, Receive, Scope, Send
 
+from deploy.dashboard.prometheus import MISSING, tool
 from model.runner.decoding import Decoding
 from model.runner.runner import Flight, ModelRunner, OutOfMemory
 from service import __version__
 from service.http.middleware.observation import Observation
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.unexpected_errors import UnexpectedErrors
-from service.metrics import Metrics
+from service.metrics import Metrics, exemplar
 from tests.support.networks import network_of
 from tests.support.requests import PICTURE, gated_service, generate, send_bytes
 from tests.support.services import (
@@ -46,20 +47,26 @@ NAMES = {
     "dit_guidance_rows_saved": "counter",
     "dit_decode_duration_seconds": "histogram",
     "dit_encode_duration_seconds": "histogram",
+    "dit_sign_duration_seconds": "histogram",
+    "dit_signing_failures": "counter",
+    "dit_signing_expiry_timestamp_seconds": "gauge",
     "dit_images": "counter",
     "dit_requests_waiting": "gauge",
     "dit_requests_running": "gauge",
     "dit_row_steps_waiting": "gauge",
+    "dit_row_steps_limit": "gauge",
     "dit_nonfinite_images": "counter",
     "dit_out_of_memory": "counter",
     "dit_gpu_memory_bytes": "gauge",
     "dit_ready": "gauge",
+    "dit_state": "gauge",
+    "dit_hub_cache_bytes": "gauge",
     "dit_engine_heartbeat_timestamp_seconds": "gauge",
     "dit_model_info": "gauge",
     "dit_build_info": "gauge",
     "dit_log_lines_dropped": "counter",
 }
-LABELS = {"route", "outcome", "kind", "format", "le"}
+LABELS = {"route", "outcome", "kind", "format", "le", "reason", "state"}
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +115,11 @@ def test_requests_are_counted(used: Running, route: str, outcome: str, count: in
 
 
 def test_the_stages_are_observed(used: Running) -> None:
-    assert used.metric("dit_request_duration_seconds_count", route="/generate") == 6
-    assert used.metric("dit_request_duration_seconds_sum", route="/generate") > 0
+    durations = "dit_request_duration_seconds_count"
+    assert used.metric(durations, route="/generate", outcome="ok") == 3
+    assert used.metric(durations, route="/generate", outcome="invalid") == 3
+    seconds = used.metric("dit_request_duration_seconds_sum", route="/generate", outcome="ok")
+    assert seconds > 0
     assert used.metric("dit_queue_wait_seconds_count") == 3
     assert used.metric("dit_decode_duration_seconds_count") == 3
     assert used.metric("dit_encode_duration_seconds_count", format="png") == 2
@@ -130,6 +140,8 @@ def test_the_work_is_accounted_for(used: Running) -> None:
 
 def test_the_state_is_reported(used: Running) -> None:
     assert used.metric("dit_ready") == 1
+    assert used.metric("dit_state", state="ready") == 1
+    assert used.metric("dit_state", state="starting") == 0
     assert used.metric("dit_requests_waiting") == 0
     assert used.metric("dit_row_steps_waiting") == 0
     assert abs(time.time() - used.metric("dit_engine_heartbeat_timestamp_seconds")) < 10
@@ -157,10 +169,35 @@ def test_openmetrics_by_accept(used: Running) -> None:
     assert "# EOF" not in plain.text
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+def test_exemplars_in_openmetrics_name_the_requests(used: Running) -> None:
+    accept = {"Accept": "application/openmetrics-text"}
+    answer = generate(used, PICTURE | {"seed": 3})
+    wait_until(
+        lambda: answer.headers["X-Request-Id"] in used.client.get("/metrics", headers=accept).text
+    )
+    families = list(openmetrics(used.client.get("/metrics", headers=accept).text))  # type: ignore[no-untyped-call]
+    for name in ("dit_request_duration_seconds", "dit_queue_wait_seconds"):
+        (family,) = [each for each in families if each.name == name]
+        assert answer.headers["X-Request-Id"] in {
+            sample.exemplar.labels["request_id"] for sample in family.samples if sample.exemplar
+        }
+    assert answer.headers["X-Request-Id"] not in used.client.get("/metrics").text
+
+
+def test_a_long_request_id_is_no_exemplar_and_no_error(used: Running) -> None:
+    headers = {"X-Request-Id": "x" * 128}
+    answer = used.client.post("/generate", json=PICTURE, headers=headers)
+    assert answer.status_code == 200
+    accept = {"Accept": "application/openmetrics-text"}
+    assert "x" * 100 not in used.client.get("/metrics", headers=accept).text
+    assert len(exemplar("x" * 118) or {}) == 1
+    assert exemplar("x" * 119) is None
+
+
+@pytest.mark.skipif(tool("promtool") is None, reason=MISSING)
 def test_promtool_finds_no_problems(used: Running) -> None:
     checked = subprocess.run(
-        ["promtool", "check", "metrics"],
+        [str(tool("promtool")), "check", "metrics"],
         input=used.client.get("/metrics").text,
         capture_output=True,
         text=True,

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from model.device import flush_denormals
 from service import load_model
-from service.load_model import limit_threads, load_runner
+from service.load_model import limit_threads, load_runner, report_download
+from service.metrics import Metrics
 from service.settings import read_settings
 from tests.support.checkpoints import write_pipeline
 
@@ -74,3 +76,36 @@ def test_the_model_is_loaded_with_as_many_threads_as_the_quota_allows(
         thread.submit(torch.set_num_threads, 2).result()
         thread.submit(load_runner, settings).result()
         assert thread.submit(torch.get_num_threads).result() == 1
+
+
+def test_the_metrics_say_how_much_of_a_model_has_arrived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    metrics = Metrics()
+    report_download(read_settings(["--model", "owner/name"]), metrics)
+
+    def arrived() -> float | None:
+        return metrics.registry.get_sample_value("dit_hub_cache_bytes")
+
+    assert arrived() == 0
+    blobs = tmp_path / "models--owner--name" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "whole").write_bytes(bytes(10))
+    (blobs / "part.incomplete").write_bytes(bytes(5))
+    assert arrived() == 15
+
+
+def test_a_local_model_has_nothing_to_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    blobs = tmp_path / "models--owner--name" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "whole").write_bytes(bytes(10))
+    metrics = Metrics()
+    report_download(read_settings(["--model", "owner/name"]), metrics)
+    assert metrics.registry.get_sample_value("dit_hub_cache_bytes") == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
+from service.tracing.spans import Tracing
 from tests.support.services import (
     PATIENCE_S,
     GatedRunner,
@@ -52,11 +53,17 @@ def images_of(answer: httpx.Response) -> list[bytes]:
 
 @contextmanager
 def gated_service(
-    folder: Path, *, max_rows: int = 32, max_queue_row_steps: int = 100_000
+    folder: Path,
+    *,
+    max_rows: int = 32,
+    max_queue_row_steps: int = 100_000,
+    tracing: Tracing | None = None,
 ) -> Iterator[tuple[Running, GatedRunner]]:
     """A service whose ticks wait for the test, until the block ends."""
     runner = GatedRunner(load_small_checkpoint(folder), max_rows=max_rows)
-    with running_service(lambda: runner, max_queue_row_steps=max_queue_row_steps) as running:
+    with running_service(
+        lambda: runner, max_queue_row_steps=max_queue_row_steps, tracing=tracing
+    ) as running:
         runner.close()
         try:
             yield running, runner

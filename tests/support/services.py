@@ -25,6 +25,7 @@ from service.images.limits import RequestLimits
 from service.images.signing.signer import Signer
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
+from service.tracing.spans import Tracing
 from tests.support.networks import network_of
 
 PATIENCE_S = 30.0
@@ -121,6 +122,7 @@ def running_service(
     connection_limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - it is frozen
     lame_duck_s: float = 0.0,
     trusted_proxies: Sequence[Network] = (),
+    tracing: Tracing | None = None,
     signer: Signer | None = None,
 ) -> Iterator[Running]:
     """Serve what ``load`` gives on a free port of the loopback until the block ends."""
@@ -135,6 +137,7 @@ def running_service(
         allowed_hosts=allowed_hosts,
         cors_origins=cors_origins,
         trusted_proxies=trusted_proxies,
+        tracing=tracing,
         signer=signer,
     )
     server = Server(

@@ -107,6 +107,7 @@ def sampling_options(command: Command[R]) -> Command[R]:
         sampler: str | None,
         quality: Quality | None,
         guidance_interval: tuple[float, float] | None,
+        cfg_channels: int | None,
         set_: tuple[str, ...],
         **rest: object,
     ) -> R:
@@ -116,6 +117,7 @@ def sampling_options(command: Command[R]) -> Command[R]:
             sampler=sampler,
             quality=quality,
             guidance_interval=guidance_interval,
+            cfg_channels=cfg_channels,
             extra=dict(map(_assignment, set_)) or None,
         )
         return command(*args, options=options, **rest)
@@ -134,6 +136,9 @@ def sampling_options(command: Command[R]) -> Command[R]:
             nargs=2,
             metavar="LOW HIGH",
             help="The part of the noise range, 0 to 1, in which guidance applies.",
+        ),
+        click.option(
+            "--cfg-channels", type=int, help="The first channels of the noise alone are guided."
         ),
         click.option(
             "--set",

@@ -17,7 +17,7 @@ from dit_client.dataset.plan import Plan
 from dit_client.dataset.record import LOCK, DatasetError, Layout, Record, check_folder
 from dit_client.dataset.run import Run, Status
 from dit_client.dataset.store import Store
-from dit_client.dataset.window import Window
+from dit_client.dataset.window import FIRST_WINDOW, Window
 from dit_client.options import Options
 from dit_client.results import ClassEntry, Model
 
@@ -68,7 +68,7 @@ async def make_dataset(
     model = (await client.models())[0]
     plan = Plan(_chosen(await client.classes(), wish.classes), wish.per_class, wish.base_seed)
     with _opened(wish, plan, model) as store:
-        window = Window(most=max_in_flight)
+        window = Window(most=max_in_flight, limit=min(FIRST_WINDOW, max_in_flight))
         run = Run(
             client,
             store,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FIRST_WINDOW = 4
+
 GAIN = 1.08
 """A larger window has to bring this much more pictures per second, to be worth it."""
 
@@ -27,7 +29,7 @@ class Window:
     """
 
     most: int = 256
-    limit: int = 4
+    limit: int = FIRST_WINDOW
     trial: bool = True
     slow: bool = False
     _best: int = 0
@@ -63,7 +65,7 @@ class Window:
 
     def restart(self, now: float) -> None:
         """The service is another process: what was found out may not hold."""
-        self.limit, self.trial, self.slow = min(self.limit, 4), True, False
+        self.limit, self.trial, self.slow = min(self.limit, FIRST_WINDOW), True, False
         self._settle(0.0, now)
 
     def _end_round(self, rate: float) -> None:

@@ -54,6 +54,12 @@ def is_hub_id(source: str) -> bool:
     return _HUB_ID.fullmatch(source) is not None
 
 
+def cached_nbytes(repo_id: str) -> int:
+    """What the cache has of a repository, in bytes, with the parts of files that still arrive."""
+    wanted = _Wanted(repo_id, (), None, None, None, lambda line: None)
+    return _nbytes(wanted.storage / "blobs")
+
+
 def download(
     repo_id: str,
     folders: tuple[str, ...],

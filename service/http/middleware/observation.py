@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import structlog
@@ -10,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ClientGone
-from service.metrics import Metrics
+from service.metrics import Metrics, exemplar
 
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 OUTCOMES = {429: "full", 499: "cancelled", 503: "unavailable", 504: "timeout"}
@@ -18,11 +19,21 @@ OUTCOMES = {429: "full", 499: "cancelled", 503: "unavailable", 504: "timeout"}
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a request came to: its route's template, its final status, and how metrics count it."""
+
+    route: str
+    status: int
+    outcome: str
+
+
 class Observation:
     """Adds the total to Server-Timing; when the answer has ended, observes its status and time.
 
     A route whose answer begins before its outcome is known, as an event stream does, puts the final
     status into ``request.state.status``. ``request.state.outcome`` says more than the status does.
+    ``request.state.observed`` has what came of it.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -45,8 +56,10 @@ class Observation:
         if not answer.complete and status < HTTPStatus.BAD_REQUEST:
             status = ClientGone.status
         outcome = scope["state"].get("outcome") or outcome_of(status)
+        scope["state"]["observed"] = Observed(route, status, outcome)
         self._metrics.requests.labels(route, outcome).inc()
-        self._metrics.request_duration.labels(route).observe(seconds)
+        duration = self._metrics.request_duration.labels(route, outcome)
+        duration.observe(seconds, exemplar(scope["state"].get("request_id", "")))
         write = log.debug if route in QUIET else log.info
         write(
             "request",

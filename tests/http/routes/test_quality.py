@@ -111,7 +111,6 @@ def test_models_lists_the_presets_and_the_default(presets: Running) -> None:
     assert list(model["presets"]) == ["fast", "balanced", "best"]
     assert model["presets"]["balanced"] == [
         BALANCED | {"cfg_scale": [1.25, 2.0]},
-        BALANCED | {"guidance_interval": [0.0, 1.0], "cfg_scale": [1.25, 2.0]},
         OF_ANY_MODEL | {"cfg_scale": [1.0, 20.0]},
     ]
     defaults = model["defaults"]

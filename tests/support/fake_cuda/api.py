@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -48,6 +49,7 @@ class Api:
             "memory_allocated": lambda device=None: ALLOCATED_BYTES,
             "memory_reserved": lambda device=None: RESERVED_BYTES,
             "mem_get_info": lambda device=None: (TOTAL_BYTES - RESERVED_BYTES, TOTAL_BYTES),
+            "get_device_properties": lambda device=None: SimpleNamespace(total_memory=TOTAL_BYTES),
             "get_device_name": lambda device=None: "fake device",
             "get_device_capability": lambda device=None: (9, 0),
         }

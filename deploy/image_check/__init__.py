@@ -1,0 +1,1 @@
+"""Build the container image without an engine, and try it as its own user."""

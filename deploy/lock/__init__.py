@@ -1,0 +1,1 @@
+"""The versions and hashes of the packages in the container image."""
