@@ -95,6 +95,7 @@ def test_a_class_label_goes_before_the_prompt(client: OpenAI, name: str, label: 
         ("num_sampling_steps", "num_sampling_steps", 3),
         ("sampler", "sampler", "ddpm"),
         ("guidance_interval", "guidance_interval", [0.2, 0.8]),
+        ("cfg_channels", "cfg_channels", 3),
     ],
 )
 def test_the_fields_of_generate_go_through_extra_body(
