@@ -216,7 +216,9 @@ def test_classes_and_models(dit: Terminal) -> None:
     assert dit("classes") == 0
     assert plain(dit)[2] == "2\tplum\tdamson plum"
     assert dit("classes", "plum", "--json") == 0
-    assert result(dit) == [{"id": 2, "name": "plum", "synonyms": ["damson plum"]}]
+    assert result(dit) == [
+        {"id": 2, "name": "plum", "synonyms": ["damson plum"], "wordnet_id": None}
+    ]
     assert dit("classes", "kiwi") == 1
     assert plain(dit) == []
     assert dit("models") == 0
