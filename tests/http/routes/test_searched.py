@@ -26,7 +26,7 @@ def searched(pipeline_folder: Path) -> Iterator[Running]:
         checkpoint = replace(load_small_checkpoint(pipeline_folder), architecture="DiT-XL/2")
         return build_runner(checkpoint, max_rows=8, reproducible=True)
 
-    limits = replace(LIMITS, reproducible=True)
+    limits = replace(LIMITS, reproducible=True, num_sampling_steps=None)
     with running_service(load, limits=limits) as running:
         yield running
 
