@@ -16,12 +16,15 @@ from model.runner.runner import ModelRunner, OutOfMemory
 from service.engine.engine import Engine
 from service.engine.model_info import ModelInfo
 from service.engine.watchdog import PATIENCE, EngineHung, Patience
+from service.errors import InvalidRequest
 from service.http.app import create_app
 from service.http.connections.descriptors import raise_descriptor_limit
 from service.http.connections.limits import ConnectionLimits
 from service.http.guards.hosts import default_names
 from service.http.server import Server
 from service.images.limits import RequestLimits
+from service.images.order import take_order
+from service.images.request import GenerateRequest
 from service.images.signing.signer import Signer
 from service.listening import open_sockets, url_of, write_address
 from service.load_model import load_runner, report_download
@@ -65,6 +68,7 @@ def serve(
     metrics = Metrics(dropped_lines)
     metrics.row_steps_limit.set(settings.max_queue_row_steps)
     report_download(settings, metrics)
+    limits = limits_of(settings)
     engine = Engine(
         lambda: load(settings),
         AdmissionQueue(settings.max_queue_row_steps),
@@ -72,13 +76,13 @@ def serve(
         drain_timeout_s=settings.drain_timeout_s,
         patience=patience,
         make_scheduler=make_scheduler,
-        on_ready=lambda info: log_ready(url, info),
+        on_ready=lambda info: log_ready(url, info, limits),
     )
     tracing = open_tracing(os.environ)
     app = create_app(
         engine,
         metrics,
-        limits_of(settings),
+        limits,
         max_body_bytes=settings.max_body_bytes,
         allowed_hosts=settings.allowed_hosts or default_names(settings.host),
         cors_origins=settings.cors_origins,
@@ -113,8 +117,13 @@ def serve(
     return code
 
 
-def log_ready(url: str, info: ModelInfo) -> None:
-    """Say where the service is and what it serves."""
+def log_ready(url: str, info: ModelInfo, limits: RequestLimits) -> None:
+    """Say where the service is and what it serves; a warning if the model cannot do the defaults."""
+    try:
+        take_order(GenerateRequest(class_label=0), info, limits)
+    except InvalidRequest as error:
+        text = "the default settings do not suit the model: requests that name only a class get 422"
+        log.warning(text, reason=error.detail)
     log.info("ready", url=url, model=info.name, device=info.device)
 
 

@@ -37,7 +37,7 @@ class Client:
 
     Every call takes ``timeout_s``, the time that the caller has, tries included; /generate is sent what
     is left of it, so that the service drops what nobody waits for. Without one, the service's own limit
-    applies. Every call raises the errors of `dit_client.errors`.
+    applies, and 330 s here. Every call raises the errors of `dit_client.errors`.
 
     Args:
         url: the service's address, with the path if a proxy puts it under one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from dit_client.wire.problems import error_of
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT_S = 330.0
-"""For a call without a timeout: a little more than the service's own limit has by default."""
+"""Of a call without one: a little more than the service's own limit is by default."""
 
 CONNECT_S = 10.0
 GRACE_S = 2.0
@@ -98,7 +99,8 @@ def checked_url(url: str) -> str:
 
 @contextmanager
 def our_errors(url: str, deadline: Deadline, *, answer_begun: bool = False) -> Iterator[None]:
-    """Turn httpx's errors into ours."""
+    """Turn httpx's errors into ours. A password in the URL is not shown."""
+    url = re.sub(r"//[^/@]*@", "//", url)
     try:
         yield
     except httpx.ConnectTimeout:

@@ -81,11 +81,12 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ClassEntry:
-    """A class that can be asked for: by id, name or synonym."""
+    """A class that can be asked for: by id, name, synonym or, if it is known, WordNet id."""
 
     id: int
     name: str
     synonyms: tuple[str, ...] = ()
+    wordnet_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,12 @@ def classes_from(value: object) -> tuple[ClassEntry, ...]:
         InvalidAnswer: this is not a list of classes.
     """
     return tuple(
-        ClassEntry(member(each, "id", int), member(each, "name", str), texts(each, "synonyms"))
+        ClassEntry(
+            id=member(each, "id", int),
+            name=member(each, "name", str),
+            synonyms=texts(each, "synonyms"),
+            wordnet_id=optional(each, "wordnet_id", str),
+        )
         for each in map(as_object, as_list(value))
     )
 

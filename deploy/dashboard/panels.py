@@ -238,6 +238,7 @@ FAULTS = Row(
             Query(
                 f'sum(increase(dit_images_total{{{DIT}, outcome="failed"}}[1h]))', "images failed"
             ),
+            Query(f"sum(increase(dit_signing_failures_total{{{DIT}}}[1h]))", "not signed"),
             Query(
                 f"sum(changes(process_start_time_seconds{{{DIT}, job='dit'}}[1h]))",
                 "restarts",

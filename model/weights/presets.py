@@ -8,7 +8,13 @@ from typing import get_args
 
 from model.sampling import ns
 from model.sampling.fitted import FittedSolver
-from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE, WHOLE_RANGE, SamplerName
+from model.sampling.parameters import (
+    MAX_CFG_SCALE,
+    MAX_STEPS,
+    MIN_CFG_SCALE,
+    WHOLE_RANGE,
+    SamplerName,
+)
 from model.sampling.presets import ANY_MODEL, Presets, Quality, Recipe, with_recipes
 from model.sampling.schedule import NoiseSchedule
 from model.weights.config_files import JsonFile
@@ -16,7 +22,6 @@ from model.weights.errors import CheckpointError
 
 KEY = "presets"
 """Our own key in model_index.json; diffusers ignores it."""
-
 
 _NS_STEPS: dict[Quality, int] = {"fast": 8, "balanced": 10}
 
@@ -76,7 +81,7 @@ class _CardReader:
         offers_ns: bool,
     ) -> None:
         self._path = path
-        self._max_steps = schedule.num_train_timesteps
+        self._max_steps = min(schedule.num_train_timesteps, MAX_STEPS)
         self._fitted = fitted
         self._offers_ns = offers_ns
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from model.sampling import ns
@@ -41,7 +42,7 @@ def choose_recipe(
         )
     by_server = limits.sampler is not None or limits.num_sampling_steps is not None
     if request.quality is None and (named or by_server):
-        chosen = ChosenRecipe(None, _named(request, model_info, limits))
+        chosen = ChosenRecipe(None, _named(request, cfg_scale, model_info, limits))
     else:
         quality = request.quality or limits.quality
         chosen = ChosenRecipe(quality, _preset(quality, cfg_scale, model_info))
@@ -57,16 +58,31 @@ def _preset(quality: Quality, cfg_scale: float, model_info: ModelInfo) -> Recipe
     return replace(recipe, num_sampling_steps=steps)
 
 
-def _named(request: GenerateRequest, model_info: ModelInfo, limits: RequestLimits) -> Recipe:
+def _named(
+    request: GenerateRequest, cfg_scale: float, model_info: ModelInfo, limits: RequestLimits
+) -> Recipe:
     sampler = request.sampler or limits.sampler or NAMED_SAMPLER
-    steps = request.num_sampling_steps or _default_steps(sampler, model_info, limits)
+    tables = _steps_with_tables(sampler, cfg_scale, model_info)
+    steps = request.num_sampling_steps or _default_steps(tables, model_info, limits)
     return Recipe(sampler=sampler, num_sampling_steps=steps)
 
 
-def _default_steps(sampler: SamplerName, model_info: ModelInfo, limits: RequestLimits) -> int:
-    """The steps of a request that names none: where there are tables, the most of these."""
-    if sampler == "ns":
-        return max(ns.STEPS)
-    if sampler == "fitted" and model_info.fitted:
-        return max(solver.num_sampling_steps for solver in model_info.fitted)
+def _default_steps(tables: Collection[int], model_info: ModelInfo, limits: RequestLimits) -> int:
+    """The steps of a request that names none: where there are tables, the most of these.
+
+    The server's default goes before that if there is a table of as many steps.
+    """
+    if tables and limits.num_sampling_steps not in tables:
+        return max(tables)
     return min(limits.num_sampling_steps or NAMED_STEPS, model_info.max_steps)
+
+
+def _steps_with_tables(
+    sampler: SamplerName, cfg_scale: float, model_info: ModelInfo
+) -> Collection[int]:
+    """Those of the sampler's tables, for this guidance if any are; empty if it needs none."""
+    if sampler == "ns":
+        return ns.STEPS
+    fitted = model_info.fitted if sampler == "fitted" else ()
+    covering = [solver for solver in fitted if solver.covers(cfg_scale)]
+    return [solver.num_sampling_steps for solver in covering or fitted]

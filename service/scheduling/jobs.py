@@ -79,7 +79,7 @@ class Job:
     preview_row_steps: int = 0
     previews_made: int = 0
     joined: float | None = None  # when the first of its images had its first tick
-    denoised: float | None = None  # when the latest of its images had its last tick
+    denoised: float | None = None  # when the latest tick with one of its images was launched
     steps_done: int = 0  # of all its images
     decode_s: float = 0.0
     decode_began: float | None = None  # when the first pass of the decoder with one of them did

@@ -173,6 +173,8 @@ def test_cancelling_a_task_stops_its_images(pipeline_folder: Path) -> None:
         with AsyncCall(running.url) as call:
             wait_until(lambda: running.queue_row_steps > 0)
             call.leave()
+        left = {"route": "/generate", "outcome": "cancelled"}
+        wait_until(lambda: running.metric("dit_requests_total", **left) == 1)
         runner.open()
         wait_until(lambda: running.metric("dit_images_total", outcome="cancelled") == 1)
         wait_until(lambda: running.queue_row_steps == 0)

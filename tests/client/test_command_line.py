@@ -216,7 +216,9 @@ def test_classes_and_models(dit: Terminal) -> None:
     assert dit("classes") == 0
     assert plain(dit)[2] == "2\tplum\tdamson plum"
     assert dit("classes", "plum", "--json") == 0
-    assert result(dit) == [{"id": 2, "name": "plum", "synonyms": ["damson plum"]}]
+    assert result(dit) == [
+        {"id": 2, "name": "plum", "synonyms": ["damson plum"], "wordnet_id": None}
+    ]
     assert dit("classes", "kiwi") == 1
     assert plain(dit) == []
     assert dit("models") == 0
@@ -362,6 +364,8 @@ def test_an_interrupt_stops_the_images(pipeline_folder: Path) -> None:
             _, err = running.communicate()
         assert running.returncode == 130
         assert err.strip() == b"dit: interrupted"
+        left = {"route": "/generate", "outcome": "cancelled"}
+        wait_until(lambda: gated.metric("dit_requests_total", **left) == 1)
         runner.open()
         wait_until(lambda: gated.metric("dit_images_total", outcome="cancelled") == 1)
 

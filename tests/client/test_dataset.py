@@ -18,9 +18,18 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from dit_client import NO_RETRIES, AsyncClient, Client, InvalidRequest, NoAnswer, Options
+from dit_client import (
+    NO_RETRIES,
+    AsyncClient,
+    ClassEntry,
+    Client,
+    InvalidRequest,
+    NoAnswer,
+    Options,
+)
 from dit_client.dataset.files import Locked
-from dit_client.dataset.make import Listeners, Wish, make_dataset
+from dit_client.dataset.make import Listeners, Wish, chosen_classes, make_dataset
+from dit_client.dataset.manifest import Manifest
 from dit_client.dataset.record import DatasetError
 from dit_client.dataset.run import Status
 from tests.support.checkpoints import small_dit, write_pipeline
@@ -170,6 +179,19 @@ def test_a_manifest_torn_by_a_loss_of_power(service: Running, tmp_path: Path) ->
     manifest.write_bytes(b"nonsense\n" + whole)
     with pytest.raises(DatasetError, match=r"line 1 of .*manifest\.jsonl"):
         make(service.url, wish(folder))
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    class Full(io.FileIO):
+        def write(self, data: object) -> int:
+            assert isinstance(data, bytes)
+            return super().write(data[:7])
+
+    path = tmp_path / "manifest.jsonl"
+    path.write_bytes(b'{"x": 1}\n')
+    with Full(path, "ab") as file, pytest.raises(OSError, match="No space"):
+        Manifest(file, 9).append({"x": 2})
+    assert path.read_bytes() == b'{"x": 1}\n'
 
 
 @pytest.mark.parametrize(
@@ -352,6 +374,41 @@ def test_a_wrong_request_ends_the_run_at_once(service: Running, tmp_path: Path) 
 def test_an_unknown_class_is_named(service: Running, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no class is called 'banana'"):
         make(service.url, wish(tmp_path, classes=["fig", "banana"]))
+
+
+CLASSES = (
+    ClassEntry(0, "crane", ("hoist",), "n03126707"),
+    ClassEntry(1, "heron", ("crane",), "n02009229"),
+    ClassEntry(2, "Loupe", ("hand glass",)),
+    ClassEntry(3, "mirror", ("hand_glass",)),
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "class_id"),
+    [
+        ("crane", 0),  # its own name, and only a synonym of 1
+        ("N02009229", 1),
+        ("loupe", 2),
+        ("3", 3),
+        (3, 3),
+    ],
+)
+def test_classes_are_found_as_the_service_finds_them(wanted: int | str, class_id: int) -> None:
+    assert chosen_classes(CLASSES, [wanted]) == (CLASSES[class_id],)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "complaint"),
+    [
+        ("Hand glass", "several classes are called 'Hand glass'; give the id, 2 or 3"),
+        ("", "no class is called ''"),
+        (4, "no class is called 4"),
+    ],
+)
+def test_a_class_that_is_not_one_is_refused(wanted: int | str, complaint: str) -> None:
+    with pytest.raises(DatasetError, match=complaint):
+        chosen_classes(CLASSES, [wanted])
 
 
 class Passing(httpx.AsyncBaseTransport):

@@ -143,6 +143,10 @@ def test_without_a_server_it_gives_up_after_a_few_tries(connect: Connect) -> Non
     with pytest.raises(NoAnswer, match="cannot connect to http://127"):
         connect(server.url, retries=policy).generate(1)
     assert len(told) == 2
+    secret = server.url.replace("//", "//me:sesame@")
+    with pytest.raises(NoAnswer) as caught:
+        connect(secret, retries=policy).generate(1)
+    assert "sesame" not in str(caught.value)
 
 
 def test_a_part_of_an_answer_is_not_asked_for_again(connect: Connect) -> None:

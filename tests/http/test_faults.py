@@ -62,7 +62,8 @@ def faulty_service(
     if vae_fault is not None:
         checkpoint = with_faulty_vae(checkpoint, vae_fault)
     gate = Gate()
-    network = FaultyNetwork(network_of(checkpoint), fault=fault, fill=fill, first=gate, spared=1)
+    independent = network_of(checkpoint, independent=True)
+    network = FaultyNetwork(independent, fault=fault, fill=fill, first=gate, spared=1)
 
     def load() -> ModelRunner:
         return ModelRunner(checkpoint, network, max_rows=32, reproducible=True)

@@ -304,7 +304,7 @@ def test_every_site_can_be_made_friendly(pipeline_folder: Path) -> None:
         ("http://evil.example/livez", "localhost", 421),
         ("http://localhost@evil.example/livez", "localhost", 421),
         ("http://localhost/nothing", "localhost", 404),
-        ("http://localhost", "localhost", 404),
+        ("http://localhost", "localhost", 200),
         ("http:///livez", "localhost", 404),
         ("ftp://localhost/livez", "localhost", 404),
     ],

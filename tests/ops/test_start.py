@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,14 @@ from model.device import DeviceLost, OutOfMemory
 from model.runner.runner import ModelRunner
 from service import load_model
 from service.engine.engine import Engine
-from service.launch import exit_code
+from service.launch import exit_code, log_ready
 from service.load_model import load_runner
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 from service.settings import read_settings
 from tests.model.test_device import OLD_DRIVER, FakeCuda
 from tests.support.processes import PROCESS_S
-from tests.support.services import PATIENCE_S, load_small_runner, wait_until
+from tests.support.services import LIMITS, PATIENCE_S, Running, load_small_runner, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -154,3 +155,13 @@ def test_out_of_memory_later_is_not_a_failed_start(
     engine.failure = OutOfMemory("CUDA error: out of memory")
     assert exit_code(engine) == 1
     assert "cannot start" not in capsys.readouterr().err
+
+
+def test_defaults_that_the_model_cannot_do_are_a_warning(service: Running) -> None:
+    with capture_logs() as fitting:
+        log_ready("http://127.0.0.1:8000", service.engine.model_info, LIMITS)
+    assert [line["log_level"] for line in fitting] == ["info"]
+    with capture_logs() as wrong:
+        log_ready("", service.engine.model_info, replace(LIMITS, sampler="ns"))
+    assert [line["log_level"] for line in wrong] == ["warning", "info"]
+    assert "ns is for DiT-XL/2" in wrong[0]["reason"]

@@ -60,11 +60,17 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-def network_of(checkpoint: Checkpoint, *, max_rows: int = 32) -> Network:
-    """The network that `build_runner` gives a runner of this checkpoint."""
+def network_of(checkpoint: Checkpoint, *, max_rows: int = 32, independent: bool = False) -> Network:
+    """The network that `build_runner` gives a runner of this checkpoint; ``independent`` if reproducible."""
     timesteps = checkpoint.schedule.num_train_timesteps
     fractional = checkpoint.fractional_timesteps
-    return network_for(checkpoint.dit, timesteps=timesteps, fractional=fractional, rows=max_rows)
+    return network_for(
+        checkpoint.dit,
+        timesteps=timesteps,
+        fractional=fractional,
+        rows=max_rows,
+        independent=independent,
+    )
 
 
 class FunctionNetwork:

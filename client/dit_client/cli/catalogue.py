@@ -26,7 +26,8 @@ NOT_READY = 3
 def classes(search: str, as_json: bool, connection: Connection) -> int:
     """List the classes; with SEARCH, those with a name that contains it.
 
-    A line has the id, the name and the synonyms, separated by tabs. Exits with 1 if there is none.
+    A line has the id, the name, the synonyms and the WordNet id if it is known, separated by tabs.
+    Exits with 1 if there is none.
     """
     with connection.client() as client:
         found = client.classes(search)
@@ -34,8 +35,8 @@ def classes(search: str, as_json: bool, connection: Connection) -> int:
         print_json([asdict(entry) for entry in found])
     else:
         for entry in found:
-            names = printable(entry.name), printable(", ".join(entry.synonyms))
-            click.echo("\t".join((str(entry.id), *names)).rstrip())
+            names = entry.name, ", ".join(entry.synonyms), entry.wordnet_id or ""
+            click.echo("\t".join((str(entry.id), *map(printable, names))).rstrip())
     return 0 if found else NO
 
 

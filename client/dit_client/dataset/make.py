@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from dit_client.results import ClassEntry, Model
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a data set should have. ``classes`` are ids, names or synonyms; empty: all."""
+    """What a data set should have. ``classes`` are ids, names, synonyms or WordNet ids; empty: all."""
 
     folder: Path
     per_class: int
@@ -66,7 +67,9 @@ async def make_dataset(
     if wish.layout == "npz" and wish.options.get("output_format") not in (None, "png"):
         raise DatasetError("npz needs png: other formats lose what the evaluation measures")
     model = (await client.models())[0]
-    plan = Plan(_chosen(await client.classes(), wish.classes), wish.per_class, wish.base_seed)
+    plan = Plan(
+        chosen_classes(await client.classes(), wish.classes), wish.per_class, wish.base_seed
+    )
     with _opened(wish, plan, model) as store:
         window = Window(most=max_in_flight, limit=min(FIRST_WINDOW, max_in_flight))
         run = Run(
@@ -116,26 +119,45 @@ def _pack(store: Store, model: Model, on_packed: OnPacked) -> None:
         pack_npz(store, model.image_size, on_packed)
 
 
-def _chosen(classes: tuple[ClassEntry, ...], wanted: Sequence[int | str]) -> tuple[ClassEntry, ...]:
+def chosen_classes(
+    classes: tuple[ClassEntry, ...], wanted: Sequence[int | str]
+) -> tuple[ClassEntry, ...]:
     """The classes that are wanted, in order of their ids.
 
     Raises:
-        DatasetError: there is no such class.
+        DatasetError: there is no such class, or several classes share the name.
     """
     if not wanted:
         return classes
-    by_id = {entry.id: entry for entry in classes}
-    by_name = {_folded(name): e for e in classes for name in (e.name, *e.synonyms)}
-    chosen: dict[int, ClassEntry] = {}
-    for each in wanted:
-        entry = by_id.get(each) if isinstance(each, int) else by_name.get(_folded(each))
-        if entry is None and isinstance(each, str) and each.isdecimal():
-            entry = by_id.get(int(each))
-        if entry is None:
-            raise DatasetError(f"no class is called {each!r}; `dit classes` lists them")
-        chosen[entry.id] = entry
+    index = _index(classes)
+    chosen = {entry.id: entry for entry in (_found(index, each) for each in wanted)}
     return tuple(chosen[class_id] for class_id in sorted(chosen))
 
 
+def _index(classes: tuple[ClassEntry, ...]) -> dict[int | str, list[ClassEntry]]:
+    """The classes by id and by each of their names. As in the service, a class's own name goes before
+    another's synonym."""
+    index: dict[int | str, list[ClassEntry]] = {entry.id: [entry] for entry in classes}
+    own: dict[int | str, list[ClassEntry]] = {}
+    for entry in classes:
+        own.setdefault(_folded(entry.name), []).append(entry)
+        others = (*entry.synonyms, *filter(None, [entry.wordnet_id]))
+        for name in {_folded(other) for other in others}:
+            index.setdefault(name, []).append(entry)
+    return index | own
+
+
+def _found(index: dict[int | str, list[ClassEntry]], wanted: int | str) -> ClassEntry:
+    found = index.get(wanted if isinstance(wanted, int) else _folded(wanted), [])
+    if not found and isinstance(wanted, str) and wanted.isdecimal():
+        found = index.get(int(wanted), [])
+    if not found:
+        raise DatasetError(f"no class is called {wanted!r}; `dit classes` lists them")
+    if len(found) > 1:
+        ids = " or ".join(str(each.id) for each in found)
+        raise DatasetError(f"several classes are called {wanted!r}; give the id, {ids}")
+    return found[0]
+
+
 def _folded(name: str) -> str:
-    return " ".join(name.casefold().split())
+    return " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").split())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 from dit_client.dataset.files import write_atomically
 from dit_client.dataset.record import DatasetError
@@ -22,15 +22,31 @@ Line = Mapping[str, object]
 
 
 class Manifest:
-    """The manifest of a folder, open for appending; `open_manifest` makes one."""
+    """The manifest of a folder; `open_manifest` opens one.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    Args:
+        file: open for appending, without a buffer.
+        size: bytes of the lines that are there.
+    """
+
+    def __init__(self, file: io.FileIO, size: int) -> None:
         self._file = file
+        self._size = size
         self._unsynced = 0
 
     def append(self, line: Line) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
+        """
+        Raises:
+            OSError: the line could not be written. Nothing of it is left, so that others can follow.
+        """
+        raw = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        try:
+            if self._file.write(raw) != len(raw):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), FILE)
+        except OSError:
+            self._file.truncate(self._size)
+            raise
+        self._size += len(raw)
         self._unsynced += 1
         if self._unsynced >= SYNC_EVERY:
             self.sync()
@@ -52,9 +68,9 @@ def open_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE
     whole = sum(len(raw) for raw, _ in _lines(path)) if path.exists() else 0
-    file = path.open("ab")
+    file = io.FileIO(path, "ab")
     file.truncate(whole)
-    return Manifest(file)
+    return Manifest(file, whole)
 
 
 def read_manifest(folder: Path) -> Iterator[Line]:

@@ -10,6 +10,7 @@ from model.sampling.presets import Quality
 from service.engine.model_info import ModelInfo
 from service.errors import FieldError, InvalidRequest, UnknownClass, UnknownModel
 from service.http.openai.request import PLACE, Asked, ImagesRequest, QualityName
+from service.images.encoding import LOSSY_QUALITY
 from service.images.fields import read_fields
 from service.images.limits import RequestLimits
 from service.images.order import Order, take_order
@@ -30,6 +31,7 @@ LOSSLESS = 100
 """The output_compression of a PNG."""
 
 OUR_NAMES = MappingProxyType({"num_images": "n"})
+NO_VALUES: Mapping[str, object] = MappingProxyType({})
 
 
 def take_images_order(asked: Asked, model_info: ModelInfo, limits: RequestLimits) -> Order:
@@ -50,7 +52,7 @@ def take_images_order(asked: Asked, model_info: ModelInfo, limits: RequestLimits
     try:
         order = take_order(read_fields(GenerateRequest, members, PLACE), model_info, limits)
     except InvalidRequest as error:
-        raise _renamed(error, OUR_NAMES) from None
+        raise _renamed(error, OUR_NAMES, {"quality": own.quality}) from None
     return order if own.output_format in (None, "png") else _compressed(order, own)
 
 
@@ -87,15 +89,24 @@ def _class_of(prompt: str, model_info: ModelInfo) -> int:
         raise _renamed(error, {"class_label": "prompt"}) from None
 
 
-def _renamed(error: InvalidRequest, names: Mapping[str, str]) -> InvalidRequest:
-    """The same error with other names of its fields."""
+def _renamed(
+    error: InvalidRequest, names: Mapping[str, str], values: Mapping[str, object] = NO_VALUES
+) -> InvalidRequest:
+    """The same error with other names of its fields, and other values as the request has them."""
     return InvalidRequest(
-        *(replace(each, field=names.get(each.field, each.field)) for each in error.errors)
+        *(
+            replace(
+                each,
+                field=names.get(each.field, each.field),
+                value=values.get(each.field, each.value),
+            )
+            for each in error.errors
+        )
     )
 
 
 def _compressed(order: Order, own: ImagesRequest) -> Order:
-    images = tuple(
-        replace(each, output_compression=own.output_compression) for each in order.images
-    )
+    given = own.output_compression
+    compression = None if given == LOSSY_QUALITY else given  # the default, written one way
+    images = tuple(replace(each, output_compression=compression) for each in order.images)
     return replace(order, images=images)

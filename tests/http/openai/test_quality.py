@@ -74,5 +74,7 @@ def test_a_quality_beside_steps_or_a_sampler_is_refused(
     with pytest.raises(UnprocessableEntityError) as caught:
         client.images.generate(prompt="pear", quality="low", extra_body=extra)
     assert caught.value.param == "quality"
+    assert isinstance(caught.value.body, dict)
+    assert caught.value.body["errors"][0]["value"] == "low"  # as it was sent
     answer = client.images.generate(prompt="pear", quality="auto", extra_body=extra)
     assert answer.quality is None

@@ -249,6 +249,20 @@ def test_the_etag_of_a_signed_answer_is_weak(signing: Running, exact: Running, a
     assert weak.removeprefix("W/") != unsigned.removeprefix("W/")
 
 
+def test_a_client_that_has_a_signed_picture_is_not_sent_another(signing: Running) -> None:
+    tag = generate(signing, PICTURE).headers["ETag"]
+    again = signing.client.post("/generate", json=PICTURE, headers={"If-None-Match": tag})
+    assert (again.status_code, again.headers["ETag"]) == (304, tag)
+
+
+def test_openai_s_clients_get_signed_pictures(signing: Running, authority: Authority) -> None:
+    answer = signing.client.post("/v1/images/generations", json={"prompt": "fig", "n": 2})
+    assert answer.status_code == 200, answer.text
+    for each in answer.json()["data"]:
+        file = base64.b64decode(each["b64_json"])
+        assert read_report(file, "image/png", authority).state == "Trusted"
+
+
 def test_signing_is_timed(signing: Running) -> None:
     before = signing.metric("dit_sign_duration_seconds_count", format="jpeg")
     made(signing, "jpeg")
@@ -316,7 +330,10 @@ def test_a_signing_failure_costs_its_request_alone(
         *_, last = read_events(events.iter_lines())
         assert (last.name, last.data["title"]) == ("error", "Signing failed")
         assert verdict(running, generate(running, PICTURE).content)["verified"] is True
-        assert running.metric("dit_signing_failures_total") == 2
+        body = {"prompt": "fig"}
+        error = running.client.post("/v1/images/generations", json=body).json()["error"]
+        assert error["message"] == problem["detail"]
+        assert running.metric("dit_signing_failures_total") == 3
         labels = {"route": "/generate", "outcome": "failed"}
         assert running.metric("dit_requests_total", **labels) == 2
         assert running.engine.ready

@@ -66,6 +66,14 @@ def test_the_card_comes_first_and_the_rest_covers_what_it_leaves_out(tmp_path: P
     assert recipe_for(presets, "balanced", 2.5) == ANY_MODEL["balanced"][0]
 
 
+def test_a_card_may_not_ask_for_more_steps_than_a_request(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path)
+    edit_json(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=4000)
+    write_presets(folder, {"best": [{"sampler": "ddim", "num_sampling_steps": 1001}]})
+    with pytest.raises(CheckpointError, match="must be a whole number from 1 to 1000"):
+        presets_of(folder)
+
+
 def test_dit_xl_2_takes_its_searched_solver_for_little_guidance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

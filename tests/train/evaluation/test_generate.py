@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,15 @@ def test_pictures_are_those_of_a_runner_asked_for_one_of_them_alone(
     for i in (0, 13, 31, 44):
         expected = sampled_alone(alone, setting, int(labels[i]), SEED + i)
         assert np.array_equal(pictures[i].permute(1, 2, 0).numpy(), expected), i
+
+
+def test_the_searched_solver_is_evaluated_where_it_is_offered(pipeline_folder: Path) -> None:
+    setting, labels = EvaluationSetting.parse("ns:5:1.5"), torch.arange(3)
+    checkpoint = small_checkpoint(pipeline_folder)
+    with pytest.raises(ValueError, match=r"ns 5 cfg 1\.5: ns is for DiT-XL/2, this is DiT 2x128/2"):
+        generate(evaluation_runner(checkpoint), labels, setting)
+    runner = evaluation_runner(replace(checkpoint, architecture="DiT-XL/2"))
+    assert len(torch.unique(generate(runner, labels, setting), dim=0)) == 3
 
 
 def test_a_runner_is_left_as_it_was_found(pipeline_folder: Path) -> None:
