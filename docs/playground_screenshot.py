@@ -35,7 +35,7 @@ COLOURS = 256
 
 def draw(page: Page, name: str, seed: int, done: int) -> None:
     """Generate, and wait until the gallery has so many pictures."""
-    settings = urlencode({"class": name, "quality": "best", "guidance": 1.5, "seed": seed})
+    settings = urlencode({"class": name, "quality": "balanced", "guidance": 1.5, "seed": seed})
     page.goto(f"{page.url.partition('#')[0]}#{settings}")
     page.keyboard.press("Control+Enter")
     page.locator(".tile:not(.pending)").nth(done).wait_for()
@@ -67,11 +67,8 @@ def main() -> None:
     with running_server(service) as server:
         png = screenshot(server.url, options.theme)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    small = (
-        Image.open(io.BytesIO(png))
-        .convert("RGB")
-        .quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
-    )
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    small = picture.quantize(palette=picture.quantize(COLOURS))  # this one dithers
     small.save(options.out, optimize=True)
 
 
