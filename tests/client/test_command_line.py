@@ -17,8 +17,9 @@ import pytest
 from PIL import Image as Pictures
 from PIL.PngImagePlugin import PngInfo
 
-from dit_client import __version__
+from dit_client import ClassEntry, __version__
 from dit_client.cli.main import run
+from dit_client.cli.sheet import all_labels
 from tests.support.misbehaving import hang_up, misbehaving, problem, respond
 from tests.support.requests import PICTURE, gated_service, generate
 from tests.support.services import Running, wait_until
@@ -272,6 +273,12 @@ def test_a_sheet_has_a_tile_for_every_combination(
         assert width > size[0] * 102
         assert size[1] * 102 < height < (size[1] + 1) * 102
     assert dit("sheet", *arguments, "-o", "sheet.png") == 2
+
+
+def test_a_sheet_of_all_classes_has_no_ambiguous_names() -> None:
+    names = ("crane", "heron", "Crane", "fig")
+    classes = [ClassEntry(i, name) for i, name in enumerate(names)]
+    assert all_labels(classes) == (0, "heron", 2, "fig")
 
 
 def test_a_sheets_tiles_are_the_images(dit: Terminal) -> None:

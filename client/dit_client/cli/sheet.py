@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +22,7 @@ from dit_client.cli.options import (
 )
 from dit_client.cli.output import check_free, progress_bar, write_file
 from dit_client.options import Options
+from dit_client.results import ClassEntry
 from dit_client.sheet import Axis, Grid, Value, draw_sheet, grid_of, png_of
 
 IN_FLIGHT = 16
@@ -76,7 +79,7 @@ async def _draw(
     options: Options,
 ) -> bytes:
     async with connection.async_client() as client:
-        classes = tuple(map(class_label, labels)) or tuple(e.name for e in await client.classes())
+        classes = tuple(map(class_label, labels)) or all_labels(await client.classes())
         axes = [Axis("class_label", classes), *(Axis(*each) for each in wanted.items() if each[1])]
         grid = grid_of(axes)
         if len(grid.cells) > MOST_IMAGES:
@@ -84,6 +87,12 @@ async def _draw(
         fixed = {axis.field: axis.values[0] for axis in axes if len(axis.values) == 1}
         files = await _files(client, grid, {**options, **fixed})
     return await anyio.to_thread.run_sync(lambda: png_of(draw_sheet(grid, files)))
+
+
+def all_labels(classes: Sequence[ClassEntry]) -> tuple[Value, ...]:
+    """Every class by its name, or by its id where another class has the same name."""
+    names = Counter(entry.name.casefold() for entry in classes)
+    return tuple(e.name if names[e.name.casefold()] == 1 else e.id for e in classes)
 
 
 async def _files(client: AsyncClient, grid: Grid, fixed: dict[str, object]) -> list[bytes]:
