@@ -159,15 +159,15 @@ def test_reproducible_ticks_are_padded_where_rows_depend_on_each_other(
 def test_a_reproducible_runner_chooses_nothing_by_time(
     pipeline_folder: Path, reproducible: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint, measures = load_small_checkpoint(pipeline_folder), list[bool]()
+    checkpoint, asked = load_small_checkpoint(pipeline_folder), list[tuple[bool, bool]]()
 
-    def network_for(dit: DiT, *, measure: bool, **_: object) -> Network:
-        measures.append(measure)
+    def network_for(dit: DiT, *, measure: bool, independent: bool, **_: object) -> Network:
+        asked.append((measure, independent))
         return FunctionNetwork(dit)
 
     monkeypatch.setattr(build, "network_for", network_for)
     build_runner(checkpoint, max_rows=8, reproducible=reproducible)
-    assert measures == [not reproducible]
+    assert asked == [(not reproducible, reproducible)]
 
 
 class PassesNetwork(FunctionNetwork):
