@@ -11,7 +11,7 @@ export function axesOf({ limits }, catalogue) {
     }
     return value;
   };
-  const plain = limits.sampler.filter((name) => name !== "fitted");
+  const plain = limits.sampler.filter((name) => !limits[name]); // others have tables for a few steps
   const [low, high] = limits.cfg_scale;
   return {
     guidance: {

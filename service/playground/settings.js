@@ -109,15 +109,15 @@ export class Settings {
     this.changed();
   }
 
-  /** Fitted solvers take only the steps that they were made for. */
+  /** Samplers with tables take only the steps that these were made for. */
   onSampler() {
-    const made = this.fitted.map(({ num_sampling_steps: steps }) => steps);
+    const made = this.tables.map(({ num_sampling_steps: steps }) => steps);
     if (made.length && !made.includes(this.steps.value)) this.steps.value = Math.max(...made);
     this.changed();
   }
 
-  get fitted() {
-    return this.quality.custom && $("sampler").value === "fitted" ? (this.limits.fitted ?? []) : [];
+  get tables() {
+    return (this.quality.custom && this.limits[$("sampler").value]) || [];
   }
 
   changed() {
@@ -134,7 +134,7 @@ export class Settings {
     $("interval-field").hidden = !custom || !(this.guidance.value > 1);
     $("fewer").disabled = Number($("count").value) <= 1;
     $("more").disabled = Number($("count").value) >= this.limits.num_images[1];
-    $("sampler-hint").textContent = madeFor(this.fitted);
+    $("sampler-hint").textContent = madeFor(this.tables);
   }
 
   roll() {
@@ -253,9 +253,9 @@ const between = (what, [low, high]) => `Needs ${what} from ${low} to ${high}.`;
 const sentence = (field, message, shown) =>
   shown ? message[0].toUpperCase() + message.slice(1) + "." : `${field}: ${message}.`;
 
-/** What fitted solvers there are, those for the same guidance together. */
-function madeFor(fitted) {
-  const groups = Map.groupBy(fitted, ({ cfg_scale: [low, high] }) => `guidance ${low} to ${high}`);
+/** What tables there are, those for the same guidance together. */
+function madeFor(tables) {
+  const groups = Map.groupBy(tables, ({ cfg_scale: [low, high] }) => `guidance ${low} to ${high}`);
   const parts = [...groups].map(([range, each]) => `${each.map((one) => one.num_sampling_steps).join(", ")} steps at ${range}`);
   return parts.length ? `Made for ${parts.join("; ")}.` : "";
 }

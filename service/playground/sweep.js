@@ -57,7 +57,8 @@ export class Sweep {
     const base = settings.value;
     const cell = { ...base, count: 1, ...x.set(across), ...y.set(down) };
     if (!x.recipe && !y.recipe) return { ...cell, ...settings.quality.recipe(base.quality, cell.guidance) };
-    const replaced = cell.sampler === "fitted" && base.quality; // it takes only a few numbers of steps
+    const { limits } = this.page.model;
+    const replaced = limits[cell.sampler] && base.quality; // fitted and ns take few numbers of steps
     return { ...cell, sampler: replaced ? this.page.plainSampler : cell.sampler, quality: null };
   }
 
