@@ -36,7 +36,8 @@ def unfitted(sampling: Sampling, solvers: Sequence[FittedSolver]) -> list[FieldE
 def unsearched(sampling: Sampling, *, offered: bool) -> list[FieldError]:
     """What is wrong if sampler "ns" has no table for this; ``offered``: it has some for the model."""
     if not offered:
-        message = f"must be {OTHERS}: ns is for {ns.ARCHITECTURE}"
+        which = f"{ns.ARCHITECTURE} with the official noise schedule"
+        message = f"must be {OTHERS}: ns is for {which}"
         return [FieldError("sampler", message, "ns", OTHERS)]
     wrong = []
     steps, cfg_scale, (low, high) = sampling.num_sampling_steps, sampling.cfg_scale, ns.CFG_SCALES

@@ -65,7 +65,7 @@ class Page {
   /** A sampler that takes any number of steps, for a sweep of a preset whose own does not. */
   get plainSampler() {
     const { sampler } = this.model.limits;
-    return sampler.includes("dpmpp_2m") ? "dpmpp_2m" : sampler[0];
+    return sampler.includes("dpmpp_2m") ? "dpmpp_2m" : sampler.find((name) => !this.model.limits[name]);
   }
 
   get busyCount() {

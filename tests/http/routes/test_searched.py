@@ -93,7 +93,7 @@ def test_another_model_says_what_it_is_for(service: Running) -> None:
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]
     assert (error["field"], error["allowed"]) == ("sampler", "ddim, ddpm or dpmpp_2m")
-    assert "ns is for DiT-XL/2" in error["message"]
+    assert "ns is for DiT-XL/2 with the official noise schedule" in error["message"]
 
 
 def test_models_lists_its_tables_where_it_is_offered(searched: Running, service: Running) -> None:
