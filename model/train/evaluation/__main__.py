@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -85,8 +85,12 @@ def measure_all(
     vae: AutoencoderKL,
     runner: ModelRunner,
     settings: Sequence[EvaluationSetting],
+    save: Callable[[Sequence[Figures]], None] = lambda rows: None,
 ) -> list[Figures]:
-    """Measure photographs, reconstructions and generated pictures, printing each row when it is known."""
+    """Measure photographs, reconstructions and generated pictures.
+
+    Each row is printed, and all so far are saved, as soon as it is known.
+    """
     held_out, training = evaluator.held_out, evaluator.training
     rows = [
         evaluator.measure("held-out photographs", *held_out),
@@ -98,6 +102,7 @@ def measure_all(
     for setting in settings:
         rows.append(evaluator.measure_generated(runner, setting))
         print(table_row(rows[-1]), flush=True)
+        save(rows)
     return rows
 
 
@@ -130,10 +135,13 @@ def evaluate(options: argparse.Namespace) -> None:
         "copy_distance": evaluator.copy_distance,
     }
     print(json.dumps(summary, indent=1) + "\n")
-    rows = measure_all(evaluator, vae, runner, options.settings)
-    table = [asdict(row) | {"spread": row.spread} for row in rows]
-    text = json.dumps(summary | {"rows": table}, indent=1)
-    options.json.write_text(text + "\n", encoding="utf-8")
+
+    def save(rows: Sequence[Figures]) -> None:
+        table = [asdict(row) | {"spread": row.spread} for row in rows]
+        text = json.dumps(summary | {"rows": table}, indent=1)
+        options.json.write_text(text + "\n", encoding="utf-8")
+
+    measure_all(evaluator, vae, runner, options.settings, save)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Choose a model's presets from an evaluation, and write them into its model_index.json.
 
-    python -m model.train.evaluation.presets FIGURES.json --model FOLDER --cfg-range 1.25-2
+    python -m model.train.evaluation.presets FIGURES.json [MORE.json ...] --model FOLDER --cfg-range 1.25-2
 
 Balanced is the setting of the fewest row-steps that nothing measured beats by more than chance: its
 agreement is within two standard errors of the highest, and its Frechet distance within 2 % of the lowest.
@@ -22,7 +22,7 @@ import torch
 
 from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
 from model.sampling.presets import Quality
-from model.train.evaluation.report import Measured, generated, read_evaluation
+from model.train.evaluation.report import Measured, generated, read_evaluations
 from model.train.evaluation.setting import setting_option
 from model.train.options import command_parser, named_errors
 from model.weights.checkpoint import load_checkpoint
@@ -100,7 +100,11 @@ def _standard_error(measured: Measured) -> float:
 def options_parser() -> argparse.ArgumentParser:
     parser = command_parser("model.train.evaluation.presets", __doc__)
     parser.add_argument(
-        "figures", type=Path, metavar="FIGURES.json", help="file written by model.train.evaluation"
+        "figures",
+        nargs="+",
+        type=Path,
+        metavar="FIGURES.json",
+        help="files written by model.train.evaluation for the same model and classifier",
     )
     parser.add_argument(
         "--model", type=Path, required=True, metavar="FOLDER", help="the model folder to write to"
@@ -146,7 +150,7 @@ def write(options: argparse.Namespace) -> None:
         CheckpointError: the folder's model cannot be loaded, or not be sampled so at all of this guidance.
         ValueError: nothing was measured at this guidance.
     """
-    _, rows = read_evaluation(options.figures)
+    _, rows = read_evaluations(options.figures)
     candidates = [m for m in generated(rows) if m.setting.cfg_scale == options.cfg_scale]
     chosen = choose([m for m in candidates if m.setting not in options.without])
     for quality, measured in chosen.settings.items():

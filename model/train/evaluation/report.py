@@ -1,6 +1,6 @@
 """Write an evaluation's figures as a page with a table and a plot.
 
-    python -m model.train.evaluation.report FIGURES.json --page docs/bundled-model.md
+    python -m model.train.evaluation.report FIGURES.json [MORE.json ...] --page docs/bundled-model.md
 
 Two plots are saved next to the page, as SVG. One, under the page's name, shows the effect of guidance and
 that of the number of steps; the other, with "-frontier" added, what a Frechet distance costs in row-steps
@@ -75,16 +75,46 @@ def read_evaluation(file: Path) -> tuple[dict[str, object], list[Figures]]:
     ]
 
 
+def read_evaluations(files: Sequence[Path]) -> tuple[dict[str, object], list[Figures]]:
+    """The first evaluation, and the rows of all, each name once.
+
+    Raises:
+        ValueError: they are not of the same model, or the same classifier.
+    """
+    first, rows = read_evaluation(files[0])
+    by_name = {row.name: row for row in rows}
+    for file in files[1:]:
+        evaluation, more = read_evaluation(file)
+        for fact in ("model_digest", "classifier_accuracy"):
+            if evaluation[fact] != first[fact]:
+                raise ValueError(f"{file} has another {fact} than {files[0]}")
+        by_name = {row.name: row for row in more} | by_name
+    in_order = sorted(by_name.values(), key=_place)
+    return first, in_order
+
+
+def _place(row: Figures) -> tuple[object, ...]:
+    """Photographs first, then by sampler, guidance and steps."""
+    setting = setting_of(row.name)
+    if setting is None:
+        return (0, "reconstructed" in row.name, row.name)
+    interval = setting.guidance_interval
+    return (1, setting.sampler, setting.cfg_scale, setting.num_sampling_steps, interval)
+
+
 def generated(rows: Sequence[Figures]) -> list[Measured]:
     """The rows of generated pictures."""
-    found = []
-    for row in rows:
-        match = re.fullmatch(r"(\S+) (\d+) cfg (\S+)(?: in (\S+)\.\.(\S+))?", row.name)
-        if match:
-            spelled = ":".join(match.groups()[:3])
-            spelled += f":{match[4]}-{match[5]}" if match[4] else ""
-            found.append(Measured(EvaluationSetting.parse(spelled), row))
-    return found
+    named = [(setting_of(row.name), row) for row in rows]
+    return [Measured(setting, row) for setting, row in named if setting is not None]
+
+
+def setting_of(name: str) -> EvaluationSetting | None:
+    """The setting whose name this is; None for photographs and reconstructions."""
+    match = re.fullmatch(r"(\S+) (\d+) cfg (\S+)(?: in (\S+)\.\.(\S+))?", name)
+    if match is None:
+        return None
+    spelled = ":".join(match.groups()[:3])
+    return EvaluationSetting.parse(f"{spelled}:{match[4]}-{match[5]}" if match[4] else spelled)
 
 
 def guided_everywhere(measured: Sequence[Measured]) -> list[Measured]:
@@ -199,7 +229,11 @@ def _plot_distance(
 def main() -> None:
     parser = command_parser("model.train.evaluation.report", __doc__)
     parser.add_argument(
-        "figures", type=Path, metavar="FIGURES.json", help="file written by model.train.evaluation"
+        "figures",
+        nargs="+",
+        type=Path,
+        metavar="FIGURES.json",
+        help="files written by model.train.evaluation for the same model and classifier",
     )
     parser.add_argument(
         "--page", type=Path, required=True, metavar="FILE", help="the Markdown page to write"
@@ -209,9 +243,9 @@ def main() -> None:
         write(options.figures, options.page)
 
 
-def write(figures: Path, page: Path) -> None:
+def write(figures: Sequence[Path], page: Path) -> None:
     """Write the page, and its plots beside it."""
-    evaluation, rows = read_evaluation(figures)
+    evaluation, rows = read_evaluations(figures)
     plot_file = page.with_suffix(".svg")
     reconstructed = next(row for row in rows if row.name == RECONSTRUCTED)
     measured = generated(rows)
