@@ -68,12 +68,12 @@ class Quality:
             steps=options.pick(50, 4),
             few_steps=options.pick(10, 2),
             clients=clients,
-            images=options.pick(8, 2) * clients,
+            images=options.pick(4, 2) * clients,
             lit_batch=options.pick(options.by_device(16, 32), 4),
             lit_wait=0.05,
-            lit_images=options.pick(2, 1) * clients,
+            lit_images=clients,
             rounds=options.pick(3, 2),
-            lone_rounds=options.pick(15, 2),
+            lone_rounds=options.pick(7, 2),
         )
 
     def run(self, options: Options) -> Measured:
