@@ -19,6 +19,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from model.train.evaluation.figures import HEADER, Figures, table_row
 from model.train.evaluation.setting import EVERYWHERE, EvaluationSetting
@@ -156,6 +157,9 @@ def plot_frontier(measured: Sequence[Measured], path: Path) -> None:
     left.set_ylabel("Fréchet distance")
     for axes in (left, right):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(color="#dddddd")
     left.legend()
     _save(figure, path)
