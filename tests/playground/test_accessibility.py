@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
-from tests.support.browser import DESKTOP, PHONE, Browser, Page, expect, visit
+from tests.support.browser import DESKTOP, PHONE, Axe, Browser, Page, expect, visit
 from tests.support.services import Running
 
 pytestmark = pytest.mark.browser

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 try:
+    from axe_playwright_python.sync_playwright import Axe
     from playwright.sync_api import (
         Browser,
         ConsoleMessage,
@@ -22,7 +23,7 @@ try:
 except ImportError:
     pytest.skip("needs playwright; make test-browser installs it", allow_module_level=True)
 
-__all__ = ["Browser", "Page", "Visit", "expect", "open_browser", "shifts_of", "visit"]
+__all__ = ["Axe", "Browser", "Page", "Visit", "expect", "open_browser", "shifts_of", "visit"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DESKTOP, PHONE = (1280, 800), (390, 844)
