@@ -55,7 +55,8 @@ def screenshot(url: str, theme: str) -> bytes:
             draw(page, name, seed=done + 1, done=done)
         page.mouse.move(0, 0)
         page.wait_for_timeout(1000)  # until everything has faded in
-        return page.screenshot()
+        picture: bytes = page.screenshot()
+        return picture
 
 
 def main() -> None:
