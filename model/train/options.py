@@ -77,6 +77,17 @@ def add_leave_out_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_figures_option(parser: argparse.ArgumentParser) -> None:
+    """What commands read that go on with an evaluation's figures."""
+    parser.add_argument(
+        "figures",
+        nargs="+",
+        type=Path,
+        metavar="FIGURES.json",
+        help="files written by model.train.evaluation for the same model and classifier",
+    )
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The model, and where and in what it computes, named as in the service's settings."""
     parser.add_argument(

@@ -45,6 +45,13 @@ def picture(answer: httpx.Response) -> Image.Image:
     return image
 
 
+def metadata_of(answer: httpx.Response) -> dict[str, object]:
+    """The parameters in the PNG of a successful answer."""
+    content = json.loads(picture(answer).info["dit"])
+    assert isinstance(content, dict)
+    return content
+
+
 def images_of(answer: httpx.Response) -> list[bytes]:
     """The files in a JSON answer."""
     assert answer.status_code == 200, answer.text

@@ -24,7 +24,7 @@ from model.sampling.parameters import MAX_CFG_SCALE, MIN_CFG_SCALE
 from model.sampling.presets import Quality
 from model.train.evaluation.report import Measured, generated, read_evaluations
 from model.train.evaluation.setting import setting_option
-from model.train.options import command_parser, named_errors
+from model.train.options import add_figures_option, command_parser, named_errors
 from model.weights.checkpoint import load_checkpoint
 from model.weights.config_files import JsonFile
 from model.weights.presets import KEY, model_presets
@@ -99,13 +99,7 @@ def _standard_error(measured: Measured) -> float:
 
 def options_parser() -> argparse.ArgumentParser:
     parser = command_parser("model.train.evaluation.presets", __doc__)
-    parser.add_argument(
-        "figures",
-        nargs="+",
-        type=Path,
-        metavar="FIGURES.json",
-        help="files written by model.train.evaluation for the same model and classifier",
-    )
+    add_figures_option(parser)
     parser.add_argument(
         "--model", type=Path, required=True, metavar="FOLDER", help="the model folder to write to"
     )

@@ -24,6 +24,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from model.train.evaluation.figures import HEADER, Figures, table_row
 from model.train.evaluation.setting import EVERYWHERE, EvaluationSetting
 from model.train.options import (
+    add_figures_option,
     command_parser,
     named_errors,
 )
@@ -232,13 +233,7 @@ def _plot_distance(
 
 def main() -> None:
     parser = command_parser("model.train.evaluation.report", __doc__)
-    parser.add_argument(
-        "figures",
-        nargs="+",
-        type=Path,
-        metavar="FIGURES.json",
-        help="files written by model.train.evaluation for the same model and classifier",
-    )
+    add_figures_option(parser)
     parser.add_argument(
         "--page", type=Path, required=True, metavar="FILE", help="the Markdown page to write"
     )

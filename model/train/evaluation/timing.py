@@ -22,6 +22,7 @@ from model.train.evaluation.generate import evaluation_runner, generate, row_ste
 from model.train.evaluation.report import setting_of
 from model.train.evaluation.setting import EvaluationSetting
 from model.train.options import (
+    add_figures_option,
     add_model_options,
     add_threads_option,
     command_parser,
@@ -73,13 +74,7 @@ def time_all(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = command_parser("model.train.evaluation.timing", __doc__)
-    parser.add_argument(
-        "figures",
-        nargs="+",
-        type=Path,
-        metavar="FIGURES.json",
-        help="files written by model.train.evaluation",
-    )
+    add_figures_option(parser)
     add_model_options(parser)
     add_threads_option(parser)
     options = parser.parse_args()

@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,11 @@ from openai.types import (
 )
 from PIL import Image
 
-from model.runner.runner import Flight, ModelRunner
 from service.http.openai import answers
 from service.scheduling.jobs import even_steps
-from tests.support.networks import network_of
 from tests.support.openai_client import FEW_STEPS, async_openai_client, decoded, openai_client
 from tests.support.requests import PICTURE, gated_service, generate, images_of
-from tests.support.services import Running, load_small_checkpoint, running_service, wait_until
+from tests.support.services import Running, wait_until
 
 ROUTE = "/v1/images/generations"
 EIGHT_STEPS = {"seed": 1, "num_inference_steps": 8, "sampler": "ddpm", "cfg_scale": 4.0}
@@ -160,24 +158,6 @@ def test_nothing_is_sent_that_a_client_does_not_know(service: Running) -> None:
     assert len(names) + len(data) == len(lines)
     assert names == [each["type"] for each in data]
     assert set(names) <= {"image_generation.partial_image", "image_generation.completed"}
-
-
-class FailingRunner(ModelRunner):
-    """Seed 666 fails at its third step."""
-
-    def tick(self, flights: Sequence[Flight]) -> int:
-        if any(flight.trajectory.seed == 666 and flight.step == 2 for flight in flights):
-            raise RuntimeError("injected")
-        return super().tick(flights)
-
-
-@pytest.fixture(scope="module")
-def failing(pipeline_folder: Path) -> Iterator[Running]:
-    checkpoint = load_small_checkpoint(pipeline_folder)
-    with running_service(
-        lambda: FailingRunner(checkpoint, network_of(checkpoint), max_rows=8)
-    ) as running:
-        yield running
 
 
 def test_a_failure_during_the_stream_is_raised(failing: Running) -> None:

@@ -7,7 +7,7 @@ import base64
 import io
 import json
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +17,14 @@ import pytest
 from PIL import Image
 from starlette.types import Message
 
-from model.runner.runner import Flight, ModelRunner
 from service.http.events import EventResponse, EventStream, ProgressBox
 from service.images.encoder import Encoder
 from service.images.order import Order
 from service.metrics import Metrics
 from service.scheduling.jobs import Job, Progress
 from tests.support.jobs import job
-from tests.support.networks import network_of
 from tests.support.requests import PICTURE, Event, gated_service, generate, images_of, read_events
-from tests.support.services import Running, load_small_checkpoint, running_service, wait_until
+from tests.support.services import Running, wait_until
 
 STREAM = {"Accept": "text/event-stream"}
 
@@ -172,24 +170,6 @@ def test_waiting_requests_are_told_how_many_are_ahead(pipeline_folder: Path) -> 
             runner.open()
             assert [event.name for event in events][-2:] == ["image", "done"]
         assert first.result().status_code == second.result().status_code == 200
-
-
-class FailingRunner(ModelRunner):
-    """Seed 666 fails at its third step."""
-
-    def tick(self, flights: Sequence[Flight]) -> int:
-        if any(flight.trajectory.seed == 666 and flight.step == 2 for flight in flights):
-            raise RuntimeError("injected")
-        return super().tick(flights)
-
-
-@pytest.fixture(scope="module")
-def failing(pipeline_folder: Path) -> Iterator[Running]:
-    checkpoint = load_small_checkpoint(pipeline_folder)
-    with running_service(
-        lambda: FailingRunner(checkpoint, network_of(checkpoint), max_rows=8)
-    ) as running:
-        yield running
 
 
 def test_a_failure_during_the_stream_is_an_event(failing: Running) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import httpx
 import pytest
 
 from tests.support.checkpoints import write_pipeline
 from tests.support.fitted_solvers import some_solver, write_solvers
-from tests.support.requests import generate, picture
+from tests.support.requests import generate, metadata_of, picture
 from tests.support.services import LIMITS, Running, load_small_runner, running_service
 
 SOLVERS = [some_solver(2), some_solver(3), some_solver(3, low=3.0, high=4.0)]
@@ -30,15 +28,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-def parameters_of(answer: httpx.Response) -> dict[str, object]:
-    content = json.loads(picture(answer).info["dit"])
-    assert isinstance(content, dict)
-    return content
-
-
 def test_a_picture_names_its_table_and_can_be_verified(fitted: Running) -> None:
     answer = generate(fitted, FITTED | {"num_sampling_steps": 2})
-    assert parameters_of(answer)["solver_digest"] == some_solver(2).digest
+    assert metadata_of(answer)["solver_digest"] == some_solver(2).digest
     verdict = fitted.client.post(
         "/verify", content=answer.content, headers={"Content-Type": "image/png"}
     ).json()
@@ -53,7 +45,7 @@ def test_the_tables_decide_the_picture(fitted: Running) -> None:
 
 
 def test_a_request_without_steps_takes_the_most_that_are_fitted(fitted: Running) -> None:
-    assert parameters_of(generate(fitted, FITTED))["num_sampling_steps"] == 3
+    assert metadata_of(generate(fitted, FITTED))["num_sampling_steps"] == 3
 
 
 def test_fitted_images_share_ticks_with_others(fitted: Running) -> None:
@@ -109,4 +101,4 @@ def test_models_lists_the_solvers(fitted: Running, service: Running) -> None:
 
 def test_other_samplers_metadata_is_without_a_solver(service: Running) -> None:
     answer = generate(service, {"class_label": 1, "seed": 1, "num_sampling_steps": 2})
-    assert "solver_digest" not in parameters_of(answer)
+    assert "solver_digest" not in metadata_of(answer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ import pytest
 
 from tests.support.checkpoints import edit_json, write_pipeline
 from tests.support.fitted_solvers import some_solver, write_solvers
-from tests.support.requests import generate, picture
+from tests.support.requests import generate, metadata_of
 from tests.support.services import LIMITS, Running, load_small_runner, running_service
 
 BODY = {"class_label": 1, "seed": 1, "cfg_scale": 1.5}
@@ -41,10 +40,9 @@ def parameters_of(answer: httpx.Response) -> dict[str, object]:
     """The metadata of a picture, or the parameters of an answer in JSON."""
     if answer.headers["content-type"] == "application/json":
         found = answer.json()["parameters"]
-    else:
-        found = json.loads(picture(answer).info["dit"])
-    assert isinstance(found, dict)
-    return found
+        assert isinstance(found, dict)
+        return found
+    return metadata_of(answer)
 
 
 @pytest.mark.parametrize(
