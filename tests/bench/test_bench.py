@@ -21,7 +21,7 @@ from bench.arms.models import XL_TICK
 from bench.arms.protocol import Answer, ArmSpec, Draw, Probe, Ready, Task
 from bench.load.clients import LoadRun, Outcome, RequestsFailed, closed_loop, open_loop
 from bench.load.metrics import difference, parse_metrics, rows_per_tick, waste
-from bench.load.workload import MIXED_STEPS, Ask, mixed, poisson, steps_log_uniform
+from bench.load.workload import MIXED_STEPS, Ask, mixed, poisson, steps_log_uniform, uniform
 from bench.options import BUNDLED, WORK, Options
 from bench.peers.specs import lit_installed
 from bench.peers.static import StaticBatcher
@@ -375,3 +375,10 @@ def test_a_small_run_measures_every_target_of_a_cpu(tmp_path: Path) -> None:
         wanted = {name for name in wanted if "LitServe" not in name}
     assert {name.replace(BUNDLED, "tiny").replace(XL_TICK, "tiny") for name in wanted} <= found
     assert "## Targets" in (tmp_path / "benchmarks.md").read_text()
+
+
+def test_an_ask_leaves_steps_and_sampler_to_the_server_unless_named() -> None:
+    (named,) = uniform(1, steps=5)
+    (unnamed,) = uniform(1, steps=5, named=False)
+    assert named.body.keys() - unnamed.body.keys() == {"num_sampling_steps", "sampler"}
+    assert "named" not in named.body
