@@ -17,12 +17,14 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
 from bench.load.processes import free_port
 from deploy.image_check.base import Base, NoBase, base_of, named_in
 from deploy.image_check.buildah import Buildah, ImageConfig, missing
+from deploy.image_check.checkpoint import NAMES, write_checkpoint
 from deploy.image_check.container import Container
 
 ROOT = Path(__file__).parents[2]
@@ -80,9 +82,15 @@ def generate(url: str, order: Mapping[str, object]) -> tuple[int, bytes]:
 
 
 @contextmanager
-def running(root: Path, config: ImageConfig, log: Path, **environment: str) -> Iterator[Container]:
+def running(
+    root: Path,
+    config: ImageConfig,
+    log: Path,
+    mounts: Mapping[str, Path] = MappingProxyType({}),
+    **environment: str,
+) -> Iterator[Container]:
     """A container, killed at the end of the block if it still runs."""
-    container = Container(root, config, compose_environment() | environment, log)
+    container = Container(root, config, compose_environment() | environment, log, mounts)
     try:
         yield container
     finally:
@@ -137,6 +145,22 @@ def check_wrong_setting(root: Path, config: ImageConfig, findings: Findings) -> 
     findings.check("a wrong setting ends the start", code == 2, f"exit code {code}")
 
 
+def check_own_checkpoint(root: Path, config: ImageConfig, findings: Findings) -> None:
+    """A checkpoint, its autoencoder and names from a folder of the host, mounted at /models."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    models = FOLDER / "models"
+    shutil.rmtree(models, ignore_errors=True)
+    settings = write_checkpoint(models) | {"DIT_PORT": str(port)}
+    with running(root, config, FOLDER / "own.log", {"/models": models}, **settings) as container:
+        container.wait_healthy(READY_S)
+        status, body = generate(url, SHORT | {"class_label": NAMES[1]})
+        drawn = status == 200 and body[:4] == b"\x89PNG"
+        findings.check("a checkpoint from /models is served by its own names", drawn, f"{status}")
+        findings.check("/models cannot be written to", container.exec(["touch", "/models/x"]) != 0)
+        container.stop(STOP_S)
+
+
 def size_of(root: Path) -> str:
     done = subprocess.run(["du", "-sh", str(root)], check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.split()[0]
@@ -154,6 +178,7 @@ def try_image(buildah: Buildah) -> int:
     print(f"  size: {size_of(root)}, of which the service's environment {size_of(service)}")
     check_service(root, config, findings)
     check_wrong_setting(root, config, findings)
+    check_own_checkpoint(root, config, findings)
     return 1 if findings.failed else 0
 
 
