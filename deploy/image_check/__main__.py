@@ -81,6 +81,20 @@ def generate(url: str, order: Mapping[str, object]) -> tuple[int, bytes]:
         return answer.status, answer.read()
 
 
+def wait_until_admitted(url: str) -> None:
+    """Until the service has a request to work on."""
+    ends = time.monotonic() + STOP_S
+    while time.monotonic() < ends:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=STOP_S) as answer:
+            text = answer.read().decode()
+        if any(
+            float(each) > 0
+            for each in re.findall(r"^dit_row_steps_waiting (\S+)", text, re.MULTILINE)
+        ):
+            return
+        time.sleep(0.05)
+
+
 @contextmanager
 def running(
     root: Path,
@@ -120,7 +134,7 @@ def check_service(root: Path, config: ImageConfig, findings: Findings) -> None:
         answers: list[tuple[int, bytes]] = []
         client = threading.Thread(target=lambda: answers.append(generate(url, LONG)))
         client.start()
-        time.sleep(1.0)
+        wait_until_admitted(url)
         code = container.stop(STOP_S)
         client.join(STOP_S)
         statuses = [status for status, _ in answers]
