@@ -73,6 +73,7 @@ def test_turns_that_nobody_uses_count_less_and_less() -> None:
         assert turns.work_of_others("", 100.0 * i) == 0  # the one before is over
         give(turns, f"gone {i}", now=100.0 * i)
     late = 100.0 * 200
+    assert turns.work_of_others("", late) == 0
     give(turns, "a", late)
     assert give(turns, "b", late) == pytest.approx(ROOM_S + 0.05, abs=0.01)
 
