@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
-import re
-import signal
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.load.processes import free_port, start_module, stop, wait_until_ready
 from tests.drills.soak.judge import Trend, Verdict
 from tests.drills.soak.run import Load, Tally, sample_until
 from tests.drills.soak.sampling import Sample, per_thousand
+from tests.drills.started import Started, started
 from tests.support.services import wait_until
 
-SERVICE, CONTROL = "service", "tests.drills.soak.leaky"
-GAUGES = ("dit_requests_running", "dit_requests_waiting", "dit_row_steps_waiting")
+SERVICE, TWIN = "service", "tests.drills.soak.leaky"
 MEASURES = {
     "memory": lambda each: each.anonymous_kib,
     "threads": lambda each: each.threads,
@@ -31,33 +25,13 @@ ALLOWED = {"memory": 256.0, "threads": 1.0, "descriptors": 1.0}
 """Growth in a thousand requests that still counts as flat; of memory in KiB."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Watched:
     """A process under load."""
 
-    module: str
-    process: subprocess.Popen[str]
-    host: str
-    log: Path
+    service: Started
     load: Load
-    samples: list[Sample]
-
-    def metrics(self) -> str:
-        connection = http.client.HTTPConnection(self.host, timeout=30.0)
-        try:
-            connection.request("GET", "/metrics")
-            return connection.getresponse().read().decode()
-        finally:
-            connection.close()
-
-    def metric(self, line: str) -> float:
-        """The value of a sample, given as its line begins; 0 if there is none."""
-        found = re.search(rf"^{re.escape(line)} (\S+)$", self.metrics(), re.MULTILINE)
-        return float(found[1]) if found else 0.0
-
-    @property
-    def idle(self) -> bool:
-        return all(self.metric(gauge) == 0 for gauge in GAUGES)
+    samples: list[Sample] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +42,12 @@ class Course:
     samples: Sequence[Sample]
     trends: dict[str, Trend]
     counted_ok: float
+    counted_cancelled: float
     errors: list[str]
     exit_code: int
 
     def verdict(self, measure: str) -> Verdict:
         return self.trends[measure].verdict(ALLOWED[measure])
-
-
-@contextmanager
-def watched(module: str, folder: Path, *, model: str, pause_s: float) -> Iterator[Watched]:
-    """A service in one thread, ready; killed at the end of the block if it still runs."""
-    port = free_port()
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("DIT_")}
-    settings = {"DIT_MODEL": model, "DIT_PORT": str(port), "DIT_LOG_FORMAT": "json"}
-    path = folder / f"soak-{module.rpartition('.')[2]}.log"
-    with path.open("wb") as log:
-        process = start_module(
-            module,
-            environment=clean | settings | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
-            stderr=log,
-        )
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}/readyz", process)
-            host = f"127.0.0.1:{port}"
-            load = Load(host, pause_s=pause_s, seed=port)
-            yield Watched(module, process, host, path, load, [])
-        finally:
-            stop(process)
 
 
 def soak(
@@ -113,12 +66,14 @@ def soak(
         OSError: a process ended meanwhile.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (
-        watched(SERVICE, folder, model=model, pause_s=pause_s) as service,
-        watched(CONTROL, folder, model=model, pause_s=pause_s) as control,
-        (folder / "soak.jsonl").open("w", encoding="utf-8") as record,
-    ):
-        both = {each.module: each for each in (service, control)}
+    with ExitStack() as stack:
+        both: dict[str, Watched] = {}
+        for name, module in (("service", SERVICE), ("twin", TWIN)):
+            log = folder / f"soak-{name}.log"
+            log.unlink(missing_ok=True)
+            service = stack.enter_context(started(module, log=log, DIT_MODEL=model))
+            both[name] = Watched(service, Load(service.host, pause_s=pause_s, seed=len(both)))
+        record = stack.enter_context((folder / "soak.jsonl").open("w", encoding="utf-8"))
 
         def keep(name: str, sample: Sample) -> None:
             both[name].samples.append(sample)
@@ -128,19 +83,28 @@ def soak(
         for each in both.values():
             each.load.visit_all()
             each.load.start()
-        sources = {name: (each.process.pid, each.load.tally) for name, each in both.items()}
+        sources = {name: (each.service.process.pid, each.load.tally) for name, each in both.items()}
         sample_until(time.monotonic() + seconds, every_s, sources, keep)
         for each in both.values():
             each.load.end()
-        return _course(service), _course(control)
+        return _course(both["service"]), _course(both["twin"])
 
 
 def _course(watched: Watched) -> Course:
-    wait_until(lambda: watched.idle)
-    counted_ok = watched.metric('dit_requests_total{outcome="ok",route="/generate"}')
-    watched.process.send_signal(signal.SIGTERM)
-    exit_code = watched.process.wait(60.0)
-    lines = watched.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line for line in lines if '"level": "error"' in line or "Traceback" in line]
+    service = watched.service
+    wait_until(lambda: service.idle)
+    ok, cancelled = (
+        service.metric(f'dit_requests_total{{outcome="{outcome}",route="/generate"}}')
+        for outcome in ("ok", "cancelled")
+    )
+    exit_code, _ = service.end()
     trends = {name: per_thousand(watched.samples, value) for name, value in MEASURES.items()}
-    return Course(watched.load.tally, watched.samples, trends, counted_ok, errors, exit_code)
+    return Course(
+        tally=watched.load.tally,
+        samples=watched.samples,
+        trends=trends,
+        counted_ok=ok,
+        counted_cancelled=cancelled,
+        errors=service.errors(),
+        exit_code=exit_code,
+    )
