@@ -124,8 +124,9 @@ def running_service(
     trusted_proxies: Sequence[Network] = (),
     tracing: Tracing | None = None,
     signer: Signer | None = None,
+    port: int = 0,
 ) -> Iterator[Running]:
-    """Serve what ``load`` gives on a free port of the loopback until the block ends."""
+    """Serve what ``load`` gives on the loopback, by default on a free port, until the block ends."""
     metrics = Metrics()
     queue = AdmissionQueue(max_queue_row_steps)
     engine = Engine(load, queue, metrics, drain_timeout_s=drain_timeout_s, patience=patience)
@@ -144,7 +145,7 @@ def running_service(
         app,
         engine,
         host="127.0.0.1",
-        port=0,
+        port=port,
         limits=connection_limits,
         lame_duck_s=lame_duck_s,
     )
