@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -148,7 +149,9 @@ def test_a_scraper_has_as_long_as_any_client(pipeline_folder: Path) -> None:
         ) as running,
         scraper(running, b"GET /metrics HTTP/1.1\r\nHost") as slow,
     ):
+        began = time.monotonic()
         assert read_all(slow).startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - began < ConnectionLimits().head_s
 
 
 def test_the_drain_can_be_seen_until_the_last_connection_is_closed(
