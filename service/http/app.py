@@ -27,12 +27,14 @@ from service.http.middleware.guarding import Guarding
 from service.http.middleware.head_as_get import HeadAsGet
 from service.http.middleware.observation import Observation
 from service.http.middleware.request_id import RequestId
+from service.http.middleware.security_headers import SecurityHeaders
 from service.http.middleware.trace import Trace
 from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.http.problems import add_problem_handlers
 from service.http.routes import (
     catalogue,
     documentation,
+    exposition,
     generate,
     health,
     openai,
@@ -74,6 +76,7 @@ def create_app(
     trusted_proxies: Sequence[Network] = (),
     tracing: Tracing | None = None,
     signer: Signer | None = None,
+    serve_metrics: bool = True,
 ) -> FastAPI:
     """Build the application. The caller starts and stops the engine.
 
@@ -82,6 +85,7 @@ def create_app(
         cors_origins: other sites whose pages may send requests and read the answers.
         tracing: makes a span of every request; None makes none.
         signer: signs finished images.
+        serve_metrics: False where /metrics has a port of its own.
     """
     pool = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encode")
 
@@ -100,6 +104,7 @@ def create_app(
     )
     limits = replace(limits, signed=signer is not None)
     app.state.context = Context(engine, metrics, limits, Encoder(pool, metrics, signer))
+    app.state.metrics = metrics
     # The last one added is the outermost.
     app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
@@ -127,9 +132,12 @@ def create_app(
     app.add_middleware(Observation, metrics=metrics)
     app.add_middleware(Trace, tracing=tracing)
     app.add_middleware(RequestId)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(Forwarded, trusted=trusted_proxies)
     app.add_middleware(AbsoluteTarget)
     add_problem_handlers(app)
     for routes in (generate, verify, catalogue, openai, health, documentation, playground):
         app.include_router(routes.router)
+    if serve_metrics:
+        app.include_router(exposition.router)
     return app
