@@ -21,6 +21,8 @@ from service.http.app import create_app
 from service.http.connections.descriptors import raise_descriptor_limit
 from service.http.connections.limits import ConnectionLimits
 from service.http.guards.hosts import default_names
+from service.http.keys.key_ring import KeyRing
+from service.http.keys.key_watch import KeyWatch
 from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.images.order import take_order
@@ -48,6 +50,7 @@ def serve(
     make_scheduler: Callable[[int], Scheduler] = FairScheduler,
     sockets: list[socket.socket] | None = None,
     signer: Signer | None = None,
+    keys: KeyRing | None = None,
 ) -> int:
     """Run until a signal arrives or the engine ends; returns the process's exit code.
 
@@ -57,6 +60,7 @@ def serve(
         make_scheduler: builds the scheduler, as for `Engine`.
         sockets: where to listen, if they are open already.
         signer: signs finished images.
+        keys: the API keys, if requests need one.
 
     Raises:
         ListenError: the host or the port cannot be listened on.
@@ -89,7 +93,10 @@ def serve(
         trusted_proxies=settings.trusted_proxies,
         tracing=tracing,
         signer=signer,
+        keys=keys,
+        metrics_without_key=settings.metrics_without_key,
     )
+    watch = watch_keys(settings, keys, metrics)
     server = Server(
         app,
         engine,
@@ -97,6 +104,7 @@ def serve(
         port=settings.port,
         limits=connection_limits_of(settings),
         lame_duck_s=settings.lame_duck_s,
+        on_hangup=watch.read_again if watch is not None else None,
     )
     raise_descriptor_limit()
     if signer is not None:
@@ -108,6 +116,8 @@ def serve(
         code = 1
     else:
         code = exit_code(engine)
+    if watch is not None:
+        watch.stop()
     if tracing is not None:
         tracing.close()
     if engine.alive or (engine.was_ready and code):
@@ -125,6 +135,18 @@ def log_ready(url: str, info: ModelInfo, limits: RequestLimits) -> None:
         text = "the default settings do not suit the model: requests that name only a class get 422"
         log.warning(text, reason=error.detail)
     log.info("ready", url=url, model=info.name, device=info.device)
+
+
+def watch_keys(settings: Settings, keys: KeyRing | None, metrics: Metrics) -> KeyWatch | None:
+    """Say that keys are needed, and watch their file if they are from one."""
+    if keys is None:
+        return None
+    log.info("requests need an API key", keys=len(keys.keys))
+    if settings.api_keys_file is None:
+        return None
+    watch = KeyWatch(settings.api_keys_file, keys, metrics)
+    watch.start()
+    return watch
 
 
 def log_signing(expires: datetime) -> None:

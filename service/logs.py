@@ -29,8 +29,9 @@ _SECRETS = (
     (re.compile(r"(https?://)[^/\s\"'\\@]+@"), r"\1***@"),  # a user and password before the host
     (re.compile(r"(https?://[^\s\"'\\?]+\?)[^\s\"'\\]+"), r"\1***"),  # a signature after the path
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
+    (re.compile(r"\bditkey_[A-Za-z0-9_-]{8,}"), "ditkey_***"),
 )
-"""What must not be seen in URLs, and the hub's tokens."""
+"""What must not be seen in URLs, the hub's tokens, and API keys that `service.http.keys` has made."""
 
 
 def hide_secrets(text: str) -> str:
@@ -38,7 +39,7 @@ def hide_secrets(text: str) -> str:
     token = os.environ.get("HF_TOKEN", "")
     if len(token) >= 8:
         text = text.replace(token, "***")
-    if "://" in text or "hf_" in text:
+    if "://" in text or "hf_" in text or "ditkey_" in text:
         for pattern, shown in _SECRETS:
             text = pattern.sub(shown, text)
     return text

@@ -20,6 +20,7 @@ from service.engine.watchdog import PATIENCE, Patience
 from service.http.app import create_app
 from service.http.client_address import Network
 from service.http.connections.limits import ConnectionLimits
+from service.http.keys.key_ring import KeyRing
 from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.images.signing.signer import Signer
@@ -124,6 +125,8 @@ def running_service(
     trusted_proxies: Sequence[Network] = (),
     tracing: Tracing | None = None,
     signer: Signer | None = None,
+    keys: KeyRing | None = None,
+    metrics_without_key: bool = False,
 ) -> Iterator[Running]:
     """Serve what ``load`` gives on a free port of the loopback until the block ends."""
     metrics = Metrics()
@@ -139,6 +142,8 @@ def running_service(
         trusted_proxies=trusted_proxies,
         tracing=tracing,
         signer=signer,
+        keys=keys,
+        metrics_without_key=metrics_without_key,
     )
     server = Server(
         app,
