@@ -1,8 +1,8 @@
 """Key list: the text that names the API keys and their limits, a key a line.
 
-# name: key, then limits
-alice: sha256:5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5
-batch: 0TrUTyp3kkXmAwKPmVnzCQ3l7SUJiSJ1 requests_per_minute=60 max_images=4
+# name: key, or the SHA-256 of one; then limits
+alice: KEY
+batch: sha256:DIGEST requests_per_minute=60 max_images=4
 """
 
 from __future__ import annotations
