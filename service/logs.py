@@ -35,9 +35,10 @@ _SECRETS = (
         r"\1***",
     ),  # after the path
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
+    (re.compile(r"\bditkey_[A-Za-z0-9_-]{8,}"), "ditkey_***"),
 )
-"""Users and passwords in URLs, signatures in their queries, and the hub's tokens. As a path, a URL has
-lost one of its slashes."""
+"""Users and passwords in URLs, signatures in their queries, the hub's tokens, and API keys that
+`service.http.keys` has made. As a path, a URL has lost one of its slashes."""
 
 
 def hide_secrets(text: str) -> str:
@@ -45,7 +46,7 @@ def hide_secrets(text: str) -> str:
     token = os.environ.get("HF_TOKEN", "")
     if len(token) >= 8:
         text = text.replace(token, "***")
-    if ":/" in text or "hf_" in text:
+    if ":/" in text or "hf_" in text or "ditkey_" in text:
         for pattern, shown in _SECRETS:
             text = pattern.sub(shown, text)
     return text

@@ -26,6 +26,7 @@ from tests.support.services import Running, wait_until
 
 STEPS = ("--steps", "2")
 
+
 class Terminal:
     """Runs command lines of `dit` against the session's service, in this process and a folder."""
 
