@@ -84,11 +84,11 @@ def generate(url: str, order: Mapping[str, object]) -> tuple[int, bytes]:
         return answer.status, answer.read()
 
 
-def wait_until_admitted(url: str) -> None:
+def wait_until_admitted(metrics_url: str) -> None:
     """Until the service has a request to work on."""
     ends = time.monotonic() + STOP_S
     while time.monotonic() < ends:
-        with urllib.request.urlopen(f"{url}/metrics", timeout=STOP_S) as answer:
+        with urllib.request.urlopen(metrics_url, timeout=STOP_S) as answer:
             text = answer.read().decode()
         if any(
             float(each) > 0
@@ -103,11 +103,11 @@ def running(
     root: Path,
     config: ImageConfig,
     log: Path,
+    environment: Mapping[str, str],
     mounts: Mapping[str, Path] = MappingProxyType({}),
-    **environment: str,
 ) -> Iterator[Container]:
     """A container, killed at the end of the block if it still runs."""
-    container = Container(root, config, compose_environment() | environment, log, mounts)
+    container = Container(root, config, compose_environment() | dict(environment), log, mounts)
     try:
         yield container
     finally:
@@ -119,7 +119,7 @@ def check_service(root: Path, config: ImageConfig, findings: Findings) -> None:
     port, metrics_port, log = free_port(), free_port(), FOLDER / "service.log"
     url = f"http://127.0.0.1:{port}"
     ports = {"DIT_PORT": str(port), "DIT_METRICS_PORT": str(metrics_port)}
-    with running(root, config, log, **ports) as container:
+    with running(root, config, log, ports) as container:
         seconds = container.wait_healthy(READY_S)
         findings.check("the health check passes", True, f"after {seconds:.1f} s")
         status, body = generate(url, SHORT)
@@ -140,7 +140,7 @@ def check_service(root: Path, config: ImageConfig, findings: Findings) -> None:
         answers: list[tuple[int, bytes]] = []
         client = threading.Thread(target=lambda: answers.append(generate(url, LONG)))
         client.start()
-        wait_until_admitted(url)
+        wait_until_admitted(f"http://127.0.0.1:{metrics_port}/metrics")
         code = container.stop(STOP_S)
         client.join(STOP_S)
         statuses = [status for status, _ in answers]
@@ -160,7 +160,7 @@ def is_object(line: str) -> bool:
 
 def check_wrong_setting(root: Path, config: ImageConfig, findings: Findings) -> None:
     """Exit code 2, after which compose's `on-failure` gives up."""
-    with running(root, config, FOLDER / "wrong.log", DIT_PORT="http") as container:
+    with running(root, config, FOLDER / "wrong.log", {"DIT_PORT": "http"}) as container:
         code = container.wait(READY_S)
     findings.check("a wrong setting ends the start", code == 2, f"exit code {code}")
 
@@ -172,7 +172,7 @@ def check_own_checkpoint(root: Path, config: ImageConfig, findings: Findings) ->
     models = FOLDER / "models"
     shutil.rmtree(models, ignore_errors=True)
     settings = write_checkpoint(models) | {"DIT_PORT": str(port)}
-    with running(root, config, FOLDER / "own.log", {"/models": models}, **settings) as container:
+    with running(root, config, FOLDER / "own.log", settings, {"/models": models}) as container:
         container.wait_healthy(READY_S)
         status, body = generate(url, SHORT | {"class_label": NAMES[1]})
         drawn = status == 200 and body[:4] == b"\x89PNG"
