@@ -21,7 +21,7 @@ REQUESTS = 4000
 FULLEST = 0.98
 """Loads above this are not tried: the queue would grow for as long as the simulation runs."""
 
-MOST_DEVICES = 4096
+MOST_DEVICES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,16 @@ def plan(curve: TickCurve, requests: Sequence[Request], p95_s: float) -> Plan:
         ValueError: no number of devices reaches it.
     """
     least = max(math.ceil(_devices_full(curve, requests) / FULLEST), 1)
+    alone_s = min(_alone_seconds(curve, each) for each in requests)
+    if alone_s > p95_s:
+        raise ValueError(
+            f"not with any number of devices: an image takes {alone_s:.3g} s alone, and p95 should be {p95_s:g} s"
+        )
     low, high = least - 1, least
-    while not (found := _tried(curve, requests, high)).latencies.p95 <= p95_s:
+    while (found := _tried(curve, requests, high)).latencies.p95 > p95_s:
         low, high = high, 2 * high
         if high > MOST_DEVICES:
-            raise ValueError(
-                f"not with any number of devices: p95 is {found.latencies.p95:.3g} s even at a load of"
-                f" {found.load:.2f}"
-            )
+            raise ValueError(f"not with {low} devices: p95 is {found.latencies.p95:.3g} s")
     while high - low > 1:
         middle = (low + high) // 2
         tried = _tried(curve, requests, middle)
@@ -62,6 +64,10 @@ def _devices_full(curve: TickCurve, requests: Sequence[Request]) -> float:
     """How many devices the requests would keep busy in full ticks and decodes."""
     work = sum(sum(each.rows) for each in requests) / curve.row_steps_per_s
     return (work + curve.decode_s * len(requests)) / requests[-1].at
+
+
+def _alone_seconds(curve: TickCurve, request: Request) -> float:
+    return sum(map(curve.seconds, request.rows)) + curve.decode_s
 
 
 def _tried(curve: TickCurve, requests: Sequence[Request], devices: int) -> Plan:

@@ -114,18 +114,13 @@ class Simulate:
 
     def _routing(self) -> Table:
         """Several devices behind a router, at a load of 0.8."""
-        rows = [
-            (
-                f"{curve.name}, {steps}",
-                str(replicas),
-                name,
-                *(spread for key, spread in spreads.items() if key != "p99"),
-            )
-            for curve in CURVES.values()
-            for steps in STEPS
-            for replicas in self.replicas
-            for name, spreads in self._routed(curve, steps, replicas).items()
-        ]
+        rows: list[tuple[Cell, ...]] = []
+        for curve in CURVES.values():
+            for steps in STEPS:
+                for replicas in self.replicas:
+                    for name, found in self._routed(curve, steps, replicas).items():
+                        seconds = (found["p50"], found["p95"], found["per_step"])
+                        rows.append((f"{curve.name}, {steps}", str(replicas), name, *seconds))
         header = (
             "device, steps",
             "replicas",
@@ -141,15 +136,14 @@ class Simulate:
     def _routed(self, curve: TickCurve, steps: str, replicas: int) -> dict[str, dict[str, Spread]]:
         count = max(self.requests, self.requests // 16 * replicas)
         rounds = [traffic(curve, STEPS[steps], 0.8 * replicas, count)]
-        return {
-            name: _spreads(
+
+        def run(route: Route) -> dict[str, Spread]:
+            return _spreads(
                 rounds,
-                lambda each, route=route: simulate(
-                    curve, each, FairScheduler, engines=replicas, route=route
-                ),
+                lambda each: simulate(curve, each, FairScheduler, engines=replicas, route=route),
             )
-            for name, route in ROUTES.items()
-        }
+
+        return {name: run(route) for name, route in ROUTES.items()}
 
     def _refused(self, figures: dict[str, Spread]) -> Table:
         """At three times the capacity: who waits as told after a 429, and is let in at which try."""
