@@ -1,15 +1,18 @@
 """python -m tests.drills.steady: the service with a device of a known speed, whatever the machine's.
 
-Every tick takes `TICK_S` with up to `MAX_ROWS` rows.
+Every tick takes `TICK_S`, or as long as DRILL_TICK_S says, with up to `MAX_ROWS` rows; every pass of the
+decoder takes as long.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from model.runner.decoding import Decoding
 from model.runner.runner import Flight, ModelRunner
 from service.launch import serve
 from service.logs import configure_logs
@@ -23,11 +26,23 @@ ROW_STEPS_PER_S = MAX_ROWS / TICK_S
 
 
 class SteadyRunner(ModelRunner):
+    tick_s = float(os.environ.get("DRILL_TICK_S", TICK_S))
+
     def tick(self, flights: Sequence[Flight]) -> int:
-        ends = time.monotonic() + TICK_S
+        ends = time.monotonic() + self.tick_s
         rows = super().tick(flights)
-        time.sleep(max(0.0, ends - time.monotonic()))
+        sleep_until(ends)
         return rows
+
+    def start_decode(self, flights: Sequence[Flight]) -> Decoding:
+        ends = time.monotonic() + self.tick_s
+        decoding = super().start_decode(flights)
+        sleep_until(ends)
+        return decoding
+
+
+def sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
 
 
 def load(settings: Settings) -> ModelRunner:
