@@ -17,7 +17,7 @@ from tests.drills.hostile.corpus import CORPUS, Conversation, converse
 from tests.drills.leaking import LEAK
 from tests.drills.served import Served, served
 
-HASTY = {"head_timeout_s": "1.5", "body_timeout_s": "1.5", "keep_alive_s": "0.2"}
+HASTY = {"head_timeout_s": "5", "body_timeout_s": "5", "keep_alive_s": "0.2"}
 PATIENCE_S = 30.0
 """By when the service has closed every connection of the corpus, with these settings."""
 
