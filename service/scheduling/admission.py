@@ -112,7 +112,7 @@ class AdmissionQueue:
         expected = 0 if in_turn else self._turns.work_of_others(job.client, now)
         room = limit - min(expected, int(MOST_KEPT * limit)) - self._row_steps
         if self._row_steps == 0 or job.work <= room:
-            self._turns.use(job.client)
+            self._turns.use(job.client, now)
             return
 
         def seconds_for(row_steps: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -69,13 +70,20 @@ class Served:
         samples = self.scrape()
         return not any(samples[name, frozenset()] for name in GAUGES)
 
+    def connect(self, data: bytes = b"") -> socket.socket:
+        """A new connection on which ``data`` has been sent."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+        connection.sendall(data)
+        return connection
+
     def check_unharmed(self) -> None:
         """It is up and ready, has no work left, and its log has no traceback."""
-        assert self.process.poll() is None, self.log
+        assert self.process.poll() is None, self.log[-2000:]
         assert answers(f"{self.url}/readyz")
         wait_until(lambda: self.idle)
-        assert "Traceback" not in self.log, self.log
-        assert "unexpected error" not in self.log, self.log
+        faults = [line for line in self.log.splitlines() if '"level": "error"' in line]
+        assert faults == []
+        assert "Traceback" not in self.log
 
 
 def total(samples: Samples, name: str, **labels: str) -> float:
@@ -93,11 +101,13 @@ def served(
     Args:
         folder: where to put the log.
         module: what to run in place of the service itself.
-        settings: DIT_ variables without their prefix, in lower case.
+        settings: DIT_ variables without their prefix, in lower case; other variables as they are.
     """
     port = free_port()
     log_file = folder / f"service-{port}.log"
-    variables = {f"DIT_{name.upper()}": value for name, value in settings.items()}
+    variables = {
+        f"DIT_{name.upper()}" if name.islower() else name: value for name, value in settings.items()
+    }
     given = {"DIT_MODEL": str(model), "DIT_PORT": str(port), "DIT_LOG_FORMAT": "json"} | variables
     with (
         log_file.open("wb") as log,

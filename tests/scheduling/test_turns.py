@@ -49,7 +49,7 @@ def test_room_is_kept_for_others_until_their_turn_is_used_or_over() -> None:
     give(turns, "b")
     assert turns.work_of_others("a", 0.0) == turns.work_of_others("b", 0.0) == WORK
     assert turns.work_of_others("c", 0.0) == 2 * WORK
-    turns.use("a")
+    turns.use("a", 0.0)
     assert turns.work_of_others("c", 0.0) == WORK
     over = 2.0 + LEAST_GRACE_S
     assert turns.work_of_others("c", over) == WORK
@@ -65,6 +65,25 @@ def test_a_turn_without_room_is_followed_by_another_after_those_that_are_due() -
     assert waits == [3.0, 2.0, 1.0]
     assert not turns.come("a", 5.0)
     assert turns.come("a", 6.0)
+
+
+def test_a_postponed_turn_does_not_hide_a_later_one_of_the_same_client() -> None:
+    turns = Turns()
+    for client in ("a", "a", "b", "c"):
+        give(turns, client)
+    turns.postpone("a", WORK, 2.0, 10.0, a_second_for_ten)
+    assert turns.come("a", 3.0)  # its second
+    turns.use("a", 3.0)
+    assert not turns.come("a", 3.0)
+    assert turns.work_of_others("", 3.0) == 3 * WORK
+
+
+def test_a_turn_that_is_over_is_dropped_behind_one_that_is_not() -> None:
+    turns = Turns()
+    give(turns, "a")
+    give(turns, "b")
+    turns.postpone("a", WORK, 1.0, 30.0, a_second_for_ten)
+    assert turns.work_of_others("", 5.0) == WORK
 
 
 def test_turns_that_nobody_uses_count_less_and_less() -> None:
