@@ -20,6 +20,7 @@ from torch import Tensor
 from model.backends.network import Network, Pair
 from model.runner.runner import ModelRunner
 from model.weights import checkpoint
+from model.weights.weight_files import load_state
 from service.engine.watchdog import Patience
 from service.launch import serve
 from service.logs import configure_logs
@@ -118,7 +119,8 @@ def shrinking(load: Callable[..., None], path: Path) -> Callable[..., None]:
 def main(folder: Path, orders: Path) -> int:
     configure_logs("json")
     if SHRINK in os.environ:
-        checkpoint.load_state = shrinking(checkpoint.load_state, Path(os.environ[SHRINK]))
+        load_less = shrinking(load_state, Path(os.environ[SHRINK]))
+        setattr(checkpoint, "load_state", load_less)  # noqa: B010 - mypy: not its own name
 
     def load(_: Settings) -> ModelRunner:
         small = load_small_checkpoint(folder)

@@ -72,7 +72,7 @@ def soak(
         for name, module in (("service", SERVICE), ("twin", TWIN)):
             log = folder / f"soak-{name}.log"
             log.unlink(missing_ok=True)
-            service = stack.enter_context(started(module, log=log, DIT_MODEL=model))
+            service = stack.enter_context(started(module, log=log, settings={"DIT_MODEL": model}))
             both[name] = Watched(service, Load(service.host, pause_s=pause_s, seed=len(both)))
         record = stack.enter_context((folder / "soak.jsonl").open("w", encoding="utf-8"))
 
