@@ -27,6 +27,9 @@ from tests.support.services import wait_until
 MORE_THAN_A_PAGE_TAKES = 10
 """Lines of 1 KB: the last page of the file is on the disk already."""
 
+LATE_S = 5.0
+"""How late a deadline of 0.3 s may be kept on a busy machine."""
+
 LIBFAKETIME = next(Path("/usr/lib").glob("**/libfaketimeMT.so.1"), None)
 
 
@@ -93,7 +96,7 @@ def rows_of_clock_jumps(source: Path, folder: Path) -> dict[str, Figure]:
         FAKETIME_DONT_FAKE_MONOTONIC="1",
         FAKETIME_NO_CACHE="1",
     ) as drill:
-        long = {"class_label": 0, "num_sampling_steps": 1000, "num_images": 4, "timeout_s": 60}
+        long = {"class_label": 0, "num_sampling_steps": 1000, "num_images": 4}
         for jump in ("+400d", "-400d"):
             with ThreadPoolExecutor() as pool:
                 patient = pool.submit(drill.service.ask, "/generate", long)
@@ -102,8 +105,9 @@ def rows_of_clock_jumps(source: Path, folder: Path) -> dict[str, Figure]:
                 began = time.monotonic()
                 late = drill.service.ask("/generate", long | {"timeout_s": 0.3})
                 took_s = time.monotonic() - began
-                assert (late.status, patient.result().status) == (504, 200)
-            assert took_s < 3
+                assert late.status == 504, late.content
+                assert patient.result().status == 200, patient.result().content
+            assert took_s < LATE_S
             drill.check_it_is_well()
         years = {str(line["timestamp"])[:4] for line in drill.service.lines()}
         assert len(years) > 1, "the clock did not jump"

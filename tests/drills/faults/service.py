@@ -41,8 +41,8 @@ Fault = Literal[
 ]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
-PATIENCE = Patience(stale_s=1.0, hung_s=5.0, late_s=0.5)
-HANG_S = 2.5
+PATIENCE = Patience(stale_s=1.0, hung_s=10.0, late_s=0.5)
+HANG_S = 4.0
 """Between the two: not ready, but not given up."""
 
 MAX_ROWS = 8
