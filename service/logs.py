@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import logging
 import os
@@ -156,6 +157,7 @@ def configure_logs(form: LogFormat) -> OutputHandler:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     _log_uncaught_exceptions()
+    faulthandler.enable(STDERR, all_threads=False)  # where native code was when a signal ended it
     return handler
 
 

@@ -88,7 +88,7 @@ class Started:
     def lines(self) -> list[dict[str, object]]:
         """The log so far, without what is not JSON."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        return [line for each in text.splitlines() if (line := _object_in(each)) is not None]
 
     def texts(self) -> list[str]:
         """Each line's event, with its reason and the last line of its exception."""
@@ -117,7 +117,7 @@ def started(
     log: Path,
     port: int | None = None,
     ready: bool = True,
-    **environment: str,
+    settings: Mapping[str, str],
 ) -> Iterator[Started]:
     """Start a module that serves; it is ready when the block begins and killed when it ends.
 
@@ -125,6 +125,7 @@ def started(
         log: is appended to.
         port: a free one by default.
         ready: whether to wait until it is.
+        settings: variables of its environment.
 
     Raises:
         ServerFailed: it ended before it was ready.
@@ -139,7 +140,7 @@ def started(
     }
     with log.open("ab") as file:
         process = start_module(
-            module, *arguments, environment=clean | ours | environment, stderr=file
+            module, *arguments, environment={**clean, **ours, **settings}, stderr=file
         )
         service = Started(process, port, log)
         try:
@@ -150,6 +151,14 @@ def started(
             yield service
         finally:
             stop(process)
+
+
+def _object_in(line: str) -> dict[str, object] | None:
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _last(text: object) -> str:

@@ -73,8 +73,8 @@ def drilled(
         shutil.copytree(source, model)
     orders.write_text("", encoding="utf-8")
     log = log or folder / "log"
-    environment = {"DIT_REPRODUCIBLE": "1", **environment}
-    with started(MODULE, str(model), str(orders), log=log, **environment) as service:
+    settings = {"DIT_REPRODUCIBLE": "1", **environment}
+    with started(MODULE, str(model), str(orders), log=log, settings=settings) as service:
         yield Drilled(service, orders, model)
 
 

@@ -24,24 +24,29 @@ from tests.support.hub import Repository, running_hub
 from tests.support.processes import PROCESS_S
 from tests.support.services import wait_until
 
+MORE_THAN_A_PAGE_TAKES = 10
+"""Lines of 1 KB: the last page of the file is on the disk already."""
+
+LATE_S = 5.0
+"""How late a deadline of 0.3 s may be kept on a busy machine."""
+
 LIBFAKETIME = next(Path("/usr/lib").glob("**/libfaketimeMT.so.1"), None)
 
 
 def rows_of_fatal_faults(source: Path, folder: Path) -> dict[str, Figure]:
-    rows = {}
+    """Each ends a process; the next one starts from the same files."""
+    rows: dict[str, Figure] = {}
     for promise in FATAL:
         with drilled(source, folder) as drill:
             seen = check_promise(drill, promise)
-        began = time.monotonic()
-        with drilled(source, folder):
-            ready_s = time.monotonic() - began
-        measured = f"{seen}; exit {promise.exit_code}, ready again {ready_s:.0f} s after its start"
-        rows[promise.fault] = Figure(measured, promise.words)
+        rows[promise.fault] = Figure(f"{seen}; exit {promise.exit_code}", promise.words)
+    with drilled(source, folder) as drill:
+        drill.check_it_is_well()
     return rows
 
 
 def rows_of_survived_faults(drill: Drilled) -> dict[str, Figure]:
-    rows = {}
+    rows: dict[str, Figure] = {}
     for promise in SURVIVED:
         seen = check_promise(drill, promise)
         drill.order("")
@@ -91,7 +96,7 @@ def rows_of_clock_jumps(source: Path, folder: Path) -> dict[str, Figure]:
         FAKETIME_DONT_FAKE_MONOTONIC="1",
         FAKETIME_NO_CACHE="1",
     ) as drill:
-        long = {"class_label": 0, "num_sampling_steps": 1000, "num_images": 4, "timeout_s": 60}
+        long = {"class_label": 0, "num_sampling_steps": 1000, "num_images": 4}
         for jump in ("+400d", "-400d"):
             with ThreadPoolExecutor() as pool:
                 patient = pool.submit(drill.service.ask, "/generate", long)
@@ -100,8 +105,9 @@ def rows_of_clock_jumps(source: Path, folder: Path) -> dict[str, Figure]:
                 began = time.monotonic()
                 late = drill.service.ask("/generate", long | {"timeout_s": 0.3})
                 took_s = time.monotonic() - began
-                assert (late.status, patient.result().status) == (504, 200)
-            assert took_s < 3
+                assert late.status == 504, late.content
+                assert patient.result().status == 200, patient.result().content
+            assert took_s < LATE_S
             drill.check_it_is_well()
         years = {str(line["timestamp"])[:4] for line in drill.service.lines()}
         assert len(years) > 1, "the clock did not jump"
@@ -117,7 +123,8 @@ def start_fails(source: Path, folder: Path, **environment: str) -> tuple[int, st
     """Exit code and log of a start that does not succeed."""
     log = folder / "failed.log"
     log.unlink(missing_ok=True)
-    with started("service", log=log, ready=False, DIT_MODEL=str(source), **environment) as service:
+    settings = {"DIT_MODEL": str(source), **environment}
+    with started("service", log=log, ready=False, settings=settings) as service:
         code = service.process.wait(PROCESS_S)
     return code, log.read_text(encoding="utf-8", errors="replace")
 
@@ -136,8 +143,9 @@ def rows_of_broken_weights(source: Path, folder: Path) -> dict[str, Figure]:
     weights.write_bytes(whole)
     orders = folder / "orders"
     log = folder / "shrunk.log"
+    settings = {SHRINK: str(weights)}
     with started(
-        MODULE, str(broken), str(orders), log=log, ready=False, **{SHRINK: str(weights)}
+        MODULE, str(broken), str(orders), log=log, ready=False, settings=settings
     ) as service:
         shrunk = service.process.wait(PROCESS_S)
     assert shrunk == -signal.SIGBUS
@@ -159,6 +167,8 @@ def row_of_a_full_log(source: Path, folder: Path) -> Figure:
         drilled(source, folder, disk / "log") as drill,
     ):
         filler = fill(disk)
+        for _ in range(MORE_THAN_A_PAGE_TAKES):
+            assert drill.service.ask(f"/{'long' * 250}").status == 404
         drill.check_it_is_well()
         dropped = drill.service.metric("dit_log_lines_dropped_total")
         assert dropped > 0

@@ -20,6 +20,7 @@ from torch import Tensor
 from model.backends.network import Network, Pair
 from model.runner.runner import ModelRunner
 from model.weights import checkpoint
+from model.weights.weight_files import load_state
 from service.engine.watchdog import Patience
 from service.launch import serve
 from service.logs import configure_logs
@@ -40,8 +41,8 @@ Fault = Literal[
 ]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
-PATIENCE = Patience(stale_s=1.0, hung_s=5.0, late_s=0.5)
-HANG_S = 2.5
+PATIENCE = Patience(stale_s=1.0, hung_s=10.0, late_s=0.5)
+HANG_S = 4.0
 """Between the two: not ready, but not given up."""
 
 MAX_ROWS = 8
@@ -118,7 +119,8 @@ def shrinking(load: Callable[..., None], path: Path) -> Callable[..., None]:
 def main(folder: Path, orders: Path) -> int:
     configure_logs("json")
     if SHRINK in os.environ:
-        checkpoint.load_state = shrinking(checkpoint.load_state, Path(os.environ[SHRINK]))
+        load_less = shrinking(load_state, Path(os.environ[SHRINK]))
+        setattr(checkpoint, "load_state", load_less)  # noqa: B010 - mypy: not its own name
 
     def load(_: Settings) -> ModelRunner:
         small = load_small_checkpoint(folder)

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import pytest
 
-from service.engine import worker
 from service.engine.decode_queue import DecodeQueue
 from service.engine.worker import Worker
 from service.errors import ServiceError
 from service.scheduling.admission import AdmissionQueue
+from service.scheduling.deadlines import reason_to_drop
 from service.scheduling.fair import FairScheduler
 from service.scheduling.jobs import ImageTask, Job
 from service.scheduling.pace import Pace
@@ -57,7 +57,7 @@ def a_closed_queue_admits(patch: Patch) -> None:
 
 @planted
 def nobody_asks_whether_a_client_has_left(patch: Patch) -> None:
-    rule = worker.reason_to_drop
+    rule = reason_to_drop
 
     def reason(job: Job, pace: Pace, now: float, *, alone: bool) -> ServiceError | None:
         kept, job.cancelled = job.cancelled, False
@@ -65,7 +65,7 @@ def nobody_asks_whether_a_client_has_left(patch: Patch) -> None:
         job.cancelled = kept
         return found
 
-    patch.setattr(worker, "reason_to_drop", reason)
+    patch.setattr("service.engine.worker.reason_to_drop", reason)
 
 
 @planted

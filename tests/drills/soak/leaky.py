@@ -1,6 +1,6 @@
-"""python -m tests.drills.soak.leaky: the service with a small leak, the control that has to be caught.
+"""python -m tests.drills.soak.leaky: the service with small leaks, the control that has to be caught.
 
-Of every request a kibibyte stays, of every tenth a descriptor and of every twentieth a thread.
+Of every request four kibibytes stay, of every tenth a descriptor and of every twentieth a thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import __main__ as entry
 from service.http.app import create_app
 
-KEPT_BYTES = 1024
+KEPT_BYTES = 4096
 PER_DESCRIPTOR = 10
 PER_THREAD = 20
 

@@ -15,6 +15,7 @@ from tests.drills.soak.mix import KINDS, Kind, Visitor
 from tests.drills.soak.sampling import Sample, sample
 
 CLIENTS = 3
+CROWD = 6
 REMEMBERED = 20
 
 
@@ -72,10 +73,15 @@ class Load:
         ]
 
     def visit_all(self) -> None:
-        """One visit of each kind, each the largest: what is built at first use is there afterwards."""
-        visitor = Visitor(self._host, random.Random(0), large=True)
-        for kind in KINDS:
-            visit(kind, visitor, self.tally)
+        """Visits of each kind, each the largest, of more clients at once than come later: what is built
+        at first use, or grows with the crowd, is there afterwards."""
+        crowd = [
+            threading.Thread(target=self._visit_each, args=(number,)) for number in range(CROWD)
+        ]
+        for thread in crowd:
+            thread.start()
+        for thread in crowd:
+            thread.join()
 
     def start(self) -> None:
         for thread in self._threads:
@@ -86,6 +92,11 @@ class Load:
         self._ended.set()
         for thread in self._threads:
             thread.join()
+
+    def _visit_each(self, seed: int) -> None:
+        visitor = Visitor(self._host, random.Random(seed), large=True)
+        for kind in KINDS:
+            visit(kind, visitor, self.tally)
 
     def _work(self, seed: int) -> None:
         choose = random.Random(seed)
