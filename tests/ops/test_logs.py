@@ -197,6 +197,7 @@ def test_a_failed_start_is_json_as_well(
         ("GET https://me:secret@hub.example/x failed", "GET https://***@hub.example/x failed"),
         ("from 'https://cdn.example/a?Signature=secret&b=c'.", "from 'https://cdn.example/a?***'."),
         ("Bearer hf_secretsecretsecret", "Bearer hf_***"),
+        ("wrong: ditkey_Zk3-secret_secret=", "wrong: ditkey_***="),
         ("ready at http://127.0.0.1:8000", "ready at http://127.0.0.1:8000"),
         ("a@b.example and hf_hub", "a@b.example and hf_hub"),
     ],
