@@ -84,7 +84,8 @@ def test_prometheus_gets_openmetrics_with_exemplars_there(apart: Running) -> Non
     assert generate(apart, PICTURE).status_code == 200
     answer = scrape(apart, accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
-    samples = [sample for family in openmetrics(answer.text) for sample in family.samples]
+    families = openmetrics(answer.text)  # type: ignore[no-untyped-call]
+    samples = [sample for family in families for sample in family.samples]
     assert any(sample.exemplar for sample in samples)
 
 
