@@ -22,6 +22,8 @@ from service.http.connections.descriptors import raise_descriptor_limit
 from service.http.connections.limits import ConnectionLimits
 from service.http.connections.record import ConnectionRecord
 from service.http.guards.hosts import default_names
+from service.http.keys.key_ring import KeyRing
+from service.http.keys.key_watch import KeyWatch
 from service.http.metrics_port.app import create_metrics_app
 from service.http.metrics_port.listener import MetricsPort
 from service.http.server import Server
@@ -52,6 +54,7 @@ def serve(
     sockets: list[socket.socket] | None = None,
     metrics_sockets: list[socket.socket] | None = None,
     signer: Signer | None = None,
+    keys: KeyRing | None = None,
 ) -> int:
     """Run until a signal arrives or the engine ends; returns the process's exit code.
 
@@ -62,6 +65,7 @@ def serve(
         sockets: where to listen, if they are open already.
         metrics_sockets: the same for the metrics' own port; empty if it has none.
         signer: signs finished images.
+        keys: the API keys, if requests need one.
 
     Raises:
         ListenError: the host or the port cannot be listened on.
@@ -97,7 +101,10 @@ def serve(
         tracing=tracing,
         signer=signer,
         serve_metrics=not metrics_sockets,
+        keys=keys,
+        metrics_without_key=settings.metrics_without_key,
     )
+    watch = watch_keys(settings, keys, metrics)
     server = Server(
         app,
         engine,
@@ -106,6 +113,7 @@ def serve(
         limits=connection_limits_of(settings),
         lame_duck_s=settings.lame_duck_s,
         metrics_port=metrics_port_of(settings, metrics, metrics_sockets),
+        on_hangup=watch.read_again if watch is not None else None,
     )
     raise_descriptor_limit()
     if signer is not None:
@@ -117,6 +125,8 @@ def serve(
         code = 1
     else:
         code = exit_code(engine)
+    if watch is not None:
+        watch.stop()
     if tracing is not None:
         tracing.close()
     if engine.alive or (engine.was_ready and code):
@@ -150,6 +160,18 @@ def log_ready(url: str, info: ModelInfo, limits: RequestLimits) -> None:
         text = "the default settings do not suit the model: requests that name only a class get 422"
         log.warning(text, reason=error.detail)
     log.info("ready", url=url, model=info.name, device=info.device, digest=info.digest)
+
+
+def watch_keys(settings: Settings, keys: KeyRing | None, metrics: Metrics) -> KeyWatch | None:
+    """Say that keys are needed, and watch their file if they are from one."""
+    if keys is None:
+        return None
+    log.info("requests need an API key", keys=len(keys.keys))
+    if settings.api_keys_file is None:
+        return None
+    watch = KeyWatch(settings.api_keys_file, keys, metrics)
+    watch.start()
+    return watch
 
 
 def log_signing(expires: datetime) -> None:

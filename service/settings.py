@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as ArgumentError
@@ -143,6 +143,15 @@ class Settings(BaseSettings):
         description="other sites whose pages may send requests and read the answers, with commas:"
         " https://app.example, or * for all",
     )
+    api_keys_file: Path | None = Field(
+        None,
+        description="file of the API keys that requests need, a line each: NAME: KEY, then limits."
+        " Read again on SIGHUP or when it has changed; unset: no key is needed",
+    )
+    api_keys: SecretStr | None = Field(
+        None, description="the same as a list with commas, for a few keys that stay"
+    )
+    metrics_without_key: bool = Field(False, description="let everybody read /metrics")
     address_file: Path | None = Field(
         None, description="file to write the service's URL to, for programs on the same machine"
     )

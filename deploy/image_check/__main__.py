@@ -67,7 +67,10 @@ def compose_environment() -> dict[str, str]:
     tree = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
     given = tree["services"]["dit-cpu"]["environment"]
     texts = {name: "" if value is None else str(value) for name, value in given.items()}
-    filled = {name: re.sub(r"\$\{\w+(?::-([^}]*))?\}", r"\1", text) for name, text in texts.items()}
+    filled = {
+        name: re.sub(r"\$\{\w+(?::-([^}]*)|:\+[^}]*)?\}", r"\1", text)
+        for name, text in texts.items()
+    }
     return {name: text for name, text in filled.items() if text}
 
 

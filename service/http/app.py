@@ -19,6 +19,8 @@ from service.http.guards.cross_site import CrossSiteGuard
 from service.http.guards.framing import refuse_two_framings
 from service.http.guards.head_size import refuse_large_heads
 from service.http.guards.hosts import HostGuard
+from service.http.keys.key_guard import KeyGuard
+from service.http.keys.key_ring import KeyRing
 from service.http.middleware.absolute_target import AbsoluteTarget
 from service.http.middleware.body_limit import BodyLimit
 from service.http.middleware.crowd import Crowd
@@ -57,6 +59,7 @@ ANSWER_HEADERS = (
     "Retry-After",
     "Retry-After-Ms",
     "Server-Timing",
+    "WWW-Authenticate",
     "X-Class-Label",
     "X-Request-Id",
     "X-Seed",
@@ -77,6 +80,8 @@ def create_app(
     tracing: Tracing | None = None,
     signer: Signer | None = None,
     serve_metrics: bool = True,
+    keys: KeyRing | None = None,
+    metrics_without_key: bool = False,
 ) -> FastAPI:
     """Build the application. The caller starts and stops the engine.
 
@@ -86,6 +91,8 @@ def create_app(
         tracing: makes a span of every request; None makes none.
         signer: signs finished images.
         serve_metrics: False where /metrics has a port of its own.
+        keys: one of them is needed for requests; None lets everybody in.
+        metrics_without_key: lets everybody read /metrics.
     """
     pool = ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encode")
 
@@ -103,14 +110,16 @@ def create_app(
         redirect_slashes=False,  # behind a proxy that ends TLS it would redirect to http
     )
     limits = replace(limits, signed=signer is not None)
-    app.state.context = Context(engine, metrics, limits, Encoder(pool, metrics, signer))
     app.state.metrics = metrics
+    key_guard = KeyGuard(keys, metrics_open=metrics_without_key) if keys is not None else None
+    encoder = Encoder(pool, metrics, signer)
+    app.state.context = Context(engine, metrics, limits, encoder, key_guard)
     # The last one added is the outermost.
     app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
     hosts, origins = HostGuard(tuple(allowed_hosts)), CrossSiteGuard(tuple(cors_origins))
-    guards = (refuse_two_framings, refuse_large_heads, hosts, origins, refuse_codings)
-    app.add_middleware(Guarding, guards=guards)
+    guards = (refuse_two_framings, refuse_large_heads, hosts, origins, key_guard, refuse_codings)
+    app.add_middleware(Guarding, guards=tuple(each for each in guards if each is not None))
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Crowd)
     if cors_origins:

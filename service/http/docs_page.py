@@ -16,6 +16,10 @@ TEMPLATE = Path(__file__).parents[1] / "web" / "docs.html"
 METHODS = ("get", "post")
 JSON = "application/json"
 INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
+KEY_FIELD = (
+    '<p><label>API key <input id="key" type="password" autocomplete="off" spellcheck="false"></label>'
+    " is sent with every form, and kept nowhere.</p>"
+)
 
 Node = Mapping[str, "Node"]
 """An object of the document, typed as far as this page needs."""
@@ -28,6 +32,7 @@ def docs_page(document: Mapping[str, object]) -> str:
     parts = [
         _paragraph(root["info"]),
         '<p>For programs: <a href="./openapi.json">the OpenAPI document</a>.</p>',
+        KEY_FIELD if "securitySchemes" in root["components"] else "",
         *_operations(root),
         "<h2>Schemas</h2>",
         *(_schema(name, schema) for name, schema in root["components"]["schemas"].items()),

@@ -8,7 +8,7 @@ import functools
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from types import FrameType
@@ -45,6 +45,7 @@ class Server(uvicorn.Server):
     Args:
         lame_duck_s: how long requests are still admitted after a signal, while /readyz says 503.
         metrics_port: listens for scrapes as long as the service runs, and while it stops.
+        on_hangup: called on SIGHUP in the main thread, which then stops nothing.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Server(uvicorn.Server):
         limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - it is frozen
         lame_duck_s: float = 0.0,
         metrics_port: MetricsPort | None = None,
+        on_hangup: Callable[[], None] | None = None,
     ) -> None:
         context = app.state.context
         assert isinstance(context, Context), "this is a bug: create_app puts it there"
@@ -85,6 +87,7 @@ class Server(uvicorn.Server):
         self._engine = engine
         self._lame_duck_s = lame_duck_s
         self._metrics_port = metrics_port
+        self._on_hangup = on_hangup
         self._stopping = False
         engine.ended.add_done_callback(lambda _: self.leave())
 
@@ -117,6 +120,9 @@ class Server(uvicorn.Server):
             yield
             return
         before = {each: signal.signal(each, self.handle_exit) for each in stop_signals()}
+        on_hangup = self._on_hangup
+        if on_hangup is not None:
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: on_hangup())
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from service.settings import Settings, SettingsError, read_settings, unknown_variables
 
@@ -36,6 +37,9 @@ GOOD = [
     ("metrics_port", "9464", 9464),
     ("allowed_hosts", "dit.example, *.Example.com", ("dit.example", "*.example.com")),
     ("cors_origins", "https://app.example", ("https://app.example",)),
+    ("api_keys_file", "keys", Path("keys")),
+    ("api_keys", "alice: 0123456789abcdefghij", SecretStr("alice: 0123456789abcdefghij")),
+    ("metrics_without_key", "true", True),
     ("address_file", "address", Path("address")),
     ("max_rows", "64", 64),
     ("max_queue_row_steps", "5000", 5000),

@@ -21,6 +21,7 @@ from service.http.app import create_app
 from service.http.client_address import Network
 from service.http.connections.limits import ConnectionLimits
 from service.http.connections.record import ConnectionRecord
+from service.http.keys.key_ring import KeyRing
 from service.http.metrics_port.app import create_metrics_app
 from service.http.metrics_port.listener import MetricsPort
 from service.http.server import Server
@@ -130,6 +131,8 @@ def running_service(
     tracing: Tracing | None = None,
     signer: Signer | None = None,
     metrics_hosts: Sequence[str] | None = None,
+    keys: KeyRing | None = None,
+    metrics_without_key: bool = False,
 ) -> Iterator[Running]:
     """Serve what ``load`` gives on a free port of the loopback until the block ends.
 
@@ -149,6 +152,8 @@ def running_service(
         tracing=tracing,
         signer=signer,
         serve_metrics=metrics_hosts is None,
+        keys=keys,
+        metrics_without_key=metrics_without_key,
     )
     own_port, metrics_url = None, ""
     if metrics_hosts is not None:

@@ -7,6 +7,7 @@ import re
 import pytest
 import yaml
 
+from deploy.image_check.__main__ import compose_environment
 from service.http.server import CLOSE_CONNECTIONS_S
 from service.settings import Settings, read_settings
 from tests.ops.stack.files import (
@@ -161,6 +162,27 @@ def test_secrets_come_from_files_that_git_does_not_have() -> None:
                 assert secret in container.secrets
     ignored = text_of(".gitignore").splitlines()
     assert {"/dit.env", "/secrets/"} <= set(ignored)
+
+
+@pytest.mark.parametrize("name", SERVING)
+def test_api_keys_are_a_secret_and_without_them_the_service_is_on_this_host_alone(
+    name: str,
+) -> None:
+    container = compose_services()[name]
+    assert "api_keys" in container.secrets
+    given = str(container.environment["DIT_API_KEYS_FILE"])
+    assert given == "${API_KEYS_FILE:+/run/secrets/api_keys}"
+    assert with_defaults(given) == ""
+    assert with_defaults(PUBLISHED).startswith(LOOPBACK)
+    secret = yaml.safe_load(text_of("docker-compose.yml"))["secrets"]["api_keys"]["file"]
+    assert secret == "${API_KEYS_FILE:-./deploy/no-secret}"
+    assert "API_KEYS_FILE" in text_of("docs/operations.md")
+
+
+def test_the_check_of_the_image_has_the_environment_that_compose_gives() -> None:
+    given = compose_environment()
+    assert "DIT_API_KEYS_FILE" not in given
+    assert not [name for name, value in given.items() if "$" in value or not value]
 
 
 def test_the_tracked_env_file_holds_the_profile_and_nothing_else() -> None:
