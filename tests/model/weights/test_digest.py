@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -142,6 +143,13 @@ def test_the_config_that_is_hashed_is_the_one_that_was_used(
     assert (found.digest, found.vae.scaling_factor) == (true.digest, true.vae.scaling_factor)
     monkeypatch.undo()
     assert load(tmp_path).digest != true.digest
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """Nobody writes to it: to open it would wait for ever."""
+    os.mkfifo(tmp_path / "dit.pt")
+    with pytest.raises(CheckpointError, match=r"dit.pt: no such file$"):
+        load(tmp_path / "dit.pt", vae=write_vae(tmp_path / "vae"))
 
 
 def test_loading_leaves_no_file_open(tmp_path: Path) -> None:
