@@ -11,7 +11,7 @@ import structlog
 
 from service.http.keys.configure import key_ring_of
 from service.images.signing.configure import signer_of
-from service.listening import ListenError, open_sockets
+from service.listening import ListenError, open_metrics_sockets, open_sockets
 from service.logs import capture_prints, configure_logs, unify_loggers
 from service.output import secure_standard_streams
 from service.settings import (
@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
         structlog.get_logger().warning(line)
     try:
         sockets = open_sockets(settings.host, settings.port)
+        metrics_sockets = open_metrics_sockets(settings.metrics_address)
     except ListenError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -55,7 +56,9 @@ def main(arguments: list[str]) -> int:
     from service.launch import serve  # loads torch
 
     unify_loggers()
-    return serve(settings, sockets=sockets, signer=signer, keys=keys)
+    return serve(
+        settings, sockets=sockets, metrics_sockets=metrics_sockets, signer=signer, keys=keys
+    )
 
 
 def _open_log(form: LogFormat) -> None:

@@ -67,7 +67,10 @@ def compose_environment() -> dict[str, str]:
     tree = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
     given = tree["services"]["dit-cpu"]["environment"]
     texts = {name: "" if value is None else str(value) for name, value in given.items()}
-    filled = {name: re.sub(r"\$\{\w+(?::-([^}]*)|:\+[^}]*)?\}", r"\1", text) for name, text in texts.items()}
+    filled = {
+        name: re.sub(r"\$\{\w+(?::-([^}]*)|:\+[^}]*)?\}", r"\1", text)
+        for name, text in texts.items()
+    }
     return {name: text for name, text in filled.items() if text}
 
 
@@ -91,13 +94,16 @@ def running(root: Path, config: ImageConfig, log: Path, **environment: str) -> I
 
 def check_service(root: Path, config: ImageConfig, findings: Findings) -> None:
     """Health, an image, what the process may do, and a stop under load."""
-    port, log = free_port(), FOLDER / "service.log"
+    port, metrics_port, log = free_port(), free_port(), FOLDER / "service.log"
     url = f"http://127.0.0.1:{port}"
-    with running(root, config, log, DIT_PORT=str(port)) as container:
+    ports = {"DIT_PORT": str(port), "DIT_METRICS_PORT": str(metrics_port)}
+    with running(root, config, log, **ports) as container:
         seconds = container.wait_healthy(READY_S)
         findings.check("the health check passes", True, f"after {seconds:.1f} s")
         status, body = generate(url, SHORT)
         findings.check("POST /generate", status == 200 and body[:4] == b"\x89PNG", f"{status}")
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics") as answer:
+            findings.check("/metrics on its own port", b"dit_ready 1.0" in answer.read())
         process = container.status()
         user = config.user.partition(":")[0]
         findings.check("runs as its own user", process["Uid"].split() == [user] * 4, user)

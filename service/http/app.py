@@ -29,12 +29,14 @@ from service.http.middleware.guarding import Guarding
 from service.http.middleware.head_as_get import HeadAsGet
 from service.http.middleware.observation import Observation
 from service.http.middleware.request_id import RequestId
+from service.http.middleware.security_headers import SecurityHeaders
 from service.http.middleware.trace import Trace
 from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.http.problems import add_problem_handlers
 from service.http.routes import (
     catalogue,
     documentation,
+    exposition,
     generate,
     health,
     openai,
@@ -77,6 +79,7 @@ def create_app(
     trusted_proxies: Sequence[Network] = (),
     tracing: Tracing | None = None,
     signer: Signer | None = None,
+    serve_metrics: bool = True,
     keys: KeyRing | None = None,
     metrics_without_key: bool = False,
 ) -> FastAPI:
@@ -87,6 +90,7 @@ def create_app(
         cors_origins: other sites whose pages may send requests and read the answers.
         tracing: makes a span of every request; None makes none.
         signer: signs finished images.
+        serve_metrics: False where /metrics has a port of its own.
         keys: one of them is needed for requests; None lets everybody in.
         metrics_without_key: lets everybody read /metrics.
     """
@@ -106,6 +110,7 @@ def create_app(
         redirect_slashes=False,  # behind a proxy that ends TLS it would redirect to http
     )
     limits = replace(limits, signed=signer is not None)
+    app.state.metrics = metrics
     key_guard = KeyGuard(keys, metrics_open=metrics_without_key) if keys is not None else None
     encoder = Encoder(pool, metrics, signer)
     app.state.context = Context(engine, metrics, limits, encoder, key_guard)
@@ -129,9 +134,12 @@ def create_app(
     app.add_middleware(Observation, metrics=metrics)
     app.add_middleware(Trace, tracing=tracing)
     app.add_middleware(RequestId)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(Forwarded, trusted=trusted_proxies)
     app.add_middleware(AbsoluteTarget)
     add_problem_handlers(app)
     for routes in (generate, verify, catalogue, openai, health, documentation, playground):
         app.include_router(routes.router)
+    if serve_metrics:
+        app.include_router(exposition.router)
     return app

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 
 from service.http.content_type import JSON
 from service.http.context import context_of
-from service.http.docs_page import docs_page
+from service.http.docs_page import content_policy, docs_page
 from service.http.openapi import document_of
 
 router = APIRouter(include_in_schema=False)
@@ -20,7 +20,8 @@ router = APIRouter(include_in_schema=False)
 @router.get("/docs")
 async def docs(request: Request) -> Response:
     keys = context_of(request).keys
-    return HTMLResponse(await asyncio.to_thread(lambda: docs_page(document_of(request.app, keys))))
+    page = await asyncio.to_thread(lambda: docs_page(document_of(request.app, keys)))
+    return HTMLResponse(page, headers={"Content-Security-Policy": content_policy(page)})
 
 
 @router.get("/openapi.json")

@@ -50,7 +50,8 @@ def test_prometheus_finds_the_service_and_its_rules(profile: str | None) -> None
     host, _, port = config["scrape_configs"][0]["static_configs"][0]["targets"][0].partition(":")
     (serving,) = [one for one in running.values() if one.ports == [PUBLISHED]]
     assert host in serving.networks["default"].aliases
-    assert port == image_environment()["DIT_PORT"]
+    assert port == str(serving.environment["DIT_METRICS_PORT"])
+    assert not any(port in each for each in serving.ports)  # for Prometheus alone
 
 
 @pytest.mark.parametrize("name", SERVING)
@@ -92,11 +93,24 @@ def test_containers_keep_a_read_only_root_and_no_privileges(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_containers_have_nothing_of_the_host_but_files_to_read(name: str) -> None:
+    tree = yaml.safe_load(text_of("docker-compose.yml"))["services"][name]
+    assert not {"privileged", "cap_add", "devices", "group_add", "userns_mode"} & tree.keys()
+    assert not {"network_mode", "pid", "ipc", "uts", "cgroup", "cgroup_parent"} & tree.keys()
+    volumes = yaml.safe_load(text_of("docker-compose.yml"))["volumes"]
+    for volume in compose_services()[name].volumes:
+        source, _, *options = with_defaults(volume).split(":")
+        assert source in volumes or options == ["ro"], volume
+        assert "docker.sock" not in source
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_containers_cannot_fill_the_host(name: str) -> None:
     container = compose_services()[name]
     assert re.fullmatch(r"\d+g", with_defaults(container.mem_limit))
     assert 0 < container.pids_limit <= 4096
     assert container.logging is not None
+    assert container.logging.driver == "local"  # json-file would not compress
     assert {"max-size", "max-file"} <= container.logging.options.keys()
 
 
