@@ -27,14 +27,9 @@ _QUIET = ("httpx", "httpx2", "uvicorn")
 
 
 _SECRETS = (
-    (
-        re.compile(r"([a-z][a-z0-9+.-]*:/{1,2})[^/\s\"'\\@]+@", re.IGNORECASE),
-        r"\1***@",
-    ),  # before the host
-    (
-        re.compile(r"(https?:/{1,2}[^\s\"'\\?]+\?)[^\s\"'\\]+", re.IGNORECASE),
-        r"\1***",
-    ),  # after the path
+    # A user and password before the host; a signature behind the path. As a path, a URL has lost a slash.
+    (re.compile(r"([a-z][a-z0-9+.-]*:/{1,2})[^/\s\"'\\@]+@", re.IGNORECASE), r"\1***@"),
+    (re.compile(r"(https?:/{1,2}[^\s\"'\\?]+\?)[^\s\"'\\]+", re.IGNORECASE), r"\1***"),
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
     (re.compile(r"\bditkey_[A-Za-z0-9_-]{8,}"), "ditkey_***"),
 )

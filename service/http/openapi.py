@@ -66,8 +66,8 @@ def document_of(app: FastAPI, keys: KeyGuard | None = None) -> Document:
         keys: says which paths need a key; None: no path does.
     """
     if not hasattr(app.state, "document"):
-        document = _with_common_parts(copy.deepcopy(app.openapi()))
-        app.state.document = document if keys is None else _with_keys(document, keys)
+        whole = _with_common_parts(copy.deepcopy(app.openapi()))
+        app.state.document = whole if keys is None else _with_keys(whole, keys)
     document: Document = app.state.document
     return document
 

@@ -66,8 +66,8 @@ def _limits_of(job: Job, left: Left) -> Iterator[_Limit]:
 def _wait_s(limit: _Limit, client: str, excess: int, left: Left, pace: Pace) -> float:
     """The seconds until the client has ``excess`` fewer.
 
-    Until then the device works off what fair sharing finishes before. That takes as long as in full
-    ticks, or as the steps of the client's own jobs one after the other, whichever is longer.
+    Until then the device works off what fair sharing finishes before: in full ticks, or in fewer rows a
+    tick in as many ticks as the client's own jobs need one after the other, whichever takes longer.
     """
     work = ticks = freed = 0.0
     images = 0  # that have to be decoded
@@ -83,7 +83,14 @@ def _wait_s(limit: _Limit, client: str, excess: int, left: Left, pace: Pace) -> 
         work += part * left[job]
         if freed >= excess:
             break
-    return max(pace.seconds_for(round(work)), pace.least_seconds(ticks, images))
+    rows = min(round(sum(map(_rows, left))), pace.max_rows)
+    own_s = ticks * pace.tick_seconds(rows) + images * pace.decode_seconds
+    return max(pace.seconds_for(round(work)), own_s)
+
+
+def _rows(job: Job) -> float:
+    """How many rows a tick has for it on average, if all its images are in it."""
+    return sum(each.row_steps / each.steps for each in job.trajectories)
 
 
 def _in_order(left: Left) -> list[Job]:

@@ -201,6 +201,7 @@ def test_a_failed_start_is_json_as_well(
         ("HTTPS://me:secret@hub.example/x", "HTTPS://***@hub.example/x"),
         ("from https:/cdn.example/a.pt?Signature=secret", "from https:/cdn.example/a.pt?***"),
         ("Bearer hf_secretsecretsecret", "Bearer hf_***"),
+        ("wrong: ditkey_Zk3-secret_secret=", "wrong: ditkey_***="),
         ("ready at http://127.0.0.1:8000", "ready at http://127.0.0.1:8000"),
         ("a@b.example and hf_hub", "a@b.example and hf_hub"),
     ],

@@ -19,13 +19,15 @@ def hold(path: Path) -> Iterator[Path]:
     Where there is no /proc, it is the name itself.
 
     Raises:
-        CheckpointError: at the end, if the file was written to, replaced or removed meanwhile.
+        CheckpointError: it is not a file, or cannot be read; or at the end, if it was written to,
+            replaced or removed meanwhile.
     """
+    if not path.is_file():  # to open a pipe would wait for its other end
+        raise CheckpointError(path, "no such file")
     try:
         file = path.open("rb")
-    except OSError:
-        yield path  # whoever reads it says why that fails
-        return
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be read: {error.strerror}") from error
     with file:
         before = _version(os.fstat(file.fileno()))
         place = _DESCRIPTORS / str(file.fileno())

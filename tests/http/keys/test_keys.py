@@ -9,9 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
 from service.http.keys.key_list import parse_keys
+from service.tracing.spans import Tracing
 from tests.support import raw
 from tests.support.keys import ALICE, BOB, bearer, key_ring
 from tests.support.requests import PICTURE, send_bytes
@@ -234,6 +237,23 @@ def test_a_key_is_in_no_line_answer_or_metric_but_its_name_is(locked: Running) -
         assert key_ring().keys[0].digest.hex() not in text
     names = [each.get("key") for each in logged if each["event"] == "request"]
     assert names == [None] * 3 + ["alice"] * 3 + [None] * 6
+
+
+def test_a_span_has_the_keys_name_and_no_key(pipeline_folder: Path) -> None:
+    memory = InMemorySpanExporter()
+    with running_service(
+        lambda: load_small_runner(pipeline_folder),
+        keys=key_ring(),
+        tracing=Tracing(SimpleSpanProcessor(memory)),
+    ) as running:
+        for headers in (bearer(ALICE), bearer(f"{ALICE}x")):
+            ask(running, "POST", "/generate", **headers)
+        wait_until(lambda: len(memory.get_finished_spans()) >= 6)
+    spans = [(span.name, dict(span.attributes or {})) for span in memory.get_finished_spans()]
+    roots = [attributes for name, attributes in spans if name.startswith("POST")]
+    assert [each.get("dit.key") for each in roots] == ["alice", None]
+    assert [each["dit.outcome"] for each in roots] == ["ok", "unauthorized"]
+    assert ALICE not in str(spans)
 
 
 def test_requests_are_counted_by_the_names_of_keys(pipeline_folder: Path) -> None:
