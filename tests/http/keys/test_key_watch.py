@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,7 @@ def test_a_wrong_file_leaves_the_keys_and_is_reported_once(tmp_path: Path) -> No
     with capture_logs() as logged, watched(file) as (ring, _, failing):
         replace(file, f"alice: {ALICE}\nbob: short\n")
         wait_until(failing)
+        time.sleep(20 * POLL_S)  # it is looked at again and again
         file.unlink()
         wait_until(lambda: len(messages(logged, FAILED)) == 2)
         assert names(ring) == ["alice"]
