@@ -32,7 +32,7 @@ from service.errors import (
     Unavailable,
 )
 from service.metrics import Metrics
-from service.scheduling.admission import AdmissionQueue
+from service.scheduling.admission import MOST_KEPT, AdmissionQueue
 from service.scheduling.fair import FairScheduler
 from service.scheduling.jobs import Job, Progress
 from tests.drills.machine.paper_runner import DECODE_S, MAX_ROWS, TICK_S, Clock, PaperRunner
@@ -114,6 +114,7 @@ class Requests(RuleBasedStateMachine):
         )
         self.open: list[Request] = []
         self.closed = False
+        self.turned_away = False  # from then on, room may be kept
         self.numbers = itertools.count(1)
         self.violations: list[AssertionError] = []
 
@@ -262,7 +263,9 @@ class Requests(RuleBasedStateMachine):
             self.book.ends["QueueFull"] += 1
             assert not self.closed
             assert held
-            assert held + request.job.work > LIMIT, "refused although there was room"
+            kept = int(MOST_KEPT * LIMIT) if self.turned_away else 0
+            assert held + request.job.work > LIMIT - kept, "refused although there was room"
+            self.turned_away = True
         except DeadlinePassed:
             assert not self.could_make_it(request)
         except Unavailable:
