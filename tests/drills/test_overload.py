@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -49,13 +50,15 @@ class Crowd:
         """Ask for so long; then every request that is out is waited for, which counts in ``took_s``."""
         began = time.monotonic()
         self.ends = began + seconds
-        asyncio.run(self._run())
-        self.took_s = time.monotonic() - began
+        with ThreadPoolExecutor(len(self.probes)) as pool:  # what delays the crowd delays no probe
+            probing = [pool.submit(self._probe, path) for path in self.probes]
+            asyncio.run(self._run())
+            self.took_s = time.monotonic() - began
+            for each in probing:
+                each.result()
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for path in self.probes:
-                group.create_task(self._probe(path))
             for number in range(self.clients):
                 group.create_task(self._ask(number))
 
@@ -85,14 +88,14 @@ class Crowd:
                     self.tries += [tried] if tried else []
                     tried = 0
 
-    async def _probe(self, path: str) -> None:
-        async with httpx.AsyncClient(base_url=self.url, timeout=30.0, trust_env=False) as client:
+    def _probe(self, path: str) -> None:
+        with httpx.Client(base_url=self.url, timeout=30.0, trust_env=False) as client:
             while time.monotonic() < self.ends:
                 began = time.monotonic()
-                answer = await client.get(path)
-                assert answer.status_code == 200, answer.text
+                answer = client.get(path)
                 self.probes[path].append(time.monotonic() - began)
-                await asyncio.sleep(PROBE_EVERY_S)
+                assert answer.status_code == 200, answer.text
+                time.sleep(PROBE_EVERY_S)
 
     @property
     def p99_s(self) -> float:
@@ -136,7 +139,7 @@ def overload(service: Served, crowd: Crowd, seconds: float) -> Counted:
     assert outcomes["full"] == crowd.statuses[429]
     assert outcomes.total() == crowd.statuses.total()
     assert counted.added("dit_images_total", outcome="ok") == crowd.statuses[200]
-    assert crowd.slowest_probe_s < MOST_PROBE_S
+    assert crowd.slowest_probe_s < MOST_PROBE_S, crowd.slowest_probe_s
     return counted
 
 

@@ -229,7 +229,7 @@ def test_clients_that_vanish_for_minutes(pipeline_folder: Path, tmp_path: Path) 
                 f"at most {MOST_TICKS}, and one between reading the count and leaving",
             ),
             "rows, requests, work left by the gauges": Figure("0", "0"),
-            "descriptors, threads left": Figure(f"{left[0]}, {left[1]}", "0, 0"),
+            "descriptors, threads left": Figure(f"{max(0, left[0])}, {max(0, left[1])}", "0, 0"),
             "memory, per thousand that left": Figure(
                 f"{grown:.2f} MiB", f"less than {MOST_MIB:g} MiB"
             ),
