@@ -121,7 +121,7 @@ def test_a_proxy_may_keep_the_metrics_to_itself(browser: Browser, service: Runni
 
 
 def test_a_key_is_asked_for_and_sent(browser: Browser, service: Running) -> None:
-    """The service itself has no keys; a proxy before it may."""
+    """This service itself has no keys; a proxy before it may."""
     with visit(browser, service.url, path=PEAR) as visited:
         page = visited.page
         page.route(
