@@ -38,17 +38,18 @@ def histories(
         derandomize=repeatable,
         database=None,
         deadline=None,
+        report_multiple_bugs=False,
         phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
 
 
 def test_requests_meet_every_end() -> None:
-    run_state_machine_as_test(Requests, settings=histories(40))
+    run_state_machine_as_test(Requests, settings=histories(30))
 
 
 def test_nobody_waits_much_longer_than_with_fair_sharing() -> None:
-    run_state_machine_as_test(Sharing, settings=histories(40))
+    run_state_machine_as_test(Sharing, settings=histories(30))
 
 
 FOUND_BY = dict.fromkeys(PLANTED, Requests) | dict.fromkeys(UNFAIR, Sharing)
