@@ -16,7 +16,7 @@ from service.http.client_address import Network
 from service.http.context import Context
 from service.http.guards.content_coding import refuse_codings
 from service.http.guards.cross_site import CrossSiteGuard
-from service.http.guards.framing import refuse_two_framings
+from service.http.guards.framing import refuse_other_versions, refuse_two_framings
 from service.http.guards.head_size import refuse_large_heads
 from service.http.guards.hosts import HostGuard
 from service.http.middleware.absolute_target import AbsoluteTarget
@@ -104,7 +104,14 @@ def create_app(
     app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
     hosts, origins = HostGuard(tuple(allowed_hosts)), CrossSiteGuard(tuple(cors_origins))
-    guards = (refuse_two_framings, refuse_large_heads, hosts, origins, refuse_codings)
+    guards = (
+        refuse_other_versions,
+        refuse_two_framings,
+        refuse_large_heads,
+        hosts,
+        origins,
+        refuse_codings,
+    )
     app.add_middleware(Guarding, guards=guards)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Crowd)

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from bench.load.processes import answers, free_port, start_module
 
@@ -31,7 +32,10 @@ def catches(running: subprocess.Popen[str], number: signal.Signals) -> bool:
 
 @contextmanager
 def process(
-    *arguments: str, module: str = "service", **environment: str
+    *arguments: str,
+    module: str = "service",
+    stderr: IO[bytes] | int = subprocess.PIPE,
+    **environment: str,
 ) -> Iterator[subprocess.Popen[str]]:
     """`python -m service` with these flags and variables; killed at the end of the block."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("DIT_")}
@@ -39,7 +43,7 @@ def process(
         module,
         *arguments,
         environment=clean | environment | {"OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
+        stderr=stderr,
     )
     try:
         yield started
