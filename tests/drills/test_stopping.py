@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from model.runner.runner import ModelRunner
-from tests.drills.callers import Calls, Sent, bare_callers, callers
 from tests.drills.figures import Figure, write_figures
-from tests.drills.proxy import NGINX, documented, proxy
 from tests.drills.started import Started, started
+from tests.drills.stops.callers import Calls, Sent, bare_callers, callers
+from tests.drills.stops.proxy import NGINX, documented, proxy
 from tests.support.processes import free_port
 from tests.support.services import LIMITS, load_small_runner, running_service, wait_until
 
