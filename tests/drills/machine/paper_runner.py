@@ -102,7 +102,7 @@ class PaperRunner(ModelRunner):
         self._slots = Slots(cast(Tick, self._buffers), SLOTS)
         self._short_alone = 0  # the seed that ran out of memory alone just now
         self._finished: list[FinishedTick] = []
-        self._at_once = 4
+        self._at_once = 1
 
     def join(self, trajectory: Trajectory) -> Flight:
         flight = Flight(trajectory, 0, NO_NOISE)

@@ -47,6 +47,9 @@ MOST_OPEN = 16
 image = st.lists(st.sampled_from((1, 2)), min_size=1, max_size=6)
 """An image, by its rows at each step."""
 
+alike = st.builds(lambda rows, count: [rows] * count, image, st.integers(2, 6))
+"""Images that end together, so that some wait for the decoder."""
+
 
 @dataclass(slots=True)
 class Book:
@@ -67,7 +70,7 @@ class Wish:
 
 wish = st.builds(
     Wish,
-    images=st.lists(image, min_size=1, max_size=4),
+    images=st.lists(image, min_size=1, max_size=4) | alike,
     client=st.sampled_from("abc"),
     timeout_s=st.sampled_from((0.15, 0.5, 1.0, 2.0, 1000.0)),
     preview_every=st.sampled_from((None, None, 0, 1, 2)),

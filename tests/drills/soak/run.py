@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tests.drills.soak.mix import KINDS, Kind, Visitor
@@ -16,6 +17,9 @@ from tests.drills.soak.sampling import Sample, sample
 
 CLIENTS = 3
 CROWD = 6
+IMAGES = 16
+"""Of a request, at most; twice as many rows fill a tick."""
+
 REMEMBERED = 20
 
 
@@ -82,6 +86,29 @@ class Load:
             thread.start()
         for thread in crowd:
             thread.join()
+
+    def tick_all(self) -> None:
+        """Ticks of every number of rows, and passes of the decoder of every number of images: oneDNN
+        keeps what it prepares for each, 5 to 13 MB for a number of rows of the bundled model."""
+        with ThreadPoolExecutor(2) as pool:
+            for images in range(1, IMAGES + 1):
+                self._tick(images, 3)
+            for images in range(1, IMAGES + 1):
+                full = pool.submit(self._tick, IMAGES, 12)
+                self._tick(images, 12)
+                full.result()
+
+    def _tick(self, images: int, steps: int) -> None:
+        """A tick has a row for each of the images, and for those of other requests."""
+        body = {
+            "class_label": 1,
+            "cfg_scale": 1.0,
+            "num_images": images,
+            "num_sampling_steps": steps,
+        }
+        visitor = Visitor(self._host, random.Random(images))
+        status, content = visitor.ask("/generate", body, {"Accept": "application/json"})
+        assert status == 200, content
 
     def start(self) -> None:
         for thread in self._threads:

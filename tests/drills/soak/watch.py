@@ -82,6 +82,7 @@ def soak(
             record.flush()
 
         for each in both.values():
+            each.load.tick_all()
             each.load.visit_all()
             each.load.start()
         sources = {name: (each.service.process.pid, each.load.tally) for name, each in both.items()}
