@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +28,14 @@ def watched(
     file: Path, poll_s: float = POLL_S
 ) -> Iterator[tuple[KeyRing, KeyWatch, Callable[[], bool]]]:
     """The ring of a file that is watched, and whether its last reading failed."""
-    ring, metrics = KeyRing(read_key_file(file)), Metrics()
+    ring, metrics = KeyRing(()), Metrics()
     watch = KeyWatch(file, ring, metrics, poll_s=poll_s)
 
     def failing() -> bool:
         return metrics.registry.get_sample_value("dit_keys_reload_failing") == 1
 
     watch.start()
+    wait_until(lambda: bool(ring.keys))  # it has looked once
     try:
         yield ring, watch, failing
     finally:
@@ -63,8 +65,8 @@ def test_a_changed_file_is_read_and_what_changed_is_logged(tmp_path: Path) -> No
         wait_until(lambda: names(ring) == ["bob"])
         assert ring.find(ALICE.encode()) is None
         assert not failing()
-        wait_until(lambda: bool(messages(logged, "API keys read")))
-    (line,) = messages(logged, "API keys read")
+        wait_until(lambda: len(messages(logged, "API keys read")) == 2)
+    line = messages(logged, "API keys read")[1]
     assert (line["added"], line["removed"], line["keys"]) == (["bob"], ["alice"], 1)
 
 
@@ -95,6 +97,7 @@ def test_a_wrong_file_leaves_the_keys_and_is_reported_once(tmp_path: Path) -> No
     with capture_logs() as logged, watched(file) as (ring, _, failing):
         replace(file, f"alice: {ALICE}\nbob: short\n")
         wait_until(failing)
+        time.sleep(20 * POLL_S)  # it is looked at again and again
         file.unlink()
         wait_until(lambda: len(messages(logged, FAILED)) == 2)
         assert names(ring) == ["alice"]
@@ -138,8 +141,6 @@ def test_asked_it_reads_at_once_even_what_looks_the_same(tmp_path: Path) -> None
     file = tmp_path / "keys"
     file.write_text(f"alice: {ALICE}\n")
     with capture_logs() as logged, watched(file, NEVER_S) as (ring, watch, failing):
-        watch.read_again()
-        wait_until(lambda: bool(messages(logged, "API keys read")))
         replace(file, "wrong")
         for count in (1, 2):
             watch.read_again()
