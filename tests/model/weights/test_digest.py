@@ -33,6 +33,7 @@ from tests.support.hub import COMMIT, Repository, running_hub
 Write = Callable[[Path], Path]
 
 OTHER = "0" * 64
+DESCRIPTORS = Path("/proc/self/fd")
 
 
 def load(source: Path | str, *, vae: Path | None = None, pinned: str | None = None) -> Checkpoint:
@@ -80,6 +81,7 @@ def point(link: Path, target: Path) -> None:
     fresh.replace(link)
 
 
+@pytest.mark.skipif(not DESCRIPTORS.exists(), reason="needs /proc")
 @pytest.mark.parametrize("part", ["transformer", "vae"])
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
 def test_another_file_that_has_the_name_only_while_it_is_hashed_is_not_hashed(
@@ -155,15 +157,13 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
         load(tmp_path / "dit.pt", vae=write_vae(tmp_path / "vae"))
 
 
+@pytest.mark.skipif(not DESCRIPTORS.exists(), reason="needs /proc")
 def test_loading_leaves_no_file_open(tmp_path: Path) -> None:
-    descriptors = Path("/proc/self/fd")
-    if not descriptors.exists():
-        pytest.skip("needs /proc")
     write_pipeline(tmp_path, shards=2)
     load(tmp_path)
-    before = len(list(descriptors.iterdir()))
+    before = len(list(DESCRIPTORS.iterdir()))
     load(tmp_path)
-    assert len(list(descriptors.iterdir())) == before
+    assert len(list(DESCRIPTORS.iterdir())) == before
 
 
 # Pinned
