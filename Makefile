@@ -44,7 +44,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install run client test test-slow test-browser test-kernels test-gpu lint format bench gpu-check \
+.PHONY: FORCE help install run client test test-slow test-browser test-kernels test-gpu drill lint format bench gpu-check \
 	gpu-wheels train solver contact-sheet screenshot dashboard lock sbom audit image-check prometheus clean distclean
 
 help: ## show this list
@@ -59,11 +59,11 @@ client: $(CLIENT) ## install the Python client and its command line, .venv/bin/d
 
 # Waiting OpenMP threads sleep, as they do in the service: spinning threads starve a busy machine. The
 # models of the quick tests are too small to benefit from a second thread.
-test test-slow test-browser test-gpu: export OMP_WAIT_POLICY ?= passive
+test test-slow test-browser test-gpu drill: export OMP_WAIT_POLICY ?= passive
 test test-browser: export OMP_NUM_THREADS ?= 1
 
 test: $(DEV) ## run the quick tests; select some with ARGS="-k name"
-	@$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not browser and not drill" $(ARGS)
 
 test-slow: $(DEV) ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
@@ -77,6 +77,10 @@ test-kernels: $(DEV) ## run the tests of the Triton kernels without a GPU; insta
 
 test-gpu: $(DEV) ## run the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
+
+drill: $(DEV) ## run the drills' long forms, and put their figures into docs/reliability.md
+	@$(BIN)/python -m pytest -m drill $(ARGS)
+	@$(BIN)/python -m tests.drills.report
 
 lint: $(DEV) ## check style, types, imports, Dockerfile and compose file
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import logging
 import os
@@ -32,7 +33,8 @@ _SECRETS = (
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
     (re.compile(r"\bditkey_[A-Za-z0-9_-]{8,}"), "ditkey_***"),
 )
-"""What must not be seen in URLs, the hub's tokens, and API keys that `service.http.keys` has made."""
+"""Users and passwords in URLs, signatures in their queries, the hub's tokens, and API keys that
+`service.http.keys` has made. As a path, a URL has lost one of its slashes."""
 
 
 def hide_secrets(text: str) -> str:
@@ -150,6 +152,7 @@ def configure_logs(form: LogFormat) -> OutputHandler:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     _log_uncaught_exceptions()
+    faulthandler.enable(STDERR, all_threads=False)  # where native code was when a signal ended it
     return handler
 
 

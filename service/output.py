@@ -34,6 +34,7 @@ class Output:
         self._notice = notice
         self._max_waiting = max_waiting
         self._told = 0
+        self._cut = False  # whether the latest line was written in part
         self._counting = threading.RLock()  # a signal's handler may print, too
         self._waiting: SimpleQueue[bytes | threading.Event] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)
@@ -72,7 +73,9 @@ class Output:
             self._told = dropped
 
     def _write(self, data: bytes) -> bool:
-        """Write everything; whether that succeeded."""
+        """Write everything; whether that succeeded. A line that was cut is ended first."""
+        data = b"\n" + data if self._cut else data
+        size = len(data)
         try:
             while data:
                 try:
@@ -80,7 +83,9 @@ class Output:
                 except BlockingIOError:
                     select.select([], [self._fd], [])
         except OSError:  # the reader is gone, the disk is full
+            self._cut = self._cut or len(data) < size
             return False
+        self._cut = False
         return True
 
     def _drop(self) -> None:

@@ -16,7 +16,7 @@ from service.http.client_address import Network
 from service.http.context import Context
 from service.http.guards.content_coding import refuse_codings
 from service.http.guards.cross_site import CrossSiteGuard
-from service.http.guards.framing import refuse_two_framings
+from service.http.guards.framing import refuse_other_versions, refuse_two_framings
 from service.http.guards.head_size import refuse_large_heads
 from service.http.guards.hosts import HostGuard
 from service.http.keys.key_guard import KeyGuard
@@ -110,15 +110,23 @@ def create_app(
         redirect_slashes=False,  # behind a proxy that ends TLS it would redirect to http
     )
     limits = replace(limits, signed=signer is not None)
-    app.state.metrics = metrics
     key_guard = KeyGuard(keys, metrics_open=metrics_without_key) if keys is not None else None
     encoder = Encoder(pool, metrics, signer)
     app.state.context = Context(engine, metrics, limits, encoder, key_guard)
+    app.state.metrics = metrics
     # The last one added is the outermost.
     app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
     hosts, origins = HostGuard(tuple(allowed_hosts)), CrossSiteGuard(tuple(cors_origins))
-    guards = (refuse_two_framings, refuse_large_heads, hosts, origins, key_guard, refuse_codings)
+    guards = (
+        refuse_other_versions,
+        refuse_two_framings,
+        refuse_large_heads,
+        hosts,
+        origins,
+        key_guard,
+        refuse_codings,
+    )
     app.add_middleware(Guarding, guards=tuple(each for each in guards if each is not None))
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Crowd)

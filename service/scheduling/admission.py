@@ -9,15 +9,20 @@ from collections.abc import Callable
 from service.errors import QueueFull, ServiceError
 from service.scheduling.client_limits import LEAST_RETRY_S, check_client_limits
 from service.scheduling.deadlines import reason_to_drop
+from service.scheduling.drain_rate import DrainRate
 from service.scheduling.jobs import Job
 from service.scheduling.pace import Pace
+from service.scheduling.turns import Turns
+
+MOST_KEPT = 0.5
+"""The part of the queue that is kept, at most, for those who were refused and told to come back."""
 
 
 class AdmissionQueue:
     """Hands jobs from HTTP to the engine's thread.
 
     A job's work counts until it is done or dropped, so the bound covers both waiting and running
-    jobs.
+    jobs. A client that is refused gets a turn, for which room is kept.
     """
 
     def __init__(self, max_row_steps: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,6 +31,8 @@ class AdmissionQueue:
         self._jobs: list[Job] = []  # admitted and not taken yet
         self._row_steps_left: dict[Job, int] = {}
         self._row_steps = 0
+        self._turns = Turns()
+        self._drained = DrainRate()
         self._closed: ServiceError | None = None
         self._changed = threading.Condition()
 
@@ -80,13 +87,13 @@ class AdmissionQueue:
         with self._changed:
             left = self._row_steps_left[job] - row_steps
             assert left >= 0, "this is a bug: more work done than admitted"
-            self._row_steps -= row_steps
             self._row_steps_left[job] = left
+            self._release(row_steps)
 
     def forget(self, job: Job) -> None:
         """A job has ended: release the rest of its work."""
         with self._changed:
-            self._row_steps -= self._row_steps_left.pop(job)
+            self._release(self._row_steps_left.pop(job))
 
     def close(self, reason: ServiceError) -> None:
         """Admit nothing more; every offer raises the first ``reason`` given."""
@@ -94,13 +101,30 @@ class AdmissionQueue:
             self._closed = self._closed or reason
             self._changed.notify()
 
+    def _release(self, row_steps: int) -> None:
+        self._row_steps -= row_steps
+        self._drained.observe(row_steps, self._clock(), idle=self._row_steps == 0)
+
     def _check_room(self, job: Job, pace: Pace) -> None:
         """A job larger than the whole queue is admitted if the queue is empty."""
-        excess = self._row_steps + job.work - self._max_row_steps
-        if excess > 0 and self._row_steps > 0:
-            wait = pace.seconds_for(min(excess, self._row_steps))
-            raise QueueFull(
-                f"{self._row_steps} row-steps are waiting, the queue holds {self._max_row_steps}"
-                f" and this request needs {job.work}",
-                retry_after_s=max(LEAST_RETRY_S, wait),
-            )
+        now, limit = self._clock(), self._max_row_steps
+        in_turn = self._turns.come(job.client, now)
+        expected = 0 if in_turn else self._turns.work_of_others(job.client, now)
+        room = limit - min(expected, int(MOST_KEPT * limit)) - self._row_steps
+        if self._row_steps == 0 or job.work <= room:
+            self._turns.use(job.client, now)
+            return
+
+        def seconds_for(row_steps: int) -> float:
+            measured = self._drained.seconds_for(row_steps)
+            return pace.seconds_for(row_steps) if measured is None else measured
+
+        excess = min(max(self._row_steps + job.work - limit, 0), self._row_steps)
+        room_s = max(LEAST_RETRY_S, seconds_for(excess))
+        give = self._turns.postpone if in_turn else self._turns.give
+        kept = "" if excess else ", and others were told to come back first"
+        raise QueueFull(
+            f"{self._row_steps} row-steps are waiting, the queue holds {limit}"
+            f" and this request needs {job.work}{kept}",
+            retry_after_s=give(job.client, job.work, now, room_s, seconds_for),
+        )

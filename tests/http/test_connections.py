@@ -233,6 +233,20 @@ def test_a_body_that_nothing_reads_is_not_waited_for_longer(pipeline_folder: Pat
         assert cut(running, "slow request body") == 1
 
 
+def test_a_body_that_ends_after_its_answer_leaves_a_connection_that_is_closed_when_idle(
+    pipeline_folder: Path,
+) -> None:
+    limits = ConnectionLimits(keep_alive_s=0.1)
+    request = post(path="/nowhere")
+    with (
+        limited_service(pipeline_folder, limits) as running,
+        connect(running, request[:-1]) as connection,
+    ):
+        assert read_until(connection, b"}").startswith(b"HTTP/1.1 404 ")
+        connection.sendall(request[-1:])
+        assert read_all(connection) == b""
+
+
 def test_an_idle_connection_is_closed_after_the_setting(pipeline_folder: Path) -> None:
     limits = ConnectionLimits(keep_alive_s=0.1)
     with limited_service(pipeline_folder, limits) as running, connect(running, LIVEZ) as idle:
@@ -258,6 +272,7 @@ def test_the_time_for_a_later_head_begins_with_its_first_byte(pipeline_folder: P
         "GET /classes?q=Crème HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
         b"GET /livez HTTP/1.1\r\n\r\n",
         b"nonsense\r\n\r\n",
+        b"PRI * HTTP/2.0\r\nHost: x\r\n\r\n",
         b"POST /generate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
     ],
 )
@@ -283,6 +298,21 @@ def test_a_bad_chunk_is_answered_and_logged_under_the_id_that_the_client_sent(
             assert b"\r\nx-request-id: own\r\n" in read_all(connection)
         wait_until(lambda: "own" in ids_of_refused(lines))
     assert ids_of_refused(lines).count("own") == 1
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/generate"])
+def test_a_bad_chunk_right_behind_its_head_gets_one_answer_and_no_traceback(
+    service: Running, path: str
+) -> None:
+    """The application that begins with the head finds its answer given."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with capture_logs() as lines:
+        with connect(service, head.encode() + b"zz\r\n") as connection:
+            answer = read_all(connection)
+        wait_until(lambda: any(each["event"] == "request" for each in lines))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert not [each for each in lines if each["log_level"] == "error"]
 
 
 def ids_of_refused(lines: Sequence[Mapping[str, object]]) -> list[object]:

@@ -114,7 +114,8 @@ def test_a_head_that_arrives_in_parts_is_read_or_refused_as_one_that_does_not(
 ) -> None:
     """The connection keeps what it has of a head, up to a limit of its own."""
     for size, status in ((15_000, b"200 OK"), (20_000, b"431 "), (60_000, b"431 ")):
-        begun, end = b"GET /livez HTTP/1.1\r\nHost: x\r\nCookie: ", b"\r\nConnection: close\r\n\r\n"
+        begun = b"GET /livez?" + b"y" * 7_000 + b" HTTP/1.1\r\nHost: x\r\nCookie: "
+        end = b"\r\nConnection: close\r\n\r\n"
         parts = [b"x" * 5_000] * (size // 5_000)
         with raw.connect(service, begun) as connection:
             for part in (*parts, end):

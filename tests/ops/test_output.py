@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
@@ -102,6 +103,31 @@ except OSError:  # which a native library ignores
     pass
 sys.exit(7 if taken > 2 else 8)
 """
+
+
+def test_a_line_that_was_cut_does_not_swallow_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk has room for a part of a line, then for nothing, then for everything."""
+    reader, writer = os.pipe()
+    rooms = iter([3, 0, 1, 0])
+    write = os.write
+
+    def write_what_fits(fd: int, data: bytes) -> int:
+        room = next(rooms, len(data))
+        if room == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data[:room])
+
+    monkeypatch.setattr("service.output.os.write", write_what_fits)
+    output = Output(writer, lambda dropped: f"{dropped} dropped\n")
+    output.start()
+    for text in ("first\n", "second\n", "third\n"):
+        output.write(text)
+    output.flush(PATIENCE_S)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        lines = [line for line in written(file.read()) if line]
+    assert lines[:2] == ["fir", "third"]
+    assert output.dropped == 2
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

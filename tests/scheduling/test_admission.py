@@ -50,7 +50,7 @@ def test_a_refused_job_takes_no_room() -> None:
     with pytest.raises(QueueFull):
         queue.offer(job("b", TEN, [1]), pace)
     with pytest.raises(DeadlinePassed):
-        queue.offer(job("c", TEN, deadline=0.0), pace)
+        queue.offer(job("b", TEN, deadline=0.0), pace)
     assert queue.row_steps == 10
     assert [each.id for each in queue.take()] == ["a"]
 
@@ -64,10 +64,10 @@ def test_retry_after_is_the_time_the_excess_takes() -> None:
 
 
 def test_a_refused_request_is_told_the_time_until_there_is_room() -> None:
-    queue, pace = new_queue(20), steady_pace(seconds_per_tick=1.0, max_rows=10)
-    queue.offer(job("a", TEN, TEN), pace)
     waits = []
     for steps in (10, 11):
+        queue, pace = new_queue(20), steady_pace(seconds_per_tick=1.0, max_rows=10)
+        queue.offer(job("a", TEN, TEN), pace)
         with pytest.raises(QueueFull) as refused:
             queue.offer(job("b", [1] * steps), pace)
         waits.append(refused.value.retry_after_s)

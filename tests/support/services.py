@@ -130,11 +130,12 @@ def running_service(
     trusted_proxies: Sequence[Network] = (),
     tracing: Tracing | None = None,
     signer: Signer | None = None,
+    port: int = 0,
     metrics_hosts: Sequence[str] | None = None,
     keys: KeyRing | None = None,
     metrics_without_key: bool = False,
 ) -> Iterator[Running]:
-    """Serve what ``load`` gives on a free port of the loopback until the block ends.
+    """Serve what ``load`` gives on the loopback, by default on a free port, until the block ends.
 
     With ``metrics_hosts``, /metrics has a port of its own, which answers to these names.
     """
@@ -169,7 +170,7 @@ def running_service(
         app,
         engine,
         host="127.0.0.1",
-        port=0,
+        port=port,
         limits=connection_limits,
         lame_duck_s=lame_duck_s,
         metrics_port=own_port,

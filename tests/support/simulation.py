@@ -107,31 +107,37 @@ class Simulation:
         leaves = {arrival.job: arrival.leaves for arrival in arrivals}
         while coming or self._steps:
             if not self._steps:
-                self._rest(until=coming[-1].at)
+                self.rest(until=coming[-1].at)
             while coming and coming[-1].at <= self.tick:
-                self._add(coming.pop().job)
+                self.add(coming.pop().job)
             for each in list(self._steps):
                 if self.tick >= leaves[each] or self.tick > each.deadline:
-                    self._drop(each)
+                    self.drop(each)
             if self.tick % shrink_every == shrink_every - 1:
                 self._scheduler.shrink(self._scheduler.row_limit)
-            self._step()
-            self.tick += 1
-        self._rest(until=self.tick)
+            self.step()
+        self.rest(until=self.tick)
 
-    def _rest(self, until: int) -> None:
+    @property
+    def open(self) -> list[Job]:
+        """The jobs that have not ended."""
+        return list(self._steps)
+
+    def rest(self, until: int) -> None:
         """Skip to tick ``until``: no job is left, so sharing has finished as well."""
         self.shared |= dict.fromkeys(self._due, self.tick)
         self._due.clear()
         self._sharing = Sharing()
         self.tick = max(self.tick, until)
 
-    def _add(self, new: Job) -> None:
+    def add(self, new: Job) -> None:
+        """A job arrives."""
         self._scheduler.add(new)
         self._steps[new] = [0] * len(new.trajectories)
         self._due[new] = self._sharing.add(new) + self._band
 
-    def _drop(self, gone: Job) -> None:
+    def drop(self, gone: Job) -> None:
+        """A job's client hangs up, or its deadline passes."""
         images = self._scheduler.drop(gone)
         assert {(each.index, each.steps_done) for each in images} == {
             (i, steps)
@@ -143,7 +149,8 @@ class Simulation:
         self._end(gone, self.dropped)
         self._due.pop(gone, None)
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """One tick."""
         self._check_rows(self._scheduler.pick())
         rows = 0
         for task in step(self._scheduler):
@@ -157,6 +164,7 @@ class Simulation:
             if self._sharing.idle or self._sharing.clock >= due - 1e-6:
                 self.shared[each] = self.tick
                 del self._due[each]
+        self.tick += 1
 
     def _check_rows(self, picked: Sequence[ImageTask]) -> None:
         """No image twice, no more rows than allowed, and no row unused that an image could take."""

@@ -200,6 +200,11 @@ class Connection(H11Protocol):
             self._late.cancel()
         limit_s = {Turn.HEAD: self._limits.head_s, Turn.BODY: self._limits.body_s}.get(turn)
         self._late = self.loop.call_later(limit_s, self._on_late) if limit_s is not None else None
+        if turn is Turn.NOTHING and self.timeout_keep_alive_task is None:
+            # The end of a body whose answer came first: uvicorn has put its timer away.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
         (self._table.works if turn is Turn.ANSWER else self._table.waits)(self)
 
     def _on_late(self) -> None:
@@ -253,6 +258,8 @@ class Connection(H11Protocol):
             # The application may not have begun.
             scope = cast(Scope, self.scope)
             self._answer(error, request_id_of(scope), scope["path"])
+            self.cycle.disconnected = True  # what the application still sends is dropped
+            self.cycle.message_event.set()
         self.transport.close()
 
     def _answer(self, error: ServiceError, request_id: str, path: str = "") -> None:

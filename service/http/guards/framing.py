@@ -23,5 +23,11 @@ def refuse_two_framings(scope: Scope, headers: Headers) -> None:
         raise _Unclear("HTTP/1.0 has no Transfer-Encoding; send Content-Length")
 
 
+def refuse_other_versions(scope: Scope, headers: Headers) -> None:
+    """Refuse a request that says it is of another HTTP, such as the first line of HTTP/2."""
+    if not scope["http_version"].startswith("1."):
+        raise _Unclear("the request is not HTTP/1.0 or HTTP/1.1")
+
+
 class _Unclear(MalformedRequest):
     headers = MappingProxyType({"Connection": "close"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query
@@ -82,6 +83,15 @@ async def model(request: Request) -> ModelDescription:
 
 def _found(catalogue: ClassCatalogue, query: str) -> str:
     """The matching classes as JSON, which takes a while for tens of thousands."""
+    return _matching(catalogue, query) if query else _all(catalogue)
+
+
+@lru_cache(maxsize=1)
+def _all(catalogue: ClassCatalogue) -> str:
+    return _matching(catalogue, "")
+
+
+def _matching(catalogue: ClassCatalogue, query: str) -> str:
     return f"[{','.join(map(_class_json, catalogue.search(query)))}]"
 
 

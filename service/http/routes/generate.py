@@ -53,7 +53,6 @@ _BODY = {
     },
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_EVENTS = {"schema": {"type": "string"}}
 _HEADERS = {
     "ETag": "Equal for the same pictures of the same model in the same form; weak, with W/ before it,"
     " where their bytes may differ.",
@@ -68,7 +67,7 @@ _PICTURES = {
     "description": "The picture, or all pictures as JSON, zip or events, depending on Accept.",
     "headers": _DESCRIBED,
     "model": GenerateResponse,
-    "content": dict.fromkeys((*CONTENT_TYPES.values(), ZIP), _BINARY) | {EVENTS: _EVENTS},
+    "content": dict.fromkeys((*CONTENT_TYPES.values(), ZIP), _BINARY) | {EVENTS: {}},
 }
 _UNCHANGED = {
     "description": "The client has these pictures, as its If-None-Match says. Nothing was drawn.",

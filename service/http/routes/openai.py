@@ -66,7 +66,7 @@ _PICTURES = {
         name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()
     },
     "model": ImagesAnswer,
-    "content": {EVENTS: {"schema": {"type": "string"}}},
+    "content": {EVENTS: {}},
 }
 
 

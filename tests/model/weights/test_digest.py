@@ -7,14 +7,17 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from model.networks.vae import Vae
 from model.weights import sources
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from model.weights.errors import CheckpointError
 from model.weights.hub.download import download
+from model.weights.load_vae import load_vae
 from model.weights.weight_files import WeightFiles
 from tests.support.checkpoints import (
     STEM,
@@ -133,12 +136,12 @@ def test_the_config_that_is_hashed_is_the_one_that_was_used(
     config = write_pipeline(tmp_path) / "vae" / "config.json"
     true = load(tmp_path)
     edited = json.loads(config.read_text()) | {"scaling_factor": 3.0}
-    during_the_digest(
-        monkeypatch,
-        weights_of(tmp_path, "vae"),
-        lambda: config.write_text(json.dumps(edited)),
-        lambda: None,
-    )
+
+    def edit_and_load(*arguments: Any, **options: Any) -> Vae:
+        config.write_text(json.dumps(edited))
+        return load_vae(*arguments, **options)
+
+    monkeypatch.setattr("model.weights.checkpoint.load_vae", edit_and_load)
     found = load(tmp_path)
     assert (found.digest, found.vae.scaling_factor) == (true.digest, true.vae.scaling_factor)
     monkeypatch.undo()

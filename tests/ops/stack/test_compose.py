@@ -197,6 +197,14 @@ def test_every_file_that_is_mounted_exists() -> None:
             assert source in volumes or (ROOT / source).exists(), source
 
 
+def test_the_owners_models_are_mounted_and_cannot_be_changed() -> None:
+    """Without the variable it is an empty folder: compose would make a missing one, as root's."""
+    for name in ("dit", "dit-cpu"):
+        (mount,) = [each for each in compose_services()[name].volumes if "/models" in each]
+        assert mount == "${DIT_MODELS:-./deploy/no-models}:/models:ro"
+    assert [each.name for each in (ROOT / "deploy/no-models").iterdir()] == [".gitkeep"]
+
+
 def test_grafana_finds_its_data_source_and_dashboard() -> None:
     grafana, prometheus = (compose_services()[name] for name in ("grafana", "prometheus"))
     mounts = grafana.mounts()

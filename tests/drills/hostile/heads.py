@@ -1,0 +1,123 @@
+"""Heads: request lines and headers that are not, or hardly, HTTP/1.1."""
+
+from __future__ import annotations
+
+from tests.drills.hostile.case import GOOD, Case, case, get, post, unframed
+
+LINES: list[Case] = [
+    case("nothing", ()),
+    case("empty lines and nothing more", (), b"\r\n\r\n\n\r\n"),
+    case("half a request line", 408, b"GET /liv"),
+    case("a request line without a head's end", 408, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"),
+    case("HTTP/0.9", 400, b"GET /livez\r\n\r\n"),
+    case("the start of HTTP/2", 400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    case("TLS hello", 400, bytes.fromhex("160301020001fc0303") + b"\x8f" * 512 + b"\r\n\r\n"),
+    case("NULs", 400, bytes(1000) + b"\r\n\r\n"),
+    case("a NUL in the target", 400, get(b"/li\0vez")),
+    case("control characters in the target", 400, get(b"/li\x01\x7fvez")),
+    case("a target beyond ASCII", 400, get("/clässes".encode())),
+    case("no target", 400, b"GET  HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    case("two spaces", 400, b"GET  /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    case("a space before the method", 400, b" GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    case("four words", 400, b"GET /livez x HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    case("bare line feeds", 200, get().replace(b"\r\n", b"\n")),
+    case("bare carriage returns", 408, get().replace(b"\r\n", b"\r")),
+    case("HTTP/1.0 without a host", 200, b"GET /livez HTTP/1.0\r\n\r\n"),
+    case("HTTP/1.1 without a host", 400, b"GET /livez HTTP/1.1\r\n\r\n"),
+    case("HTTP/1.2", 200, get(version=b"HTTP/1.2")),
+    case("HTTP/2.0 as text", 400, get(version=b"HTTP/2.0")),
+    case("HTTP/9.9", 400, get(version=b"HTTP/9.9")),
+    case("HTTP/1.10", 400, get(version=b"HTTP/1.10")),
+    case("HTTP of many digits", 400, get(version=b"HTTP/" + b"1" * 5000 + b".1")),
+    case("http in small letters", 400, get(version=b"http/1.1")),
+    case("another protocol", 400, get(version=b"ICY/1.1")),
+    case("a method in small letters", 405, get().replace(b"GET", b"get")),
+    case("a method of 10,000 characters", 405, get().replace(b"GET", b"G" * 10_000)),
+    case("a method with a brace", 400, get().replace(b"GET", b"G{T")),
+    case("TRACE", 405, get().replace(b"GET", b"TRACE")),
+    case("CONNECT", 404, b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n"),
+    case("OPTIONS *", 204, b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    case("GET *", 404, get(b"*")),
+    case("a target that is absolute", 200, get(b"http://localhost/livez")),
+    case("a target with a user", 421, get(b"http://a:b@localhost:y@/livez")),
+    case("a target of a bad port", 200, get(b"http://localhost:99999999999999/livez")),
+    case("a fragment", 404, get(b"/livez#there")),
+    case("two slashes", 404, get(b"//livez")),
+    case("escapes from the root", 404, get(b"/playground/../../etc/passwd")),
+    case("escaped escapes", 404, get(b"/playground/%2e%2e/%2e%2e/etc/passwd")),
+    case("escapes of no bytes", 404, get(b"/%zz%")),
+    case("an escaped NUL", 404, get(b"/%00")),
+    case("escapes beyond UTF-8", 404, get(b"/%ff%fe%ed%a0%80")),
+    case("an escaped line end", 404, get(b"/%0d%0aX:%20y")),
+    case("a query beyond UTF-8", 200, get(b"/classes?q=%ff%ed%a0%80%00")),
+    case("a query of signs", 200, get(b"/classes?&&==&q&=&q=%&+")),
+    case("a query with a thousand members", 200, get(b"/classes?" + b"q=a&" * 1000)),
+    case("a long target", 414, get(b"/" + b"x" * 9_000)),
+    case("a giant target", {400, 414}, get(b"/" + b"x" * 100_000)),
+    case("a request line without an end", 400, b"GET /" + b"x" * 1_000_000),
+    case("a whole request byte by byte", 200, *(bytes([each]) for each in get())),
+    case("a line end in two parts", 200, get()[:-3], get()[-3:-2], get()[-2:-1], get()[-1:]),
+]
+
+HEADERS: list[Case] = [
+    case("a folded header", 200, get(b"/livez", b"X-Long: a\r\n  b\r\n\tc")),
+    case("a fold before any header", 400, b"GET /livez HTTP/1.1\r\n Host: localhost\r\n\r\n"),
+    case("a folded length", 400, unframed(b"Content-Length: 1\r\n 0") + b"0123456789"),
+    case("a space before the colon", 400, get(b"/livez", b"X-Y : z")),
+    case("no name", 400, get(b"/livez", b": z")),
+    case("no colon", 400, get(b"/livez", b"nonsense")),
+    case("a name beyond ASCII", 400, get(b"/livez", "Größe: 1".encode())),
+    case("a value beyond ASCII", 200, get(b"/livez", "X-Y: Größe".encode())),
+    case("a NUL in a value", 400, get(b"/livez", b"X-Y: a\0b")),
+    case("a bare carriage return in a value", 400, get(b"/livez", b"X-Y: a\rGET / HTTP/1.1")),
+    case("control characters in a value", 400, get(b"/livez", b"X-Y: a\x01\x0bb")),
+    case("two hosts", 400, get(b"/livez", b"Host: other")),
+    case("two equal hosts", 400, get(b"/livez", b"Host: localhost")),
+    *(
+        case(f"the host {host[:16]!r}", status, get().replace(b"localhost", host, 1))
+        for host, status in (
+            (b"", 200),
+            (b"[::1", 200),
+            (b"a b", 421),
+            (b"@", 421),
+            (b"x:99999999999999", 421),
+            (b"..", 421),
+            (b"x" * 8000, 421),
+            (b"\xff", 421),
+        )
+    ),
+    case(
+        "ten thousand headers", {400, 431}, get(b"/livez", *(b"X-%d: y" % i for i in range(10_000)))
+    ),
+    case("two thousand headers", 431, get(b"/livez", *(b"X-%d: yyyyy" % i for i in range(2_000)))),
+    case("a header of 17 KB", 431, get(b"/livez", b"Cookie: " + b"c" * 17_000)),
+    case("a header of 1 MB", 400, get(b"/livez", b"Cookie: " + b"c" * 1_000_000)),
+    case("a head of 1 MB without an end", 400, get()[:-2] + b"X-Y: z\r\n" * 125_000),
+    case("an upgrade to a websocket", 200, get(b"/livez", b"Upgrade: websocket", b"Connection: U")),
+    case("an upgrade to HTTP/2", 200, get(b"/livez", b"Connection: Upgrade", b"Upgrade: h2c")),
+    case("an unknown expectation", 200, post(GOOD, b"Expect: a-wonder")),
+    case("a range", 200, get(b"/classes", b"Range: bytes=0-0,-1,9999999999999999999-")),
+    case("many types", 200, post(GOOD, b"Accept: " + b"a/b;q=0.1, " * 1000 + b"*/*")),
+    case("types of no sense", 406, post(GOOD, b"Accept: ,;/,*;q=,image/;q=x,*/*")),
+    case("a weight of 5,000 digits", 200, post(GOOD, b"Accept: */*, a/b;q=0." + b"1" * 5000)),
+    case("weights of no number", 406, post(GOOD, b"Accept: */*;q=NaN, image/png;q=1e400")),
+    case("a type with a NUL", 400, post(GOOD, b"Content-Type: application/json\0")),
+    case(
+        "a type of many parts", 200, post(GOOD, b"Content-Type: application/json" + b";a=b" * 999)
+    ),
+    case(
+        "the type of a form", 415, post(b"a=b", b"Content-Type: application/x-www-form-urlencoded")
+    ),
+    case("gzip", 415, post(b"\x1f\x8b" + bytes(100), b"Content-Encoding: gzip")),
+    case("tags of no sense", 200, post(GOOD, b'If-None-Match: W/,"",W/"' + b'x,"' * 1000)),
+    case("an id with quotes", 200, get(b"/livez", b'X-Request-Id: "; DROP TABLE\t x')),
+    case("an id of 9,000 characters", 200, get(b"/livez", b"X-Request-Id: " + b"i" * 9_000)),
+    case("two ids", 200, get(b"/livez", b"X-Request-Id: a", b"X-Request-Id: b")),
+    case("a broken trace", 200, get(b"/livez", b"traceparent: 00-zz-" + b"f" * 999)),
+    case(
+        "forged addresses", 200, get(b"/livez", b"X-Forwarded-For: ,,\xff, ::1%eth0, 1.2.3.4:5:6")
+    ),
+    case("a forged scheme", 200, get(b"/livez", b"X-Forwarded-Proto: javascript", b"Forwarded: a")),
+    case("the origin null", 403, post(GOOD, b"Origin: null")),
+    case("a page of another site", 403, post(GOOD, b"Sec-Fetch-Site: cross-site")),
+]

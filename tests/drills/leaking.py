@@ -1,0 +1,42 @@
+"""python -m tests.drills.leaking: the service, but it keeps 4 KiB of every request with the header X-Leak.
+
+What a drill says about memory, it has to say of this one, too.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import service.launch
+from service.__main__ import main
+from service.http.app import create_app
+
+LEAK = b"X-Leak: 1"
+LEAKED_BYTES = 4096
+
+
+class Leak:
+    """Keeps what nobody asks for again."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._kept: list[bytes] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if any(name == b"x-leak" for name, _ in scope.get("headers", ())):
+            self._kept.append(b"x" * LEAKED_BYTES)
+        await self._app(scope, receive, send)
+
+
+def leaking_app(*given: object, **named: object) -> FastAPI:
+    app = create_app(*given, **named)  # type: ignore[arg-type]
+    app.add_middleware(Leak)
+    return app
+
+
+if __name__ == "__main__":
+    service.launch.create_app = leaking_app  # type: ignore[attr-defined]
+    sys.exit(main(sys.argv[1:]))

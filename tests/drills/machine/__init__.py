@@ -1,0 +1,1 @@
+"""Machine: requests in any order and all their ends, drawn by hypothesis."""
