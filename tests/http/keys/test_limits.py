@@ -169,7 +169,7 @@ def test_a_file_to_verify_counts_as_well(pipeline_folder: Path) -> None:
         wait_until(lambda: running.queue_row_steps == 0)
         runner.close()
         first = pool.submit(post, running, ALICE, FEW)
-        wait_until(lambda: running.queue_row_steps == 8)
+        wait_until(lambda: running.queue_row_steps > 0)
         refused = running.client.post("/verify", content=file, headers=bearer(ALICE))
         assert (refused.status_code, refused.json()["limit"]) == (429, "max_images")
         runner.open()
