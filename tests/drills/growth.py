@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import median
 
 from tests.drills.served import MIB, Served
 
@@ -11,8 +12,7 @@ MOST_MIB = 1.0
 
 
 def growth_mib(service: Served, load: Callable[[], int], *, warm_up: int, rounds: int) -> float:
-    """MiB per thousand requests, as the lower quartile of rounds: a leak grows in every one of them, and
-    the heap in steps of megabytes now and then.
+    """MiB per thousand requests, as the median of rounds: a leak grows in every one of them.
 
     Args:
         load: sends requests, and says how many.
@@ -25,4 +25,4 @@ def growth_mib(service: Served, load: Callable[[], int], *, warm_up: int, rounds
         before = service.memory
         sent = load()
         grown.append((service.memory - before) / MIB * 1000 / sent)
-    return sorted(grown)[rounds // 4]
+    return median(grown)
