@@ -32,6 +32,7 @@ from dit_client.dataset.make import Listeners, Wish, chosen_classes, make_datase
 from dit_client.dataset.manifest import Manifest
 from dit_client.dataset.record import DatasetError
 from dit_client.dataset.run import Status
+from dit_client.dataset.window import FIRST_WINDOW
 from tests.support.checkpoints import small_dit, write_pipeline
 from tests.support.services import Running, load_small_runner, running_service
 
@@ -543,6 +544,37 @@ def test_an_outage_costs_no_picture_and_doubles_none(
     assert status.outages >= 1
     assert (status.done, made()) == (15, 15)
     assert len(lines_of(tmp_path / "set")) == 15
+
+
+def test_after_an_outage_the_window_is_small_again(service: Running, tmp_path: Path) -> None:
+    seen: list[tuple[bool, int]] = []
+    status = make(
+        service.url,
+        wish(tmp_path, per_class=12),
+        transport=Outage(50, 6),
+        on_change=lambda status: seen.append((bool(status.waiting_for), status.window)),
+    )
+    assert status.done == 60
+    away = [index for index, (waiting, _) in enumerate(seen) if waiting]
+    assert max(window for _, window in seen[: away[0]]) > FIRST_WINDOW
+    assert seen[away[-1] + 1][1] <= FIRST_WINDOW
+
+
+def test_another_model_after_an_outage_is_refused(service: Running, tmp_path: Path) -> None:
+    """Also where the files do not name their model, as WebP's do not."""
+    folder = write_pipeline(tmp_path / "model", small_dit(seed=1))
+    with running_service(lambda: load_small_runner(folder)) as other:
+
+        class Replaced(Outage):
+            async def answer(self, request: httpx.Request) -> httpx.Response:
+                if self.tries > self.after:
+                    request.url = request.url.copy_with(port=httpx.URL(other.url).port)
+                return await super().answer(request)
+
+        options = Options(num_sampling_steps=2, output_format="webp")
+        with pytest.raises(DatasetError, match="another model"):
+            make(service.url, wish(tmp_path / "set", options=options), transport=Replaced(8, 6))
+    assert 0 < len(lines_of(tmp_path / "set")) <= 8
 
 
 def test_a_service_that_stays_away_ends_the_run(service: Running, tmp_path: Path) -> None:

@@ -101,6 +101,14 @@ def test_refusals_of_one_full_queue_shrink_it_once() -> None:
     assert window.limit == 1
 
 
+def test_the_most_is_no_trial_that_has_to_bring_more() -> None:
+    window = Window(most=6, limit=4)
+    window.started(0.0)
+    for _ in range(8):
+        window.finished(1.0)
+    assert (window.limit, window.trial) == (6, False)
+
+
 def test_it_never_exceeds_the_most() -> None:
     outcome = simulate(Simulated(1.0, 1000.0), pictures=2000, window=Window(most=32))
     assert max(outcome.limits) == 32
