@@ -32,7 +32,7 @@ from dit_client.dataset.make import Listeners, Wish, chosen_classes, make_datase
 from dit_client.dataset.manifest import Manifest
 from dit_client.dataset.record import DatasetError
 from dit_client.dataset.run import Status
-from dit_client.dataset.window import FIRST_WINDOW
+from dit_client.dataset.window import Window
 from tests.support.checkpoints import small_dit, write_pipeline
 from tests.support.services import Running, load_small_runner, running_service
 
@@ -546,18 +546,19 @@ def test_an_outage_costs_no_picture_and_doubles_none(
     assert len(lines_of(tmp_path / "set")) == 15
 
 
-def test_after_an_outage_the_window_is_small_again(service: Running, tmp_path: Path) -> None:
-    seen: list[tuple[bool, int]] = []
-    status = make(
-        service.url,
-        wish(tmp_path, per_class=12),
-        transport=Outage(50, 6),
-        on_change=lambda status: seen.append((bool(status.waiting_for), status.window)),
-    )
-    assert status.done == 60
-    away = [index for index, (waiting, _) in enumerate(seen) if waiting]
-    assert max(window for _, window in seen[: away[0]]) > FIRST_WINDOW
-    assert seen[away[-1] + 1][1] <= FIRST_WINDOW
+def test_after_an_outage_the_window_begins_anew(
+    service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restarts: list[float] = []
+    restart = Window.restart
+
+    def noted(self: Window, now: float) -> None:
+        restarts.append(now)
+        restart(self, now)
+
+    monkeypatch.setattr(Window, "restart", noted)
+    status = make(service.url, wish(tmp_path), transport=Outage(8, 6))
+    assert len(restarts) == status.outages >= 1
 
 
 def test_another_model_after_an_outage_is_refused(service: Running, tmp_path: Path) -> None:
