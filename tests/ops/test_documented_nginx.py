@@ -46,10 +46,8 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx: apt-get inst
 
 
 def documented() -> str:
-    """The block under "Behind a proxy" that begins with an upstream."""
-    text = (
-        PAGE.read_text(encoding="utf-8").partition("\n## Behind a proxy\n")[2].partition("\n## ")[0]
-    )
+    """The block of the section on proxies that begins with an upstream."""
+    text = PAGE.read_text(encoding="utf-8").split("## Behind a proxy\n")[1].split("\n## ")[0]
     (block,) = re.findall(r"^    upstream dit \{\n(?:    .*\n|\n)+", text, re.MULTILINE)
     return str(block)
 
