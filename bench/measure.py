@@ -18,6 +18,8 @@ def measure(name: str, suite: Suite, options: Options, command: Sequence[str]) -
     load_before, commit, began = machine.load_average(), machine.commit(), time.monotonic()
     measured = suite.run(options)
     threads = "each arm's own choice" if options.threads is None else f"{options.threads}, all arms"
+    if machine.has_priority():
+        threads += ", before all other processes (chrt)"
     facts = Facts(
         date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         command=shlex.join(command),

@@ -9,8 +9,9 @@ import sys
 
 import structlog
 
+from service.http.keys.configure import key_ring_of
 from service.images.signing.configure import signer_of
-from service.listening import ListenError, open_sockets
+from service.listening import ListenError, open_metrics_sockets, open_sockets
 from service.logs import capture_prints, configure_logs, unify_loggers
 from service.output import secure_standard_streams
 from service.settings import (
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = read_settings(arguments)
         signer = signer_of(settings)
+        keys = key_ring_of(settings, os.environ)
     except SettingsError as error:
         _open_log(read_log_format(arguments))
         print(error, file=sys.stderr)
@@ -39,18 +41,24 @@ def main(arguments: list[str]) -> int:
         structlog.get_logger().warning(line)
     try:
         sockets = open_sockets(settings.host, settings.port)
+        metrics_sockets = open_metrics_sockets(settings.metrics_address)
     except ListenError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    if settings.api_keys_file is not None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server reads the file again on it
     for number in stop_signals():  # until the server handles them
         signal.signal(number, lambda *_: _leave())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())  # a parent may have blocked them
+    heeded = {signal.SIGHUP, *stop_signals()}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, heeded)  # a parent may have blocked them
     configure_openmp()
     _keep_metrics_in_memory()
     from service.launch import serve  # loads torch
 
     unify_loggers()
-    return serve(settings, sockets=sockets, signer=signer)
+    return serve(
+        settings, sockets=sockets, metrics_sockets=metrics_sockets, signer=signer, keys=keys
+    )
 
 
 def _open_log(form: LogFormat) -> None:

@@ -2,6 +2,7 @@
 
 ServiceError              500
   MalformedRequest        400  is not HTTP
+  Unauthorized            401  without an API key, or with one that is not known
   CrossSiteRequest        403  comes from a page of another site
   UnknownClass            404  with the nearest names
   UnknownModel            404
@@ -13,6 +14,7 @@ ServiceError              500
   MisdirectedRequest      421  is for another host
   InvalidRequest          422  names every wrong field
   QueueFull               429  with Retry-After
+  RateLimited             429  a limit of the client's API key; with Retry-After
   HeadersTooLarge         431
   ClientGone              499  in the log and the metrics only
   ImageFailed             500
@@ -55,6 +57,8 @@ class ServiceError(Exception):
     """Headers of the answer that the status calls for."""
     param: str | None = None
     """The field that is at fault."""
+    rejection: str | None = None
+    """Why API keys or their limits refuse the request, as metrics count it."""
 
     def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
@@ -65,6 +69,19 @@ class ServiceError(Exception):
 class MalformedRequest(ServiceError):
     status = 400
     title = "Malformed request"
+
+
+class Unauthorized(ServiceError):
+    """``rejection`` is "missing" or "unknown": what is wrong with the key."""
+
+    status = 401
+    title = "Invalid API key"
+    outcome = "unauthorized"
+
+    def __init__(self, detail: str, *, rejection: str, challenge: str = "Bearer") -> None:
+        super().__init__(detail)
+        self.rejection = rejection
+        self.headers = {"WWW-Authenticate": challenge}
 
 
 class CrossSiteRequest(ServiceError):
@@ -139,6 +156,19 @@ class MisdirectedRequest(ServiceError):
 class QueueFull(ServiceError):
     status = 429
     title = "Queue full"
+
+
+class RateLimited(ServiceError):
+    """``limit`` is the limit's name, ``client`` that of the key that has it."""
+
+    status = 429
+    title = "Rate limit exceeded"
+    outcome = "limited"
+
+    def __init__(self, detail: str, *, limit: str, client: str, retry_after_s: float) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+        self.limit = self.rejection = limit
+        self.client = client
 
 
 class HeadersTooLarge(ServiceError):

@@ -20,13 +20,18 @@ from service.errors import InvalidRequest
 from service.http.app import create_app
 from service.http.connections.descriptors import raise_descriptor_limit
 from service.http.connections.limits import ConnectionLimits
+from service.http.connections.record import ConnectionRecord
 from service.http.guards.hosts import default_names
+from service.http.keys.key_ring import KeyRing
+from service.http.keys.key_watch import KeyWatch
+from service.http.metrics_port.app import create_metrics_app
+from service.http.metrics_port.listener import MetricsPort
 from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.images.order import take_order
 from service.images.request import GenerateRequest
 from service.images.signing.signer import Signer
-from service.listening import open_sockets, url_of, write_address
+from service.listening import open_metrics_sockets, open_sockets, url_of, write_address
 from service.load_model import load_runner, report_download
 from service.logs import dropped_lines
 from service.metrics import Metrics
@@ -47,7 +52,9 @@ def serve(
     patience: Patience = PATIENCE,
     make_scheduler: Callable[[int], Scheduler] = FairScheduler,
     sockets: list[socket.socket] | None = None,
+    metrics_sockets: list[socket.socket] | None = None,
     signer: Signer | None = None,
+    keys: KeyRing | None = None,
 ) -> int:
     """Run until a signal arrives or the engine ends; returns the process's exit code.
 
@@ -56,12 +63,16 @@ def serve(
         patience: how long the engine may show no sign of life, as for `Engine`.
         make_scheduler: builds the scheduler, as for `Engine`.
         sockets: where to listen, if they are open already.
+        metrics_sockets: the same for the metrics' own port; empty if it has none.
         signer: signs finished images.
+        keys: the API keys, if requests need one.
 
     Raises:
         ListenError: the host or the port cannot be listened on.
     """
     sockets = sockets or open_sockets(settings.host, settings.port)
+    if metrics_sockets is None:
+        metrics_sockets = open_metrics_sockets(settings.metrics_address)
     url = url_of(sockets)
     if settings.address_file is not None:
         tell_address(settings.address_file, url)
@@ -89,7 +100,11 @@ def serve(
         trusted_proxies=settings.trusted_proxies,
         tracing=tracing,
         signer=signer,
+        serve_metrics=not metrics_sockets,
+        keys=keys,
+        metrics_without_key=settings.metrics_without_key,
     )
+    watch = watch_keys(settings, keys, metrics)
     server = Server(
         app,
         engine,
@@ -97,6 +112,8 @@ def serve(
         port=settings.port,
         limits=connection_limits_of(settings),
         lame_duck_s=settings.lame_duck_s,
+        metrics_port=metrics_port_of(settings, metrics, metrics_sockets),
+        on_hangup=watch.read_again if watch is not None else None,
     )
     raise_descriptor_limit()
     if signer is not None:
@@ -108,6 +125,8 @@ def serve(
         code = 1
     else:
         code = exit_code(engine)
+    if watch is not None:
+        watch.stop()
     if tracing is not None:
         tracing.close()
     if engine.alive or (engine.was_ready and code):
@@ -117,6 +136,22 @@ def serve(
     return code
 
 
+def metrics_port_of(
+    settings: Settings, metrics: Metrics, sockets: list[socket.socket]
+) -> MetricsPort | None:
+    """The metrics' own port, if it has sockets; the log says where it is."""
+    if not sockets or settings.metrics_address is None:
+        return None
+    host, _ = settings.metrics_address
+    log.info("metrics", url=f"{url_of(sockets)}/metrics")
+    return MetricsPort(
+        create_metrics_app(metrics, allowed_hosts=settings.allowed_hosts or default_names(host)),
+        sockets,
+        limits=connection_limits_of(settings),
+        record=ConnectionRecord(metrics),
+    )
+
+
 def log_ready(url: str, info: ModelInfo, limits: RequestLimits) -> None:
     """Say where the service is and what it serves; a warning if the model cannot do the defaults."""
     try:
@@ -124,7 +159,19 @@ def log_ready(url: str, info: ModelInfo, limits: RequestLimits) -> None:
     except InvalidRequest as error:
         text = "the default settings do not suit the model: requests that name only a class get 422"
         log.warning(text, reason=error.detail)
-    log.info("ready", url=url, model=info.name, device=info.device)
+    log.info("ready", url=url, model=info.name, device=info.device, digest=info.digest)
+
+
+def watch_keys(settings: Settings, keys: KeyRing | None, metrics: Metrics) -> KeyWatch | None:
+    """Say that keys are needed, and watch their file if they are from one."""
+    if keys is None:
+        return None
+    log.info("requests need an API key", keys=len(keys.keys))
+    if settings.api_keys_file is None:
+        return None
+    watch = KeyWatch(settings.api_keys_file, keys, metrics)
+    watch.start()
+    return watch
 
 
 def log_signing(expires: datetime) -> None:

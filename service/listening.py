@@ -32,19 +32,20 @@ class ListenError(OSError):
         self.exit_code = exit_code
 
 
-def open_sockets(host: str, port: int) -> list[socket.socket]:
+def open_sockets(host: str, port: int, prefix: str = "") -> list[socket.socket]:
     """Listen on every address of a host; on IPv4 as well where the host is ``::``.
 
     Args:
         host: an address or a name. Addresses of a name that this machine lacks are left out.
         port: 0 takes a free one, the same for all addresses.
+        prefix: what stands before HOST and PORT in the settings' names, such as METRICS_.
 
     Raises:
         ListenError: the name is unknown, no address is this machine's, or the port is taken.
     """
     opened: list[socket.socket] = []
     failure: OSError | None = None
-    for family, address in _resolve(host, port):
+    for family, address in _resolve(host, port, prefix):
         if not port and opened:
             address = (address[0], opened[0].getsockname()[1], *address[2:])
         try:
@@ -58,7 +59,16 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
             return opened
     for one in opened:
         one.close()
-    raise _explain(host, port, failure or OSError("it has no address"))
+    raise _explain(host, port, prefix, failure or OSError("it has no address"))
+
+
+def open_metrics_sockets(address: tuple[str, int] | None) -> list[socket.socket]:
+    """Listen where /metrics has a host and port of its own; no sockets if it has none.
+
+    Raises:
+        ListenError: as `open_sockets`.
+    """
+    return [] if address is None else open_sockets(*address, prefix="METRICS_")
 
 
 def url_of(sockets: list[socket.socket]) -> str:
@@ -88,8 +98,11 @@ def write_address(path: Path, url: str) -> None:
         raise
 
 
-def parse_host(text: str) -> str:
+def parse_host(text: str, prefix: str = "") -> str:
     """An address, or a name as it stands; IPv6 may have brackets.
+
+    Args:
+        prefix: as for `open_sockets`.
 
     Raises:
         ValueError: it is a URL or has a port.
@@ -100,7 +113,8 @@ def parse_host(text: str) -> str:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     if ":" in host and not _is_ipv6(host):
-        raise ValueError("it should be an address or a host name; the port is DIT_PORT (--port)")
+        port = _named("PORT", prefix)
+        raise ValueError(f"it should be an address or a host name; the port is {port}")
     return host
 
 
@@ -115,13 +129,13 @@ def _is_ipv6(host: str) -> bool:
 Address = tuple[str, int] | tuple[str, int, int, int]
 
 
-def _resolve(host: str, port: int) -> list[tuple[int, Address]]:
+def _resolve(host: str, port: int, prefix: str) -> list[tuple[int, Address]]:
     """Families and addresses, IPv4 first."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not a host name"
-        line = f"{_named(host)}: it is neither an address nor a known name ({reason})"
+        line = f"{_named('HOST', prefix)} is {host!r}: it is neither an address nor a known name ({reason})"
         raise ListenError(line, 2) from error
     pairs = [(family, address) for family, _, _, _, address in found if _is_numeric(address)]
     return sorted(dict.fromkeys(pairs), key=lambda pair: pair[0] != socket.AF_INET)
@@ -132,7 +146,9 @@ def _is_numeric(address: tuple[object, ...]) -> TypeGuard[Address]:
 
 
 def _listen(family: int, address: Address, *, also_ipv4: bool) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol by name, asyncio turns Nagle's algorithm off: else an answer's last packet waits for
+    # the client's delayed acknowledgement, 40 ms on every connection that is kept.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -145,16 +161,20 @@ def _listen(family: int, address: Address, *, also_ipv4: bool) -> socket.socket:
     return opened
 
 
-def _explain(host: str, port: int, error: OSError) -> ListenError:
+def _explain(host: str, port: int, prefix: str, error: OSError) -> ListenError:
     if error.errno == errno.EADDRINUSE:
-        line = f"port {port} of {host}: address already in use (DIT_PORT or --port sets another)"
+        line = (
+            f"port {port} of {host}: address already in use; {_named('PORT', prefix)} sets another"
+        )
         return ListenError(line, 1)
     if error.errno in (errno.EACCES, errno.EPERM):
-        line = f"DIT_PORT (--port) is {port}: this user may not listen on it (1024 and above need no rights)"
-        return ListenError(line, 2)
+        rights = "this user may not listen on it (1024 and above need no rights)"
+        return ListenError(f"{_named('PORT', prefix)} is {port}: {rights}", 2)
     reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
-    return ListenError(f"{_named(host)}: {reason}", 2)
+    return ListenError(f"{_named('HOST', prefix)} is {host!r}: {reason}", 2)
 
 
-def _named(host: str) -> str:
-    return f"DIT_HOST (--host) is {host!r}"
+def _named(name: str, prefix: str) -> str:
+    """The variable of a setting, and its flag."""
+    whole = prefix + name
+    return f"DIT_{whole} (--{whole.lower().replace('_', '-')})"

@@ -45,6 +45,7 @@ def load_runner(settings: Settings) -> ModelRunner:
         vae=settings.vae,
         classes=settings.classes,
         num_heads=settings.num_heads,
+        pinned=settings.model_sha256,
         report=log.info,
     )
     return build_runner(

@@ -27,11 +27,14 @@ _QUIET = ("httpx", "httpx2", "uvicorn")
 
 
 _SECRETS = (
-    (re.compile(r"(https?://)[^/\s\"'\\@]+@"), r"\1***@"),  # a user and password before the host
-    (re.compile(r"(https?://[^\s\"'\\?]+\?)[^\s\"'\\]+"), r"\1***"),  # a signature after the path
+    # A user and password before the host; a signature behind the path. As a path, a URL has lost a slash.
+    (re.compile(r"([a-z][a-z0-9+.-]*:/{1,2})[^/\s\"'\\@]+@", re.IGNORECASE), r"\1***@"),
+    (re.compile(r"(https?:/{1,2}[^\s\"'\\?]+\?)[^\s\"'\\]+", re.IGNORECASE), r"\1***"),
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
+    (re.compile(r"\bditkey_[A-Za-z0-9_-]{8,}"), "ditkey_***"),
 )
-"""What must not be seen in URLs, and the hub's tokens."""
+"""Users and passwords in URLs, signatures in their queries, the hub's tokens, and API keys that
+`service.http.keys` has made. As a path, a URL has lost one of its slashes."""
 
 
 def hide_secrets(text: str) -> str:
@@ -39,7 +42,7 @@ def hide_secrets(text: str) -> str:
     token = os.environ.get("HF_TOKEN", "")
     if len(token) >= 8:
         text = text.replace(token, "***")
-    if "://" in text or "hf_" in text:
+    if ":/" in text or "hf_" in text or "ditkey_" in text:
         for pattern, shown in _SECRETS:
             text = pattern.sub(shown, text)
     return text

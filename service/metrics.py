@@ -85,6 +85,18 @@ class Metrics:
             return Histogram(f"dit_{name}", text, labels, registry=registry, buckets=buckets)
 
         self.requests = counter("requests_total", "Requests answered.", "route", "outcome")
+        self.key_requests = counter(
+            "key_requests_total", "Requests with a valid API key.", "key", "outcome"
+        )
+        self.key_rejections = counter(
+            "key_rejections_total",
+            "Requests refused for want of a valid API key, or by a limit of their key.",
+            "key",
+            "reason",
+        )
+        self.keys_reload_failing = gauge(
+            "keys_reload_failing", "1 while the file of the API keys cannot be used, else 0."
+        )
         self.connections_cut = counter(
             "connections_cut_total", "Connections closed early.", "reason"
         )
@@ -158,6 +170,8 @@ class Metrics:
         self.model_info = Info("dit_model", "The model that is served.", registry=registry)
         self.build_info = Info("dit_build", "The service's version.", registry=registry)
         self.build_info.info({"version": __version__})
+        for reason in ("missing", "unknown"):
+            self.key_rejections.labels("", reason)
         for reason in CUTS:
             self.connections_cut.labels(reason)
         for kind in ("useful", "padding", "cancelled"):

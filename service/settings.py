@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as ArgumentError
@@ -58,6 +58,8 @@ Origins = Annotated[
     tuple[str, ...], NoDecode, BeforeValidator(partial(_names, ORIGIN, "an origin"))
 ]
 
+Digest = Annotated[str, AfterValidator(str.lower), Field(pattern=r"^[0-9A-Fa-f]{64}$")]
+
 LogFormat = Literal["json", "console"]
 
 
@@ -85,6 +87,11 @@ class Settings(BaseSettings):
         None,
         description="branch, tag or commit of the hub id to serve; unset: the main branch",
         pattern=r"^\w[\w.+-]*(/[\w+-][\w.+-]*)*$",
+    )
+    model_sha256: Digest | None = Field(
+        None,
+        description="64 hexadecimal digits: the digest that the model must have, autoencoder included;"
+        " the log and /models tell it",
     )
     vae: str | None = Field(
         None,
@@ -116,6 +123,15 @@ class Settings(BaseSettings):
         description="address or host name to listen on; :: is every IPv6 and IPv4 address",
     )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    metrics_host: Annotated[str, AfterValidator(partial(parse_host, prefix="METRICS_"))] | None = (
+        Field(None, description="as --host, for --metrics-port; unset: the same")
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port for /metrics alone, and then not on --port; unset: there, with all else",
+    )
     allowed_hosts: HostNames = Field(
         (),
         description="host names to answer to, with commas; *.example.com allows subdomains, * any"
@@ -127,6 +143,15 @@ class Settings(BaseSettings):
         description="other sites whose pages may send requests and read the answers, with commas:"
         " https://app.example, or * for all",
     )
+    api_keys_file: Path | None = Field(
+        None,
+        description="file of the API keys that requests need, a line each: NAME: KEY, then limits."
+        " Read again on SIGHUP or when it has changed; unset: no key is needed",
+    )
+    api_keys: SecretStr | None = Field(
+        None, description="the same as a list with commas, for a few keys that stay"
+    )
+    metrics_without_key: bool = Field(False, description="let everybody read /metrics")
     address_file: Path | None = Field(
         None, description="file to write the service's URL to, for programs on the same machine"
     )
@@ -210,6 +235,13 @@ class Settings(BaseSettings):
     c2pa_key: Path | None = Field(None, description="PEM file of that certificate's private key")
     log_format: LogFormat = Field("console", description="form of the log lines")
 
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port of /metrics, where it has its own."""
+        if self.metrics_port is None:
+            return None
+        return self.metrics_host or self.host, self.metrics_port
+
 
 class _LogFormat(BaseSettings):
     """One of the settings alone."""
@@ -230,12 +262,16 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         SettingsError: a value is wrong, or a flag unknown.
     """
     try:
-        return Settings(_cli_parse_args=arguments)  # type: ignore[call-arg]
+        settings = Settings(_cli_parse_args=arguments)  # type: ignore[call-arg]
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(one) for one in error.errors())) from None
     except ArgumentError as error:
         reason = str(error).removeprefix("error parsing CLI: ")
         raise SettingsError(f"{reason}{_nearest_flag(reason)} (--help lists the flags)") from None
+    if settings.port and settings.metrics_address == (settings.host, settings.port):
+        reason = "that is DIT_PORT, too; leave it unset to have /metrics there"
+        raise wrong_setting("metrics_port", settings.metrics_port, reason)
+    return settings
 
 
 def wrong_setting(name: str, value: object, reason: str) -> SettingsError:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 import torch
 
 from tests.support.checkpoints import write_pipeline
@@ -14,6 +15,15 @@ from tests.support.services import Running, load_small_runner, running_service
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)  # more threads do not speed up the small models
+    structlog.configure(  # as in a service, and never on the terminal that a test reads
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.render_to_log_kwargs,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,11 +30,7 @@ PEERS: tuple[tuple[str, str, str, str], ...] = (
     (UNIFORM, "FastAPI + diffusers bf16", "serving", "over naive bfloat16"),
     (UNIFORM, "LitServe + diffusers fp32", "serving", "over LitServe float32"),
     (UNIFORM, "LitServe + diffusers bf16", "serving", "over LitServe bfloat16"),
-    (MIXED, "uniform steps at 0.2 of capacity", "mixed", "p95.uniform.0.2"),
-    (MIXED, "uniform steps at 0.5 of capacity", "mixed", "p95.uniform.0.5"),
     (MIXED, "uniform steps at 0.8 of capacity", "mixed", "p95.uniform.0.8"),
-    (MIXED, "uniform steps at 1.0 of capacity", "mixed", "p95.uniform.1"),
-    (MIXED, "uniform steps at 1.2 of capacity", "mixed", "p95.uniform.1.2"),
     (MIXED, "log-uniform steps at 0.8 of capacity", "mixed", "p95.log-uniform.0.8"),
 )
 """Scenario, alternative, suite, figure."""

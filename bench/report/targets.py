@@ -31,17 +31,33 @@ class Target:
 
 _ALONE = "one image alone: speed over diffusers"
 _SERVING = "32 uniform clients: throughput over LitServe + diffusers"
-_MIXED = "mixed load at 0.8 of capacity: p95 latency of a static batcher over ours"
+_SIMULATED = "simulated load of 0.8, {} steps, {}: {} of a static batcher over ours"
 _OVERHEAD = "overhead per request at p50, unloaded"
 _PREVIEWS = "32 clients next to one that watches: their time with previews over without"
 _XL = "DiT-XL/2 256 px"
+
+_SCHEDULING = (
+    ("cpu", "uniform", 1.4, 2.0),
+    ("cpu", "log-uniform", 2.0, 3.4),
+    ("h100", "uniform", 1.8, 3.0),
+    ("h100", "log-uniform", 3.0, 5.5),
+)
+"""Of a simulated device: the median and latency over steps."""
+
+SCHEDULING = tuple(
+    Target(
+        "cpu", "simulate", f"{figure}.{key}.{steps}.0.8", _SIMULATED.format(steps, key, what), bound
+    )
+    for key, steps, *bounds in _SCHEDULING
+    for figure, what, bound in zip(("p50", "per_step"), ("p50", "latency over steps"), bounds)
+)
 
 TARGETS = (
     Target("cpu", "alone", f"{BUNDLED}.over_fp32", f"{_ALONE} fp32", 5.0),
     Target("cpu", "alone", f"{BUNDLED}.over_bf16", f"{_ALONE} bf16", 2.5),
     Target("cpu", "serving", "over LitServe float32", f"{_SERVING} fp32", 3.0),
     Target("cpu", "serving", "over LitServe bfloat16", f"{_SERVING} bf16", 1.5),
-    Target("cpu", "mixed", "p95.uniform.0.8", _MIXED, 3.0),
+    *SCHEDULING,
     Target(
         "cpu",
         "tick",

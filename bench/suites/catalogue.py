@@ -14,6 +14,7 @@ from bench.suites.operation import Operation
 from bench.suites.overhead import Overhead
 from bench.suites.quality import Quality
 from bench.suites.serving import Serving
+from bench.suites.simulate import Simulate
 from bench.suites.tick import Tick
 
 
@@ -32,6 +33,7 @@ SUITES: dict[str, type[Suite]] = {
     "alone": Alone,
     "offline": Offline,
     "serving": Serving,
+    "simulate": Simulate,
     "mixed": Mixed,
     "overhead": Overhead,
     "operation": Operation,

@@ -57,8 +57,7 @@ class Mixed:
     def planned(cls, options: Options) -> Mixed:
         full = (
             Point("uniform", TARGET_LOAD, 3, 45.0),
-            *(Point("uniform", load, 1, 20.0) for load in (0.2, 0.5, 1.0, 1.2)),
-            Point("log-uniform", TARGET_LOAD, 3, 30.0),
+            Point("log-uniform", TARGET_LOAD, 3, 45.0),
         )
         return cls(
             model=options.served_model,

@@ -12,6 +12,7 @@ DitError
       InvalidRequest    422 with `errors`, the wrong fields and what they may be
     Overloaded          a later try may succeed; `retry_after_s`
       QueueFull         429
+        RateLimited     a limit of the API key; `limit` is its name
       Unavailable       503 (and 502, of a proxy)
     DeadlinePassed      504; also a DeadlineExceeded
       DeadlineImpossible  even an idle service would have been too slow
@@ -117,6 +118,16 @@ class Overloaded(ServiceError):
 
 class QueueFull(Overloaded):
     """429: the queue is full."""
+
+
+class RateLimited(QueueFull):
+    """429: the API key is at one of its limits, however idle the service is."""
+
+    @property
+    def limit(self) -> str | None:
+        """The limit's name, such as requests_per_minute."""
+        name = self.problem.members.get("limit")
+        return name if isinstance(name, str) else None
 
 
 class Unavailable(Overloaded):

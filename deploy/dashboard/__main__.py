@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy.dashboard.panels import ROWS, Panel, Row
+from deploy.dashboard.panels import COLOURS, ROWS, Panel, Row
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy" / "grafana" / "dashboards" / "dit.json"
@@ -65,7 +65,21 @@ def field_config(panel: Panel) -> Json:
             "showPoints": "never",
             "stacking": stacking,
         }
-    return {"defaults": defaults, "overrides": []}
+    return {"defaults": defaults, "overrides": overrides(panel)}
+
+
+def overrides(panel: Panel) -> list[Json]:
+    """The same colour for the same outcome in every panel."""
+    names = {query.legend for query in panel.queries}
+    by_label = not names.isdisjoint(("{{outcome}}", "{{kind}}"))
+    return [
+        {
+            "matcher": {"id": "byName", "options": name},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}],
+        }
+        for name, colour in COLOURS.items()
+        if panel.kind == "timeseries" and (by_label or name in names)
+    ]
 
 
 def options(panel: Panel) -> Json:

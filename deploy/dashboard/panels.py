@@ -14,6 +14,19 @@ RATE = "[$__rate_interval]"
 IDLE = "no traffic of this kind in the interval: a quantile of nothing is NaN"
 CUDA = "only a service on CUDA has it"
 
+COLOURS = {
+    "ok": "#56a64b",
+    "useful": "#56a64b",
+    "cancelled": "#8e8e8e",
+    "padding": "#c4c4c4",
+    "invalid": "#3274d9",
+    "full": "#f2cc0c",
+    "impossible": "#b877d9",
+    "timeout": "#ff780a",
+    "failed": "#e02f44",
+}
+"""Of lines with these names: green is good, and red alone is a fault of ours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:

@@ -23,7 +23,7 @@ from bench.load.servers import PORT, ServerSpec, running_server
 from deploy.dashboard.__main__ import COLUMNS
 from deploy.dashboard.dcgm import stand_in
 from deploy.dashboard.load import load
-from deploy.dashboard.panels import ROWS, Panel, Query
+from deploy.dashboard.panels import COLOURS, ROWS, Panel, Query
 from deploy.dashboard.prometheus import Line, Prometheus, Series, running_prometheus, wait_for
 
 STEP_S = 2.0
@@ -109,7 +109,7 @@ def draw_lines(axes: Axes, panel: Panel, window: Window) -> None:
         for name, line in found:
             minutes = [(at - window.begin) / 60 for at in line.times]
             values = [value if math.isfinite(value) else math.nan for value in line.values]
-            axes.plot(minutes, values, linewidth=0.9, label=name)
+            axes.plot(minutes, values, linewidth=0.9, label=name, color=COLOURS.get(name))
     axes.set_xlim(0, (window.end - window.begin) / 60)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, panel.unit)))
@@ -136,7 +136,11 @@ def _draw_stacked(axes: Axes, found: list[tuple[str, Line]], window: Window) -> 
         values = [known.get(round(at), 0.0) for at in times]
         heights.append([value if math.isfinite(value) else 0.0 for value in values])
     minutes = [(at - window.begin) / 60 for at in times]
-    axes.stackplot(minutes, heights, labels=[name for name, _ in found], alpha=0.75)
+    names = [name for name, _ in found]
+    areas = axes.stackplot(minutes, heights, labels=names, alpha=0.75)
+    for name, area in zip(names, areas):
+        if name in COLOURS:
+            area.set_facecolor(COLOURS[name])
 
 
 def draw_text(axes: Axes, panel: Panel, window: Window) -> None:

@@ -17,12 +17,14 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
 from bench.load.processes import free_port
 from deploy.image_check.base import Base, NoBase, base_of, named_in
 from deploy.image_check.buildah import Buildah, ImageConfig, missing
+from deploy.image_check.checkpoint import NAMES, write_checkpoint
 from deploy.image_check.container import Container
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +69,10 @@ def compose_environment() -> dict[str, str]:
     tree = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
     given = tree["services"]["dit-cpu"]["environment"]
     texts = {name: "" if value is None else str(value) for name, value in given.items()}
-    filled = {name: re.sub(r"\$\{\w+(?::-([^}]*))?\}", r"\1", text) for name, text in texts.items()}
+    filled = {
+        name: re.sub(r"\$\{\w+(?::-([^}]*)|:\+[^}]*)?\}", r"\1", text)
+        for name, text in texts.items()
+    }
     return {name: text for name, text in filled.items() if text}
 
 
@@ -79,10 +84,30 @@ def generate(url: str, order: Mapping[str, object]) -> tuple[int, bytes]:
         return answer.status, answer.read()
 
 
+def wait_until_admitted(metrics_url: str) -> None:
+    """Until the service has a request to work on."""
+    ends = time.monotonic() + STOP_S
+    while time.monotonic() < ends:
+        with urllib.request.urlopen(metrics_url, timeout=STOP_S) as answer:
+            text = answer.read().decode()
+        if any(
+            float(each) > 0
+            for each in re.findall(r"^dit_row_steps_waiting (\S+)", text, re.MULTILINE)
+        ):
+            return
+        time.sleep(0.05)
+
+
 @contextmanager
-def running(root: Path, config: ImageConfig, log: Path, **environment: str) -> Iterator[Container]:
+def running(
+    root: Path,
+    config: ImageConfig,
+    log: Path,
+    environment: Mapping[str, str],
+    mounts: Mapping[str, Path] = MappingProxyType({}),
+) -> Iterator[Container]:
     """A container, killed at the end of the block if it still runs."""
-    container = Container(root, config, compose_environment() | environment, log)
+    container = Container(root, config, compose_environment() | dict(environment), log, mounts)
     try:
         yield container
     finally:
@@ -91,13 +116,16 @@ def running(root: Path, config: ImageConfig, log: Path, **environment: str) -> I
 
 def check_service(root: Path, config: ImageConfig, findings: Findings) -> None:
     """Health, an image, what the process may do, and a stop under load."""
-    port, log = free_port(), FOLDER / "service.log"
+    port, metrics_port, log = free_port(), free_port(), FOLDER / "service.log"
     url = f"http://127.0.0.1:{port}"
-    with running(root, config, log, DIT_PORT=str(port)) as container:
+    ports = {"DIT_PORT": str(port), "DIT_METRICS_PORT": str(metrics_port)}
+    with running(root, config, log, ports) as container:
         seconds = container.wait_healthy(READY_S)
         findings.check("the health check passes", True, f"after {seconds:.1f} s")
         status, body = generate(url, SHORT)
         findings.check("POST /generate", status == 200 and body[:4] == b"\x89PNG", f"{status}")
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics") as answer:
+            findings.check("/metrics on its own port", b"dit_ready 1.0" in answer.read())
         process = container.status()
         user = config.user.partition(":")[0]
         findings.check("runs as its own user", process["Uid"].split() == [user] * 4, user)
@@ -112,7 +140,7 @@ def check_service(root: Path, config: ImageConfig, findings: Findings) -> None:
         answers: list[tuple[int, bytes]] = []
         client = threading.Thread(target=lambda: answers.append(generate(url, LONG)))
         client.start()
-        time.sleep(1.0)
+        wait_until_admitted(f"http://127.0.0.1:{metrics_port}/metrics")
         code = container.stop(STOP_S)
         client.join(STOP_S)
         statuses = [status for status, _ in answers]
@@ -132,9 +160,25 @@ def is_object(line: str) -> bool:
 
 def check_wrong_setting(root: Path, config: ImageConfig, findings: Findings) -> None:
     """Exit code 2, after which compose's `on-failure` gives up."""
-    with running(root, config, FOLDER / "wrong.log", DIT_PORT="http") as container:
+    with running(root, config, FOLDER / "wrong.log", {"DIT_PORT": "http"}) as container:
         code = container.wait(READY_S)
     findings.check("a wrong setting ends the start", code == 2, f"exit code {code}")
+
+
+def check_own_checkpoint(root: Path, config: ImageConfig, findings: Findings) -> None:
+    """A checkpoint, its autoencoder and names from a folder of the host, mounted at /models."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    models = FOLDER / "models"
+    shutil.rmtree(models, ignore_errors=True)
+    settings = write_checkpoint(models) | {"DIT_PORT": str(port)}
+    with running(root, config, FOLDER / "own.log", settings, {"/models": models}) as container:
+        container.wait_healthy(READY_S)
+        status, body = generate(url, SHORT | {"class_label": NAMES[1]})
+        drawn = status == 200 and body[:4] == b"\x89PNG"
+        findings.check("a checkpoint from /models is served by its own names", drawn, f"{status}")
+        findings.check("/models cannot be written to", container.exec(["touch", "/models/x"]) != 0)
+        container.stop(STOP_S)
 
 
 def size_of(root: Path) -> str:
@@ -154,6 +198,7 @@ def try_image(buildah: Buildah) -> int:
     print(f"  size: {size_of(root)}, of which the service's environment {size_of(service)}")
     check_service(root, config, findings)
     check_wrong_setting(root, config, findings)
+    check_own_checkpoint(root, config, findings)
     return 1 if findings.failed else 0
 
 

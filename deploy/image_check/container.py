@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from deploy.image_check.buildah import ImageConfig
 
@@ -32,13 +33,20 @@ class Container:
         config: of its image.
         environment: variables beside the image's own.
         log: where its standard error goes.
+        mounts: folders that it may read, by their place in the container.
     """
 
     def __init__(
-        self, root: Path, config: ImageConfig, environment: Mapping[str, str], log: Path
+        self,
+        root: Path,
+        config: ImageConfig,
+        environment: Mapping[str, str],
+        log: Path,
+        mounts: Mapping[str, Path] = MappingProxyType({}),
     ) -> None:
         self._root = root
         self._config = config
+        self._mounts = mounts
         self._environment = config.environment | dict(environment)
         with log.open("wb") as file:
             self._unshare = subprocess.Popen(
@@ -65,8 +73,15 @@ class Container:
             f"mount --rbind /dev {root}/dev",
             f"mount -t proc proc {root}/proc",
             f"mount -t tmpfs -o {TMPFS} tmpfs {root}/tmp",
-            f"mount -o remount,bind,ro {root}",
         ]
+        for place, folder in self._mounts.items():
+            target = shlex.quote(f"{self._root}{place}")
+            mounts += [
+                f"mkdir -p {target}",
+                f"mount --bind {shlex.quote(str(folder))} {target}",
+                f"mount -o remount,bind,ro {target}",
+            ]
+        mounts.append(f"mount -o remount,bind,ro {root}")
         command = shlex.join(self._as_user(self._config.entrypoint))
         return " && ".join([*mounts, f"exec {command}"])
 

@@ -42,7 +42,7 @@ from model.weights.sources import (
     find_vae,
     local_path,
 )
-from model.weights.weight_files import WeightFiles, load_state, unchanged
+from model.weights.weight_files import WeightFiles, load_state
 from model.weights.wordnet_ids import with_wordnet_ids
 
 
@@ -106,6 +106,7 @@ def load_checkpoint(
     vae: str | None = None,
     classes: Path | None = None,
     num_heads: int | None = None,
+    pinned: str | None = None,
     report: Report = lambda line: None,
 ) -> Checkpoint:
     """Load a model.
@@ -120,25 +121,27 @@ def load_checkpoint(
         vae: folder or hub id of an autoencoder to use instead of the source's own.
         classes: JSON file of class names to use instead of the source's own.
         num_heads: attention heads, for a file that does not tell them.
+        pinned: the digest that it must have.
         report: called with a line of text at each stage of loading.
 
     Raises:
-        CheckpointError: a file is missing, broken or inconsistent, or the device's memory is full.
+        CheckpointError: a file is missing, broken or inconsistent, the digest is another one than is
+            pinned, or the device's memory is full.
     """
     with _as_checkpoint_errors(source, device):
         found = find_source(source, report, revision)
-        weights = found.transformer
-        megabytes = f"{weights.nbytes() / 1e6:.0f} MB"
-        report(f"{found.name}: reading {megabytes} of weights from {weights.path.name}")
-        with ThreadPoolExecutor(2) as pool, unchanged(weights.files):
+        megabytes = f"{found.transformer.nbytes() / 1e6:.0f} MB"
+        report(f"{found.name}: reading {megabytes} of weights from {found.transformer.path.name}")
+        with ThreadPoolExecutor(2) as pool, found.transformer.held() as weights:
             dit_digest = pool.submit(weights.digest)  # hashing releases the GIL while they load
-            dit, architecture = _load_dit(found, num_heads, device, dtype, report)
+            dit, architecture = _load_dit(found, weights, num_heads, device, dtype, report)
             names = _class_names(found, classes, dit.num_classes, report)
             vae_folder = _vae_folder(found, vae, dit.in_channels, report)
             decoder, facts, vae_digest = _load_vae(found.name, vae_folder, device, dtype, report)
             digests = (dit_digest.result(), vae_digest)
         _check_channels(dit, decoder, vae_folder)
         digest = _digest([asdict(architecture), asdict(found.schedule), facts], *digests)
+        _check_pin(source, digest, pinned)
         fitted = _fitted_solvers(found, digest)
         return Checkpoint(
             name=found.name,
@@ -174,12 +177,12 @@ def _as_checkpoint_errors(source: str, device: torch.device) -> Iterator[None]:
 
 def _load_dit(
     source: Source,
+    weights: WeightFiles,
     num_heads: int | None,
     device: torch.device,
     dtype: torch.dtype,
     report: Report,
 ) -> tuple[DiT, Architecture]:
-    weights = source.transformer
     content = weights.read()
     arguments = training_arguments(content)
     check_training(arguments, weights.path)
@@ -208,11 +211,13 @@ def _load_vae(
     name: str, folder: Path, device: torch.device, dtype: torch.dtype, report: Report
 ) -> tuple[Vae, dict[str, object], bytes]:
     """The autoencoder, its config and its weights' digest."""
-    weights = WeightFiles.in_folder(folder)
-    report(f"{name}: reading the autoencoder, {weights.path}")
-    with unchanged([folder / "config.json", *weights.files]):
-        decoder = load_vae(folder, device=device, dtype=default_vae_dtype(device, dtype))
-        return decoder, _vae_config(folder), weights.digest()
+    config = JsonFile.read(folder / "config.json")
+    files = WeightFiles.in_folder(folder)
+    report(f"{name}: reading the autoencoder, {files.path}")
+    with files.held() as weights:
+        vae_dtype = default_vae_dtype(device, dtype)
+        decoder = load_vae(config, weights, device=device, dtype=vae_dtype)
+        return decoder, _vae_facts(config), weights.digest()
 
 
 def _class_names(
@@ -278,11 +283,16 @@ def _check_channels(dit: DiT, vae: Vae, vae_folder: Path) -> None:
         raise CheckpointError(vae_folder, problem)
 
 
-def _vae_config(folder: Path) -> dict[str, object]:
+def _vae_facts(config: JsonFile) -> dict[str, object]:
     """The fields of the autoencoder's config.json, without notes of where it was made."""
-    fields = JsonFile.read(folder / "config.json").fields
     notes = ("_diffusers_version", "_name_or_path")
-    return {key: value for key, value in fields.items() if key not in notes}
+    return {key: value for key, value in config.fields.items() if key not in notes}
+
+
+def _check_pin(source: str, digest: str, pinned: str | None) -> None:
+    if pinned not in (None, digest):
+        problem = f"has the digest {digest}, but DIT_MODEL_SHA256 pins {pinned}"
+        raise CheckpointError(source, f"{problem}: these are not the weights that were meant")
 
 
 def _digest(facts: list[dict[str, object]], *weights: bytes) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
@@ -47,14 +46,14 @@ def default_vae_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if fast and dtype != torch.float32 else torch.float32
 
 
-def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Vae:
-    """Load a folder with the config.json and weights of an AutoencoderKL or AutoencoderTiny.
+def load_vae(
+    config: JsonFile, weights: WeightFiles, *, device: torch.device, dtype: torch.dtype
+) -> Vae:
+    """Load an AutoencoderKL or AutoencoderTiny from its config.json and weights.
 
     Raises:
         CheckpointError: a file is missing or broken, or the autoencoder is not supported.
     """
-    config = JsonFile.read(folder / "config.json")
-    weights = WeightFiles.in_folder(folder)
     latent_channels = config.integer("latent_channels", 4)
     for key in ("latents_mean", "latents_std"):
         config.require(key, None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from model.weights.config_files import JsonFile
+from model.weights.contents.held import hold
 from model.weights.contents.kinds import kind_of
 from model.weights.contents.mapped_memory import release_pages
 from model.weights.contents.pickles import read_pickle
@@ -47,12 +48,13 @@ class WeightFiles:
     """One file of weights, or an index and the shards it lists.
 
     ``path`` is the file or the index; errors name it. ``weight_map`` holds an index's pairs
-    (tensor name, file name).
+    (tensor name, file name). ``opened`` says where to read each file, if not by its name.
     """
 
     path: Path
     files: tuple[Path, ...]
     weight_map: tuple[tuple[str, str], ...] | None = None
+    opened: tuple[Path, ...] = ()
 
     @classmethod
     def from_file(cls, path: Path) -> WeightFiles:
@@ -88,6 +90,19 @@ class WeightFiles:
             return cls.from_index(path) if is_index else cls.from_file(path)
         raise CheckpointError(folder, f"has no weights ({STEM}.safetensors or .bin)")
 
+    @contextmanager
+    def held(self) -> Iterator[WeightFiles]:
+        """The same files, opened once: what the block reads of them is the same bytes.
+
+        Another file that takes the name of one meanwhile is not read.
+
+        Raises:
+            CheckpointError: at the end, if one was written to, replaced or removed meanwhile.
+        """
+        with ExitStack() as stack:
+            opened = [stack.enter_context(hold(path)) for path in self.files]
+            yield replace(self, opened=tuple(opened))
+
     def nbytes(self) -> int:
         return sum(path.stat().st_size for path in self.files if path.is_file())
 
@@ -100,8 +115,10 @@ class WeightFiles:
             CheckpointError: a file is missing or broken, or is a pickle of more than plain data.
         """
         if self.weight_map is None:
-            return _read_file(self.path)
-        shards = {path.name: _tensors(path, _read_file(path)) for path in self.files}
+            return _read_file(self.path, *self.opened)
+        shards = {
+            path.name: _tensors(path, _read_file(path, place)) for path, place in self._places()
+        }
         state = {}
         for name, file in self.weight_map:
             if name not in shards[file]:
@@ -120,37 +137,19 @@ class WeightFiles:
 
     def release(self) -> None:
         """Take what was read out of memory; the tensors stay valid and are read again if needed."""
-        release_pages(self.files)
+        release_pages(self.opened or self.files)
 
     def digest(self) -> bytes:
         """SHA-256 over the SHA-256 of each file, in order."""
         whole = hashlib.sha256()
-        for path in self.files:
-            with path.open("rb") as file:
+        for _, place in self._places():
+            with place.open("rb") as file:
                 whole.update(hashlib.file_digest(file, "sha256").digest())
         return whole.digest()
 
-
-@contextmanager
-def unchanged(paths: Sequence[Path]) -> Iterator[None]:
-    """Several openings of these files in the block read the same bytes.
-
-    Raises:
-        CheckpointError: at the end, if a file was replaced or written to meanwhile.
-    """
-    before = [_version(path) for path in paths]
-    yield
-    for path, version in zip(paths, before):
-        if _version(path) != version:
-            raise CheckpointError(path, "was changed while it was read: start again")
-
-
-def _version(path: Path) -> tuple[int, ...] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None  # whoever reads it says so
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    def _places(self) -> Iterator[tuple[Path, Path]]:
+        """Each file, and where to read it."""
+        return zip(self.files, self.opened or self.files)
 
 
 def _variants(folder: Path) -> list[Path]:
@@ -214,28 +213,30 @@ def _check_names(expected: set[str], found: set[str], path: Path) -> None:
             raise CheckpointError(path, f"{adjective} tensor {min(names)[:80]}{others}")
 
 
-def _read_file(path: Path) -> object:
-    if not path.is_file():
+def _read_file(path: Path, place: Path | None = None) -> object:
+    place = place or path
+    if not place.is_file():
         raise CheckpointError(path, "no such file")
     try:
-        kind = kind_of(path)
+        kind = kind_of(path, place)
         if path.suffix == ".safetensors" and kind in ("zip", "pickle"):
             # torch goes by the name, and would not read it.
             raise CheckpointError(path, "is a PyTorch file: let its name end in .pt or .bin")
         if kind == "safetensors" or (kind == "other" and path.suffix == ".safetensors"):
-            content: object = _read_safetensors(path)
+            content: object = _read_safetensors(path, place)
         else:
-            content = read_pickle(path)
+            content = read_pickle(path, place)
     except OSError as error:
-        raise CheckpointError(path, f"cannot be read: {first_line(error)}") from error
+        problem = error.strerror or first_line(error)
+        raise CheckpointError(path, f"cannot be read: {problem}") from error
     if isinstance(content, dict) and not content:
         raise CheckpointError(path, "contains no tensors")
     return content
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, place: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with safe_open(place, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         problem = f"is not a complete safetensors file: {first_line(error)}"

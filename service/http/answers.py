@@ -59,15 +59,19 @@ def headers_of_image(order: Order) -> dict[str, str]:
 
 
 def unchanged(form: AnswerForm, order: Order, if_none_match: Sequence[str]) -> Response | None:
-    """The answer 304 if the client has these pictures already, by its If-None-Match (RFC 9110, 13.1.2).
+    """The answer 304 if the client has these pictures already, by its If-None-Match.
 
     None if it does not have them, or if only making them again can tell: outside reproducible mode.
     """
-    given = ",".join(if_none_match).strip()
-    known = given == "*" or _opaque(_entity_tag(form, order)) in map(_opaque, _listed(given))
-    if known and order.images[0].reproducible:
+    if order.images[0].reproducible and matches(_entity_tag(form, order), if_none_match):
         return Response(status_code=int(HTTPStatus.NOT_MODIFIED), headers=headers_of(form, order))
     return None
+
+
+def matches(entity_tag: str, if_none_match: Sequence[str]) -> bool:
+    """Whether a client has what the tag stands for, by its If-None-Match (RFC 9110, 13.1.2)."""
+    given = ",".join(if_none_match).strip()
+    return given == "*" or _opaque(entity_tag) in map(_opaque, _listed(given))
 
 
 def _entity_tag(form: AnswerForm, order: Order) -> str:

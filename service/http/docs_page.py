@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -12,6 +15,11 @@ from typing import cast
 TEMPLATE = Path(__file__).parents[1] / "web" / "docs.html"
 METHODS = ("get", "post")
 JSON = "application/json"
+INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
+KEY_FIELD = (
+    '<p><label>API key <input id="key" type="password" autocomplete="off" spellcheck="false"></label>'
+    " is sent with every form, and kept nowhere.</p>"
+)
 
 Node = Mapping[str, "Node"]
 """An object of the document, typed as far as this page needs."""
@@ -24,6 +32,7 @@ def docs_page(document: Mapping[str, object]) -> str:
     parts = [
         _paragraph(root["info"]),
         '<p>For programs: <a href="./openapi.json">the OpenAPI document</a>.</p>',
+        KEY_FIELD if "securitySchemes" in root["components"] else "",
         *_operations(root),
         "<h2>Schemas</h2>",
         *(_schema(name, schema) for name, schema in root["components"]["schemas"].items()),
@@ -31,6 +40,21 @@ def docs_page(document: Mapping[str, object]) -> str:
     ]
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(title=escape(title), content="\n".join(parts))
+
+
+def content_policy(page: str) -> str:
+    """The Content-Security-Policy of the page: its own script and style, by their hashes, alone."""
+    hashes = {name: _hash(text) for name, text in INLINE.findall(page)}
+    return (
+        f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']};"
+        " connect-src 'self'; img-src blob: data:;"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def _operations(root: Node) -> Iterator[str]:

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from service.engine.model_info import ModelInfo
 from service.errors import ImageFailed, ServiceError
 from service.http.answers import image_json, summary_json
-from service.http.context import client_of, context_of
+from service.http.context import client_limits_of, client_of, context_of
 from service.http.disconnect import retrieve_exception
 from service.http.negotiation import EVENTS
 from service.http.problems import note_error, problem_body
@@ -242,6 +242,7 @@ def stream_events(
         model_info,
         request.state.request_id,
         client=client_of(request),
+        client_limits=client_limits_of(request),
         preview_every=preview_every,
         preview_count=preview_count,
         on_progress=box.put,
@@ -253,7 +254,7 @@ def stream_events(
         order,
         encoder=context.encoder,
         output_format=output_format,
-        on_error=lambda error: note_error(request, error),
+        on_error=lambda error: note_error(request.scope, error),
         wording=wording,
     )
     request.state.filler = PING.encode()

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from model.sampling.parameters import MAX_SEED
+from service.http.keys.key_guard import KeyGuard
 from service.http.problems import is_openai, openai_responses, problem_responses
 
 Document = dict[str, Any]
@@ -47,10 +48,26 @@ REQUEST_ID = {
 }
 
 
-def document_of(app: FastAPI) -> Document:
-    """The document of an application. The first call takes a while."""
+SCHEME = "key"
+KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key of this service.",
+}
+CHALLENGE = {
+    "WWW-Authenticate": {"description": "Says that a key is asked for.", "schema": TEXT},
+}
+
+
+def document_of(app: FastAPI, keys: KeyGuard | None = None) -> Document:
+    """The document of an application. The first call takes a while.
+
+    Args:
+        keys: says which paths need a key; None: no path does.
+    """
     if not hasattr(app.state, "document"):
-        app.state.document = _with_common_parts(copy.deepcopy(app.openapi()))
+        whole = _with_common_parts(copy.deepcopy(app.openapi()))
+        app.state.document = whole if keys is None else _with_keys(whole, keys)
     document: Document = app.state.document
     return document
 
@@ -66,6 +83,20 @@ def _with_common_parts(document: Document) -> Document:
             _add_headers(operation["responses"], OF_OPENAI if is_openai(path) else {})
     _make_bounds_exact(document)
     document["servers"] = [{"url": "."}]  # where the document is, whatever stands before its path
+    return document
+
+
+def _with_keys(document: Document, keys: KeyGuard) -> Document:
+    document["components"]["securitySchemes"] = {SCHEME: KEY}
+    for path, item in document["paths"].items():
+        describe = openai_responses if is_openai(path) else problem_responses
+        for operation in item.values():
+            needed = keys.needs_key(path)
+            operation["security"] = [{SCHEME: []}] if needed else []
+            if needed:
+                (refusal,) = describe(401).values()
+                refusal["headers"] = EVERY_ANSWER | CHALLENGE
+                operation["responses"]["401"] = refusal
     return document
 
 

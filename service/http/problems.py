@@ -13,8 +13,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
-from service.errors import DeadlinePassed, FieldError, InvalidRequest, ServiceError, UnknownClass
+from service.errors import (
+    DeadlinePassed,
+    FieldError,
+    InvalidRequest,
+    RateLimited,
+    ServiceError,
+    UnknownClass,
+)
 from service.http.content_type import JSON
 from service.http.schemas import OpenAIProblem, Problem
 from service.images.fields import reworded
@@ -79,15 +87,18 @@ def openai_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     return _responses(statuses, {JSON: {"schema": OpenAIProblem.model_json_schema()}})
 
 
-def note_error(request: Request, error: ServiceError) -> None:
+def note_error(scope: Scope, error: ServiceError) -> None:
     """Tell `Observation` what a request ended in, whatever status its answer began with."""
-    request.state.status = error.status
-    request.state.outcome = error.outcome
+    scope["state"] |= {
+        "status": error.status,
+        "outcome": error.outcome,
+        "rejection": error.rejection,
+    }
 
 
 async def _on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError), "this is a bug: registered for ServiceError alone"
-    note_error(request, error)
+    note_error(request.scope, error)
     return problem(error, request.state.request_id, request.scope["path"])
 
 
@@ -127,6 +138,8 @@ def _hints(error: ServiceError) -> dict[str, object]:
     """What helps a program to mend the request."""
     if isinstance(error, InvalidRequest):
         return {"errors": [_field(each) for each in error.errors[:MOST_FIELDS]]}
+    if isinstance(error, RateLimited):
+        return {"key": error.client, "limit": error.limit}
     return {"nearest": error.nearest} if isinstance(error, UnknownClass) else {}
 
 

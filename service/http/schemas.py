@@ -131,6 +131,10 @@ class Problem(BaseModel):
     nearest: list[str] | None = Field(
         default=None, description="With 404: the most similar class names."
     )
+    key: str | None = Field(
+        default=None, description="With 429, of a limit of an API key: the key's name."
+    )
+    limit: str | None = Field(default=None, description="With 429: that limit's name.")
 
 
 class OpenAIError(BaseModel):
@@ -147,6 +151,10 @@ class OpenAIError(BaseModel):
     nearest: list[str] | None = Field(
         default=None, description="With 404: the most similar class names."
     )
+    key: str | None = Field(
+        default=None, description="With 429, of a limit of an API key: the key's name."
+    )
+    limit: str | None = Field(default=None, description="With 429: that limit's name.")
 
 
 class OpenAIProblem(BaseModel):

@@ -8,7 +8,7 @@ import functools
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from types import FrameType
@@ -25,6 +25,7 @@ from service.http.connections.limits import ConnectionLimits
 from service.http.connections.record import ConnectionRecord
 from service.http.connections.table import SPARE, ConnectionTable
 from service.http.context import Context
+from service.http.metrics_port.listener import MAX_CONNECTIONS, MetricsPort
 from service.listening import BACKLOG
 from service.signals import stop_signals
 
@@ -43,6 +44,8 @@ class Server(uvicorn.Server):
 
     Args:
         lame_duck_s: how long requests are still admitted after a signal, while /readyz says 503.
+        metrics_port: listens for scrapes as long as the service runs, and while it stops.
+        on_hangup: called on SIGHUP in the main thread, which then stops nothing.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class Server(uvicorn.Server):
         port: int,
         limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - it is frozen
         lame_duck_s: float = 0.0,
+        metrics_port: MetricsPort | None = None,
+        on_hangup: Callable[[], None] | None = None,
     ) -> None:
         context = app.state.context
         assert isinstance(context, Context), "this is a bug: create_app puts it there"
@@ -74,12 +79,15 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 log_config=None,
                 access_log=False,
+                server_header=False,
                 timeout_keep_alive=limits.keep_alive_s,  # type: ignore[arg-type]
                 timeout_graceful_shutdown=CLOSE_CONNECTIONS_S + LAST_TASKS_S,
             )
         )
         self._engine = engine
         self._lame_duck_s = lame_duck_s
+        self._metrics_port = metrics_port
+        self._on_hangup = on_hangup
         self._stopping = False
         engine.ended.add_done_callback(lambda _: self.leave())
 
@@ -88,11 +96,22 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._lengthen_backlog()
         self._fit_descriptors()
+        if self._metrics_port is not None:
+            await self._metrics_port.open()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is under way; after a while, cut it."""
         asyncio.get_running_loop().call_later(CLOSE_CONNECTIONS_S, self._cut_all)
         await super().shutdown(sockets)
+        if self._metrics_port is not None:
+            await self._metrics_port.close()
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn has it: ten times a second."""
+        ends = await super().on_tick(counter)
+        if self._metrics_port is not None:
+            self._metrics_port.set_headers(self.server_state.default_headers)
+        return ends
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -101,6 +120,9 @@ class Server(uvicorn.Server):
             yield
             return
         before = {each: signal.signal(each, self.handle_exit) for each in stop_signals()}
+        on_hangup = self._on_hangup
+        if on_hangup is not None:
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: on_hangup())
         try:
             yield
         finally:
@@ -122,7 +144,8 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def _fit_descriptors(self) -> None:
-        room = max(1, room_for_connections() - SPARE)
+        for_metrics = 0 if self._metrics_port is None else MAX_CONNECTIONS + SPARE
+        room = max(1, room_for_connections() - SPARE - for_metrics)
         if room < self._table.limit:
             text = "the limit of open files allows fewer connections than DIT_MAX_CONNECTIONS"
             log.warning(text, allowed=room)

@@ -21,7 +21,7 @@ from service.images.limits import RequestLimits
 from service.images.parameters import ImageParameters
 from service.images.recipe import choose_recipe
 from service.images.request import GenerateRequest
-from service.scheduling.jobs import Job, Progress
+from service.scheduling.jobs import UNLIMITED, ClientLimits, Job, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ def make_job(
     request_id: str,
     *,
     client: str = "",
+    client_limits: ClientLimits = UNLIMITED,
     preview_every: int = 0,
     preview_count: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
@@ -116,6 +117,7 @@ def make_job(
             plan_trajectory(schedule, image, model_info.fitted) for image in order.images
         ),
         client=client,
+        client_limits=client_limits,
         preview_every=preview_every,
         preview_count=preview_count,
         on_progress=on_progress,

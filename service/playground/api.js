@@ -13,6 +13,7 @@ export class Problem extends Error {
     this.errors = body.errors ?? [];
     this.nearest = body.nearest ?? [];
     this.type = body.type ?? "";
+    this.limit = body.limit; // of the key, with status 429
     this.retryAfter = retryAfter;
   }
 

@@ -232,6 +232,7 @@ async function begin() {
   const models = await server.load("models");
   const catalogue = new Catalogue(await server.load("classes"));
   $("key-field").hidden = !key.get();
+  $("rail").classList.remove("up");
   mark("key");
   const [model] = models.data;
   server.show(model);

@@ -151,8 +151,8 @@ export class Request extends EventTarget {
   }
 }
 
-function reason({ status, message }) {
-  if (status === 429) return "The queue is full.";
+function reason({ status, message, limit }) {
+  if (status === 429) return limit ? `${message[0].toUpperCase()}${message.slice(1)}.` : "The queue is full.";
   if (status === 503) return `The service is not ready: ${message}.`.replace(/\.\.$/, ".");
   return message;
 }

@@ -17,6 +17,7 @@ export class Server {
       mark("key");
     });
     $("key").addEventListener("change", () => this.tryNow?.());
+    $("rail").addEventListener("submit", (event) => event.preventDefault()); // Enter, before there is a page
     document.addEventListener("visibilitychange", () => document.hidden || this.tryNow?.());
   }
 
@@ -113,6 +114,7 @@ export class Server {
 
   needKey() {
     $("key-field").hidden = false;
+    $("rail").classList.add("up"); // a phone shows the settings only so
     mark("key", key.get() ? "The service does not take this key." : "The service asks for a key.");
     $("key").focus();
   }

@@ -7,14 +7,12 @@ import time
 from collections.abc import Callable
 
 from service.errors import QueueFull, ServiceError
+from service.scheduling.client_limits import LEAST_RETRY_S, check_client_limits
 from service.scheduling.deadlines import reason_to_drop
 from service.scheduling.drain_rate import DrainRate
 from service.scheduling.jobs import Job
 from service.scheduling.pace import Pace
 from service.scheduling.turns import Turns
-
-LEAST_RETRY_S = 0.1
-"""The shortest wait that a refused request is told; whole seconds are told as at least one."""
 
 MOST_KEPT = 0.5
 """The part of the queue that is kept, at most, for those who were refused and told to come back."""
@@ -52,6 +50,7 @@ class AdmissionQueue:
         """Admit a job, or refuse it at once.
 
         Raises:
+            RateLimited: its client's limits leave no room for it.
             QueueFull: the work in the queue leaves no room for it.
             DeadlinePassed: it could not finish in time even on an idle device.
             ClientGone: it was cancelled already.
@@ -61,6 +60,7 @@ class AdmissionQueue:
         with self._changed:
             if self._closed is not None:
                 raise self._closed.with_traceback(None) from None
+            check_client_limits(job, self._row_steps_left, pace)
             self._check_room(job, pace)
             refusal = reason_to_drop(job, pace, self._clock(), alone=self._row_steps == 0)
             if refusal is not None:

@@ -45,6 +45,17 @@ class Progress:
     previews: tuple[tuple[int, np.ndarray], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """The most that a client may have admitted and unfinished at a time; None is no limit."""
+
+    max_row_steps: int | None = None
+    max_images: int | None = None
+
+
+UNLIMITED = ClientLimits()
+
+
 @functools.cache
 def even_steps(steps: int, count: int) -> frozenset[int]:
     """``count`` steps that divide ``steps`` evenly, rounded; the last step is not among them.
@@ -61,7 +72,7 @@ class Job:
     """One request. After admission only the engine's thread changes it, except for `cancelled`.
 
     Times are on the clock of `time.monotonic`. ``client`` identifies the sender, for fairness
-    between clients. ``future`` resolves to a JobResult or a ServiceError. There are previews after
+    between clients and for ``client_limits``. ``future`` resolves to a JobResult or a ServiceError. There are previews after
     every ``preview_every``-th step, or ``preview_count`` at even steps; each counts as
     ``preview_row_steps``, which the admission sets.
     """
@@ -71,6 +82,7 @@ class Job:
     admitted: float
     trajectories: tuple[Trajectory, ...]
     client: str = ""
+    client_limits: ClientLimits = UNLIMITED
     preview_every: int = 0
     preview_count: int = 0
     on_progress: Callable[[Progress], None] | None = None

@@ -25,8 +25,6 @@ from tests.support.requests import PICTURE, gated_service, generate
 from tests.support.services import Running, wait_until
 
 STEPS = ("--steps", "2")
-LOG = re.compile(r"\d{4}-\d\d-\d\d [\d:]+ \[")
-"""A line of the service's log: it runs in this process, too."""
 
 
 class Terminal:
@@ -42,8 +40,7 @@ class Terminal:
         self._capture.readouterr()
         code = run(arguments)
         self.out, err = self._capture.readouterr()
-        lines = err.decode().splitlines(keepends=True)  # without the service's log
-        self.err = "".join(line for line in lines if not LOG.match(line))
+        self.err = err.decode()
         return code
 
     @property
@@ -71,13 +68,13 @@ def opened(path: str) -> Pictures.Image:
 
 def result(terminal: Terminal) -> object:
     """The JSON on standard output."""
-    parsed: object = json.loads("\n".join(plain(terminal)))
+    parsed: object = json.loads(terminal.text)
     return parsed
 
 
 def plain(terminal: Terminal) -> list[str]:
-    """The lines of standard output, without those of the service's log."""
-    return [line for line in terminal.text.splitlines() if not LOG.match(line)]
+    """The lines of standard output."""
+    return terminal.text.splitlines()
 
 
 def test_an_image_goes_to_a_file_and_no_file_is_overwritten(

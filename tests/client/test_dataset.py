@@ -260,6 +260,38 @@ def test_other_defaults_of_the_service_are_refused(
     assert len(lines_of(tmp_path / "set")) == 15
 
 
+def test_a_line_of_another_seed_is_another_data_set(service: Running, tmp_path: Path) -> None:
+    make(service.url, wish(tmp_path))
+    lines = lines_of(tmp_path)
+    lines[4]["seed"] = 1
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    (tmp_path / "manifest.jsonl").write_text(text)
+    with pytest.raises(DatasetError, match="another seed"):
+        make(service.url, wish(tmp_path, per_class=4))
+
+
+def test_a_picture_of_another_model_is_refused_though_the_service_kept_its_name(
+    service: Running, tmp_path: Path
+) -> None:
+    """As from a second replica that has been updated."""
+    folder = write_pipeline(tmp_path / "model", small_dit(seed=1))
+    with running_service(lambda: load_small_runner(folder)) as other:
+
+        class Mixed(Passing):
+            async def answer(self, request: httpx.Request) -> httpx.Response:
+                if request.url.path == "/generate":
+                    url = f"{other.url}/generate"
+                    headers = {"Accept": "application/json"}
+                    request = httpx.Request(
+                        "POST", url, json=json.loads(request.content), headers=headers
+                    )
+                return await self.real.handle_async_request(request)
+
+        with pytest.raises(DatasetError, match="another model"):
+            make(service.url, wish(tmp_path / "set"), transport=Mixed())
+    assert contents(tmp_path / "set") == {}
+
+
 def test_two_runs_do_not_share_a_folder(service: Running, tmp_path: Path) -> None:
     async def both() -> None:
         async with AsyncClient(service.url, retries=NO_RETRIES) as client:

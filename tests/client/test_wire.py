@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import itertools
+import json
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from dit_client import DeadlineExceeded, DitError, NoAnswer, QueueFull, RetryPolicy
 from dit_client.calls import Answer
-from dit_client.errors import InvalidAnswer
+from dit_client.errors import DeadlineImpossible, DeadlinePassed, InvalidAnswer
 from dit_client.retries import Attempt, Deadline, Final, Outcome, Pause, attempts
 from dit_client.wire import sse
 from dit_client.wire.json_fields import member
@@ -75,6 +76,15 @@ def test_chunks_may_be_split_anywhere(
     assert parsed(*chunks) == parsed(data) == expected(lines)
 
 
+def test_a_name_is_its_own_events_alone() -> None:
+    events = parsed(b"event: a\ndata: x\n\ndata: y\n\n")
+    assert events == [ServerSentEvent("a", "x"), ServerSentEvent("message", "y")]
+
+
+def test_one_space_after_the_colon_is_dropped_and_no_other() -> None:
+    assert parsed(b"data:  x \n\n") == [ServerSentEvent("message", " x ")]
+
+
 def test_an_event_without_its_blank_line_is_dropped() -> None:
     assert parsed(b"data: x\n") == []
     assert parsed(b"data: x\n\n") == [ServerSentEvent("message", "x")]
@@ -100,6 +110,20 @@ def test_retry_after_as_a_date() -> None:
     assert retry_after(date, now=999_990) == 10
     assert retry_after(date, now=1_000_010) == 0
     assert retry_after(None) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("urn:dit-service:deadline-impossible", DeadlineImpossible),
+        ("about:blank", DeadlinePassed),
+    ],
+)
+def test_a_deadline_is_told_apart_from_one_that_nobody_could_keep(
+    kind: str, error: type[DitError]
+) -> None:
+    body = json.dumps({"type": kind, "status": 504, "title": "late"}).encode()
+    assert type(error_of(504, {"content-type": "application/problem+json"}, body)) is error
 
 
 def test_a_proxys_page_is_short_words() -> None:

@@ -1,4 +1,4 @@
-"""python -m tests.drills.leaking: the service, but it keeps 4 KiB of every request with the header X-Leak.
+"""python -m tests.drills.leaking: the service, but of every request it keeps as many KiB as its header X-Leak says.
 
 What a drill says about memory, it has to say of this one, too.
 """
@@ -14,8 +14,9 @@ import service.launch
 from service.__main__ import main
 from service.http.app import create_app
 
-LEAK = b"X-Leak: 1"
-LEAKED_BYTES = 4096
+LEAK_KIB = 4
+LEAK = b"X-Leak: %d" % LEAK_KIB
+LARGE_LEAK = b"X-Leak: %d" % (16 * LEAK_KIB)
 
 
 class Leak:
@@ -26,8 +27,9 @@ class Leak:
         self._kept: list[bytes] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if any(name == b"x-leak" for name, _ in scope.get("headers", ())):
-            self._kept.append(b"x" * LEAKED_BYTES)
+        for name, value in scope.get("headers", ()):
+            if name == b"x-leak":
+                self._kept.append(b"x" * (int(value) * 1024))
         await self._app(scope, receive, send)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.processes import PROCESS_S, answers, free_port, process
+from tests.support.processes import PROCESS_S, answers, free_port, module_process
 from tests.support.services import PATIENCE_S, wait_until
 
 GAUGES = ("dit_requests_running", "dit_requests_waiting", "dit_row_steps_waiting")
@@ -111,7 +111,7 @@ def served(
     given = {"DIT_MODEL": str(model), "DIT_PORT": str(port), "DIT_LOG_FORMAT": "json"} | variables
     with (
         log_file.open("wb") as log,
-        process(module=module, stderr=log, **given) as running,
+        module_process(module, (), log, given) as running,
     ):
         url = f"http://127.0.0.1:{port}"
         wait_until(

@@ -28,16 +28,26 @@ ALREADY_IN_S = 0.5
 FIRST = {"class_label": 3, "seed": 3, "num_sampling_steps": 4}
 
 
-def check_none_is_lost(service: Started, sent: Sequence[Sent], signalled: float) -> None:
-    """Every request that was in is answered, the others are refused, and the log says the same."""
+def answers_logged(service: Started) -> Counter[str]:
+    """Answers to requests for pictures, by their status."""
+    return Counter(
+        str(line["status"]) for line in service.lines() if line.get("path") == "/generate"
+    )
+
+
+def check_none_is_lost(
+    service: Started, sent: Sequence[Sent], signalled: float, before: Counter[str]
+) -> None:
+    """Every request that was in is answered, the others are refused, and the log says the same.
+
+    ``before``: what the log said of earlier ones.
+    """
     outcomes = Counter(each.outcome for each in sent)
     assert outcomes.keys() <= {"200", "503", "unread", "refused"}, outcomes
     early = Counter(each.outcome for each in sent if each.at < signalled - ALREADY_IN_S)
     assert early.keys() == {"200"}, early
     assert [each for each in sent if each.at < signalled < each.ended], "there was no load"
-    logged = Counter(
-        str(line["status"]) for line in service.lines() if line.get("path") == "/generate"
-    )
+    logged = answers_logged(service) - before
     assert logged == Counter({each: outcomes[each] for each in ("200", "503") if outcomes[each]})
     assert not service.errors()
 
@@ -46,6 +56,7 @@ def stop_under_load(
     service: Started, *, clients: int, steps: int, least: int
 ) -> tuple[list[Sent], float]:
     """SIGTERM once so many requests are answered; the requests, and the seconds until the exit."""
+    before = answers_logged(service)
     with bare_callers(service.host, clients=clients, steps=steps) as sent:
         wait_until(lambda: len(sent) >= least, PROCESS_S)
         time.sleep(2 * ALREADY_IN_S)
@@ -53,7 +64,7 @@ def stop_under_load(
         code, seconds = service.end()
     assert code == 0
     assert seconds < DRAIN_S + 15
-    check_none_is_lost(service, sent, signalled)
+    check_none_is_lost(service, sent, signalled, before)
     return sent, seconds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,22 @@ def test_a_head_of_usual_size_is_read(service: Running) -> None:
 def test_large_headers_are_refused(service: Running, headers: dict[str, str]) -> None:
     answer = service.client.post("/generate", json=PICTURE, headers=headers)
     assert "16384" in refusal(answer, 431)
+
+
+def test_a_head_that_arrives_in_parts_is_read_or_refused_as_one_that_does_not(
+    service: Running,
+) -> None:
+    """The connection keeps what it has of a head, up to a limit of its own."""
+    for size, status in ((15_000, b"200 OK"), (20_000, b"431 "), (60_000, b"431 ")):
+        begun = b"GET /livez?" + b"y" * 7_000 + b" HTTP/1.1\r\nHost: x\r\nCookie: "
+        end = b"\r\nConnection: close\r\n\r\n"
+        parts = [b"x" * 5_000] * (size // 5_000)
+        with raw.connect(service, begun) as connection:
+            for part in (*parts, end):
+                if select.select([connection], [], [], 0.02)[0]:
+                    break  # the largest is refused before its end
+                connection.send(part)
+            assert raw.read_all(connection).startswith(b"HTTP/1.1 " + status)
 
 
 @pytest.mark.parametrize("target", ["/" + "x" * 8_000, "/classes?" + "a=&" * 5_000])

@@ -37,6 +37,9 @@ from tests.support.services import (
 NAMES = {
     "dit_requests": "counter",
     "dit_connections_cut": "counter",
+    "dit_key_requests": "counter",
+    "dit_key_rejections": "counter",
+    "dit_keys_reload_failing": "gauge",
     "dit_request_duration_seconds": "histogram",
     "dit_queue_wait_seconds": "histogram",
     "dit_tick_duration_seconds": "histogram",
@@ -66,7 +69,7 @@ NAMES = {
     "dit_build_info": "gauge",
     "dit_log_lines_dropped": "counter",
 }
-LABELS = {"route", "outcome", "kind", "format", "le", "reason", "state"}
+LABELS = {"route", "outcome", "kind", "format", "le", "reason", "state", "key"}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -84,6 +85,28 @@ def test_all_addresses_of_a_name_get_the_same_port(monkeypatch: pytest.MonkeyPat
     with ExitStack() as stack:
         first, second = listen(stack, "two.example")
         assert first.getsockname()[1] == second.getsockname()[1]
+
+
+def test_answers_are_sent_at_once() -> None:
+    """Without Nagle's algorithm, which would hold back an answer's last packet."""
+
+    async def option_of_an_accepted_connection(one: socket.socket) -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            inner = writer.get_extra_info("socket")
+            accepted.set_result(inner.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(connected, sock=one):
+            _, writer = await asyncio.open_connection(*one.getsockname()[:2])
+            option = await accepted
+            writer.close()
+        return option
+
+    with ExitStack() as stack:
+        (one,) = listen(stack, "127.0.0.1")
+        assert asyncio.run(option_of_an_accepted_connection(one)) != 0
 
 
 def test_a_port_in_use_is_said_with_exit_code_1() -> None:

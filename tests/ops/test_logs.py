@@ -196,7 +196,12 @@ def test_a_failed_start_is_json_as_well(
     [
         ("GET https://me:secret@hub.example/x failed", "GET https://***@hub.example/x failed"),
         ("from 'https://cdn.example/a?Signature=secret&b=c'.", "from 'https://cdn.example/a?***'."),
+        ("s3://key:secret@bucket/dit.pt: no such file", "s3://***@bucket/dit.pt: no such file"),
+        ("https:/me:secret@hub.example/dit.pt: no such", "https:/***@hub.example/dit.pt: no such"),
+        ("HTTPS://me:secret@hub.example/x", "HTTPS://***@hub.example/x"),
+        ("from https:/cdn.example/a.pt?Signature=secret", "from https:/cdn.example/a.pt?***"),
         ("Bearer hf_secretsecretsecret", "Bearer hf_***"),
+        ("wrong: ditkey_Zk3-secret_secret=", "wrong: ditkey_***="),
         ("ready at http://127.0.0.1:8000", "ready at http://127.0.0.1:8000"),
         ("a@b.example and hf_hub", "a@b.example and hf_hub"),
     ],

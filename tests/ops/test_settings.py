@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from service.settings import Settings, SettingsError, read_settings, unknown_variables
 
@@ -24,6 +25,7 @@ def _without_dit_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 GOOD = [
     ("model", "facebook/DiT-XL-2-256", "facebook/DiT-XL-2-256"),
     ("revision", "refs/pr/1", "refs/pr/1"),
+    ("model_sha256", "AB" * 32, "ab" * 32),
     ("vae", "stabilityai/sd-vae-ft-ema", "stabilityai/sd-vae-ft-ema"),
     ("classes", "names.json", Path("names.json")),
     ("num_heads", "4", 4),
@@ -31,8 +33,13 @@ GOOD = [
     ("dtype", "bfloat16", "bfloat16"),
     ("host", "0.0.0.0", "0.0.0.0"),
     ("port", "8001", 8001),
+    ("metrics_host", "::1", "::1"),
+    ("metrics_port", "9464", 9464),
     ("allowed_hosts", "dit.example, *.Example.com", ("dit.example", "*.example.com")),
     ("cors_origins", "https://app.example", ("https://app.example",)),
+    ("api_keys_file", "keys", Path("keys")),
+    ("api_keys", "alice: 0123456789abcdefghij", SecretStr("alice: 0123456789abcdefghij")),
+    ("metrics_without_key", "true", True),
     ("address_file", "address", Path("address")),
     ("max_rows", "64", 64),
     ("max_queue_row_steps", "5000", 5000),
@@ -108,6 +115,11 @@ def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("DIT_DEVICE", "gpu", "auto, cpu, cuda or cuda:N"),
         ("DIT_REVISION", "../../x", "branch, tag or commit"),
+        ("DIT_MODEL_SHA256", "ab" * 31, "64 hexadecimal digits"),
+        ("DIT_MODEL_SHA256", "sha256:" + "ab" * 32, "64 hexadecimal digits"),
+        ("DIT_METRICS_HOST", "localhost:9464", "the port is DIT_METRICS_PORT"),
+        ("DIT_METRICS_PORT", "http", "valid integer"),
+        ("DIT_METRICS_PORT", "8000", "that is DIT_PORT, too"),
         ("DIT_DTYPE", "fp8", "'auto', 'float32' or 'bfloat16'"),
         ("DIT_HOST", "127.0.0.1:8000", "the port is DIT_PORT"),
         ("DIT_HOST", "[::1]:8000", "the port is DIT_PORT"),

@@ -157,6 +157,25 @@ def test_out_of_memory_later_is_not_a_failed_start(
     assert "cannot start" not in capsys.readouterr().err
 
 
+def test_another_model_than_is_pinned_ends_the_start_with_one_line_that_has_both_digests(
+    pipeline_folder: Path, service: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--model", str(pipeline_folder), "--device", "cpu", "--model-sha256"]
+    digest, other = service.engine.model_info.digest, "0" * 64
+    printed = failed_start(lambda: load_runner(read_settings([*flags, other])), capsys)
+    assert printed.startswith(f"cannot start: {pipeline_folder}: has the digest {digest}, ")
+    assert f"DIT_MODEL_SHA256 pins {other}" in printed
+    assert printed.count("\n") == 1
+    assert load_runner(read_settings([*flags, digest.upper()])).checkpoint.digest == digest
+
+
+def test_the_log_tells_the_digest_to_pin(service: Running) -> None:
+    info = service.engine.model_info
+    with capture_logs() as lines:
+        log_ready("http://127.0.0.1:8000", info, LIMITS)
+    assert [line["digest"] for line in lines if line["event"] == "ready"] == [info.digest]
+
+
 def test_defaults_that_the_model_cannot_do_are_a_warning(service: Running) -> None:
     with capture_logs() as fitting:
         log_ready("http://127.0.0.1:8000", service.engine.model_info, LIMITS)

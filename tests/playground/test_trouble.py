@@ -120,8 +120,20 @@ def test_a_proxy_may_keep_the_metrics_to_itself(browser: Browser, service: Runni
         expect(page.locator("#offline")).to_be_hidden()
 
 
+def test_the_metrics_may_have_a_port_of_their_own(browser: Browser, pipeline_folder: Path) -> None:
+    with (
+        running_service(lambda: load_small_runner(pipeline_folder), metrics_hosts=()) as service,
+        visit(browser, service.url, path=PEAR) as visited,
+    ):
+        page = visited.page
+        expect(page.locator("#fact-queue")).to_have_text("not told")
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".tile:not(.pending)")).to_have_count(1)
+        expect(page.locator("#offline")).to_be_hidden()
+
+
 def test_a_key_is_asked_for_and_sent(browser: Browser, service: Running) -> None:
-    """The service itself has no keys; a proxy before it may."""
+    """This service itself has no keys; a proxy before it may."""
     with visit(browser, service.url, path=PEAR) as visited:
         page = visited.page
         page.route(

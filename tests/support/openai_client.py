@@ -18,11 +18,15 @@ FEW_STEPS: dict[str, Any] = {"seed": 1, "num_inference_steps": 2}
 
 @contextmanager
 def openai_client(
-    service: Running, *, max_retries: int = 0, timeout_s: float = PATIENCE_S
+    service: Running,
+    *,
+    max_retries: int = 0,
+    timeout_s: float = PATIENCE_S,
+    api_key: str = "unused",
 ) -> Iterator[OpenAI]:
     with OpenAI(
         base_url=f"{service.url}/v1",
-        api_key="unused",
+        api_key=api_key,
         max_retries=max_retries,
         timeout=timeout_s,
         http_client=httpx2.Client(trust_env=False),

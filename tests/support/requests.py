@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
+from service.http.keys.key_ring import KeyRing
 from service.tracing.spans import Tracing
 from tests.support.services import (
     PATIENCE_S,
@@ -65,11 +66,12 @@ def gated_service(
     max_rows: int = 32,
     max_queue_row_steps: int = 100_000,
     tracing: Tracing | None = None,
+    keys: KeyRing | None = None,
 ) -> Iterator[tuple[Running, GatedRunner]]:
     """A service whose ticks wait for the test, until the block ends."""
     runner = GatedRunner(load_small_checkpoint(folder), max_rows=max_rows)
     with running_service(
-        lambda: runner, max_queue_row_steps=max_queue_row_steps, tracing=tracing
+        lambda: runner, max_queue_row_steps=max_queue_row_steps, tracing=tracing, keys=keys
     ) as running:
         runner.close()
         try:

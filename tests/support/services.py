@@ -20,9 +20,14 @@ from service.engine.watchdog import PATIENCE, Patience
 from service.http.app import create_app
 from service.http.client_address import Network
 from service.http.connections.limits import ConnectionLimits
+from service.http.connections.record import ConnectionRecord
+from service.http.keys.key_ring import KeyRing
+from service.http.metrics_port.app import create_metrics_app
+from service.http.metrics_port.listener import MetricsPort
 from service.http.server import Server
 from service.images.limits import RequestLimits
 from service.images.signing.signer import Signer
+from service.listening import open_sockets, url_of
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
 from service.tracing.spans import Tracing
@@ -52,6 +57,7 @@ class Running:
     queue: AdmissionQueue
     metrics: Metrics
     server: Server
+    metrics_url: str = ""
 
     @property
     def queue_row_steps(self) -> int:
@@ -125,8 +131,14 @@ def running_service(
     tracing: Tracing | None = None,
     signer: Signer | None = None,
     port: int = 0,
+    metrics_hosts: Sequence[str] | None = None,
+    keys: KeyRing | None = None,
+    metrics_without_key: bool = False,
 ) -> Iterator[Running]:
-    """Serve what ``load`` gives on the loopback, by default on a free port, until the block ends."""
+    """Serve what ``load`` gives on the loopback, by default on a free port, until the block ends.
+
+    With ``metrics_hosts``, /metrics has a port of its own, which answers to these names.
+    """
     metrics = Metrics()
     queue = AdmissionQueue(max_queue_row_steps)
     engine = Engine(load, queue, metrics, drain_timeout_s=drain_timeout_s, patience=patience)
@@ -140,7 +152,20 @@ def running_service(
         trusted_proxies=trusted_proxies,
         tracing=tracing,
         signer=signer,
+        serve_metrics=metrics_hosts is None,
+        keys=keys,
+        metrics_without_key=metrics_without_key,
     )
+    own_port, metrics_url = None, ""
+    if metrics_hosts is not None:
+        sockets = open_sockets("127.0.0.1", 0)
+        metrics_url = url_of(sockets)
+        own_port = MetricsPort(
+            create_metrics_app(metrics, allowed_hosts=metrics_hosts),
+            sockets,
+            limits=connection_limits,
+            record=ConnectionRecord(metrics),
+        )
     server = Server(
         app,
         engine,
@@ -148,6 +173,7 @@ def running_service(
         port=port,
         limits=connection_limits,
         lame_duck_s=lame_duck_s,
+        metrics_port=own_port,
     )
     thread = threading.Thread(target=server.run, name="http", daemon=True)
     engine.start()
@@ -157,7 +183,7 @@ def running_service(
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as client:
-            running = Running(url, client, engine, queue, metrics, server)
+            running = Running(url, client, engine, queue, metrics, server, metrics_url)
             if wait_ready:
                 wait_until(lambda: engine.ready)
             yield running

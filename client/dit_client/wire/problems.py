@@ -17,6 +17,7 @@ from dit_client.errors import (
     InvalidRequest,
     Problem,
     QueueFull,
+    RateLimited,
     Refused,
     ServiceError,
     Unauthorized,
@@ -27,6 +28,7 @@ from dit_client.wire.json_fields import as_object, member, optional, read_json, 
 
 PROBLEM_TYPES = ("application/problem+json", "application/json")
 DEADLINE_IMPOSSIBLE = "urn:dit-service:deadline-impossible"
+RATE_LIMITED = "urn:dit-service:rate-limit-exceeded"
 STATUSES: Mapping[int, type[ServiceError]] = {
     401: Unauthorized,
     403: Unauthorized,
@@ -100,6 +102,8 @@ def _error(problem: Problem, members: Mapping[str, object]) -> ServiceError:
             return UnknownClass(problem, texts(members, "nearest"))
     if problem.type == DEADLINE_IMPOSSIBLE:
         return DeadlineImpossible(problem)
+    if problem.type == RATE_LIMITED:
+        return RateLimited(problem)
     kind = STATUSES.get(problem.status)
     if kind is None:
         kind = Refused if 400 <= problem.status < 500 else ServiceError

@@ -14,14 +14,17 @@ _LFS_POINTER = b"version https://git-lfs"
 _WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|head)", re.IGNORECASE)
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: Path, place: Path | None = None) -> Kind:
     """How the content of a file is written.
+
+    Args:
+        place: where to read it, if not by its name; errors have the name.
 
     Raises:
         CheckpointError: the file is empty, or stands for the one that was meant.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with (place or path).open("rb") as file:
         head = file.read(256)
     refuse_substitutes(head, path)
     if head[:2] == b"PK":

@@ -72,18 +72,22 @@ class ListStandIn(StandIn):
         return []
 
 
-def read_pickle(path: Path) -> object:
+def read_pickle(path: Path, place: Path | None = None) -> object:
     """What is in a file that torch.save wrote, on the CPU, memory-mapped if possible.
+
+    Args:
+        place: where to read it, if not by its name; errors have the name.
 
     Raises:
         CheckpointError: the file is broken, or names a function or a class that is not data.
     """
     stand_ins: dict[str, type] = {}
-    if kind_of(path) not in ("zip", "pickle"):
+    kind = kind_of(path, place)
+    if kind not in ("zip", "pickle"):
         raise CheckpointError(path, "is not a complete PyTorch file: it does not begin like one")
     while True:
         try:
-            return _load(path, stand_ins)
+            return _load(place or path, stand_ins, mmap=kind == "zip")
         except OSError:
             raise
         except Exception as error:  # torch raises many types for a broken or hostile pickle
@@ -110,11 +114,10 @@ def is_data(name: str) -> bool:
     return package == "numpy" or last.lstrip("_")[:1].isupper()
 
 
-def _load(path: Path, stand_ins: dict[str, type]) -> object:
+def _load(path: Path, stand_ins: dict[str, type], *, mmap: bool) -> object:
     # The official training script stores its command line, a Namespace, with the weights.
     known: list[Callable[..., object] | tuple[Callable[..., object], str]] = [argparse.Namespace]
     known += [(stand_in, name) for name, stand_in in stand_ins.items()]
-    mmap = kind_of(path) == "zip"
     with torch.serialization.safe_globals(known), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the pickle's protocol; the error says more
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)

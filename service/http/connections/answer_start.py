@@ -1,11 +1,13 @@
 """AnswerStart: h11's connection, with the start of an answer sent ahead byte by byte.
 
-It also passes over empty lines before a request, which h11 takes for a broken one.
+It also passes over empty lines before a request, which h11 takes for a broken one, and tells a head
+that is too large from one that is broken.
 """
 
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 
 import h11
 
@@ -25,6 +27,7 @@ class AnswerStart(h11.Connection):
     def __init__(self, max_head_bytes: int) -> None:
         super().__init__(h11.SERVER, max_head_bytes)
         self.produced = 0  # bytes, of all answers
+        self.too_large = False  # a head, so that nothing more is read
         self._ahead = 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
@@ -35,7 +38,11 @@ class AnswerStart(h11.Connection):
                 self._receive_buffer.maybe_extract_at_most(before.end())
             if self.trailing_data[0] == b"\r":
                 return h11.NEED_DATA
-        return super().next_event()
+        try:
+            return super().next_event()
+        except h11.RemoteProtocolError as error:
+            self.too_large = error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            raise
 
     def next_byte(self) -> bytes:
         """The next byte of the coming answer; empty if they are used up."""

@@ -9,20 +9,29 @@ import uuid
 from typing import Any, cast
 
 import h11
-from h11._connection import DEFAULT_MAX_INCOMPLETE_EVENT_SIZE
 from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
-from service.errors import MalformedRequest, RequestTimeout, ServiceError, Unavailable
+from service.errors import (
+    HeadersTooLarge,
+    MalformedRequest,
+    RequestTimeout,
+    ServiceError,
+    Unavailable,
+)
 from service.http.connections.answer_start import AnswerStart
 from service.http.connections.limits import ConnectionLimits
 from service.http.connections.record import ConnectionRecord
 from service.http.connections.table import ConnectionTable
 from service.http.middleware.request_id import request_id_of
+from service.http.middleware.security_headers import SECURITY_HEADERS
 from service.http.problems import problem
+
+LARGEST_HEAD = 32_768
+"""Bytes of a head that are kept while it arrives: enough for all that `refuse_large_heads` lets in."""
 
 FIRST_PROBE_S = 0.02
 PROBE_FACTOR = 4
@@ -80,7 +89,7 @@ class Connection(H11Protocol):
         record: ConnectionRecord,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.conn = AnswerStart(DEFAULT_MAX_INCOMPLETE_EVENT_SIZE)
+        self.conn = AnswerStart(LARGEST_HEAD)
         self._limits = limits
         self._table = table
         self._record = record
@@ -119,7 +128,10 @@ class Connection(H11Protocol):
         return due
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(MalformedRequest("the request is not valid HTTP/1.1"))
+        if self.conn.too_large:
+            self._refuse(HeadersTooLarge(f"the head has more than {LARGEST_HEAD} bytes"))
+        else:
+            self._refuse(MalformedRequest("the request is not valid HTTP/1.1"))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -164,6 +176,10 @@ class Connection(H11Protocol):
         self._record.cut("refused")
         self.transport.abort()
 
+    def give_up(self) -> None:
+        self._record.cut("slow reader")
+        self.transport.abort()
+
     # Whose turn it is, and until when.
 
     def _whose_turn(self) -> Turn:
@@ -200,6 +216,7 @@ class Connection(H11Protocol):
 
     def _watch_sending(self) -> None:
         """See to it that the client takes what is ready."""
+        self._table.sends(self)
         if self._sending is None:
             taken, unsent = self.conn.produced - self.unsent, self.unsent
             wait_s = self._limits.send_s
@@ -211,8 +228,7 @@ class Connection(H11Protocol):
         if not self.unsent:
             return
         if self.conn.produced - self.unsent < least:
-            self._record.cut("slow reader")
-            self.transport.abort()
+            self.give_up()
         else:
             self._watch_sending()
 
@@ -248,6 +264,8 @@ class Connection(H11Protocol):
 
     def _answer(self, error: ServiceError, request_id: str, path: str = "") -> None:
         response = problem(error, request_id, path)
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
         headers = [
             *self.server_state.default_headers,
             *response.raw_headers,

@@ -9,7 +9,7 @@ from service.errors import HeadersTooLarge, TargetTooLong
 
 LONGEST_TARGET = 8_000
 LARGEST_HEADERS = 16_384
-"""In bytes, as other servers have it. The server itself stops at 64 KiB."""
+"""In bytes, as other servers have it. A connection itself stops at 32 KiB, which it may have to keep."""
 
 
 def refuse_large_heads(scope: Scope, headers: Headers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -11,10 +12,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ClientGone
+from service.http.keys.key_guard import key_of
 from service.metrics import Metrics, exemplar
 
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-OUTCOMES = {429: "full", 499: "cancelled", 503: "unavailable", 504: "timeout"}
+OUTCOMES = {401: "unauthorized", 429: "full", 499: "cancelled", 503: "unavailable", 504: "timeout"}
 
 log = structlog.get_logger()
 
@@ -32,7 +34,8 @@ class Observation:
     """Adds the total to Server-Timing; when the answer has ended, observes its status and time.
 
     A route whose answer begins before its outcome is known, as an event stream does, puts the final
-    status into ``request.state.status``. ``request.state.outcome`` says more than the status does.
+    status into ``request.state.status``. ``request.state.outcome`` says more than the status does, and
+    ``request.state.rejection`` why API keys or their limits refused it.
     ``request.state.observed`` has what came of it.
     """
 
@@ -60,6 +63,8 @@ class Observation:
         self._metrics.requests.labels(route, outcome).inc()
         duration = self._metrics.request_duration.labels(route, outcome)
         duration.observe(seconds, exemplar(scope["state"].get("request_id", "")))
+        key = key_of(scope)
+        self._count_key(key.name if key is not None else "", outcome, scope["state"])
         write = log.debug if route in QUIET else log.info
         write(
             "request",
@@ -67,7 +72,15 @@ class Observation:
             path=scope["path"],
             status=status,
             ms=round(seconds * 1e3, 1),
+            **({"key": key.name} if key is not None else {}),
         )
+
+    def _count_key(self, name: str, outcome: str, state: Mapping[str, str | None]) -> None:
+        if name:
+            self._metrics.key_requests.labels(name, outcome).inc()
+        rejection = state.get("rejection")
+        if rejection is not None:
+            self._metrics.key_rejections.labels(name, rejection).inc()
 
 
 class _Answer:

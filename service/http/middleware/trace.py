@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from service.http.keys.key_guard import key_of
 from service.http.middleware.observation import QUIET, Observed
 from service.tracing.context import parse_traceparent
 from service.tracing.spans import ActiveRequest, Tracing
@@ -59,6 +60,9 @@ def _end(active: ActiveRequest, scope: Scope) -> None:
     }
     if scope.get("client"):
         attributes["client.address"] = scope["client"][0]
+    key = key_of(scope)
+    if key is not None:
+        attributes["dit.key"] = key.name
     if observed is None:  # the application failed before it was observed
         active.end(scope["method"], attributes, failed=True)
         return

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ClientGone, ServiceError
-from service.http.problems import problem
+from service.http.problems import note_error, problem
 
 log = structlog.get_logger()
 
@@ -44,4 +44,5 @@ class UnexpectedErrors:
                 state["status"] = ServiceError.status
                 failure = ServiceError("an unexpected error; see the log under this request id")
             if not begun:
+                note_error(scope, failure)
                 await problem(failure, state["request_id"], scope["path"])(scope, receive, send)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query
@@ -16,7 +17,7 @@ from model.sampling.presets import Recipe
 from service.engine.class_catalogue import ClassCatalogue, ClassEntry
 from service.engine.model_info import ModelInfo
 from service.http.content_type import JSON
-from service.http.context import context_of
+from service.http.context import context_of, limits_of
 from service.http.openai.order import check_model
 from service.http.problems import openai_responses, problem_responses
 from service.http.schemas import (
@@ -64,8 +65,8 @@ async def classes(
     responses=openai_responses(503),
 )
 async def models(request: Request) -> ModelList:
-    context = context_of(request)
-    return ModelList(data=[_describe(context.engine.model_info, context.limits)])
+    model_info = context_of(request).engine.model_info
+    return ModelList(data=[_describe(model_info, limits_of(request))])
 
 
 @router.get(
@@ -75,13 +76,22 @@ async def models(request: Request) -> ModelList:
     openapi_extra={"parameters": [_MODEL]},
 )
 async def model(request: Request) -> ModelDescription:
-    context = context_of(request)
-    check_model(request.path_params["model"], context.engine.model_info)
-    return _describe(context.engine.model_info, context.limits)
+    model_info = context_of(request).engine.model_info
+    check_model(request.path_params["model"], model_info)
+    return _describe(model_info, limits_of(request))
 
 
 def _found(catalogue: ClassCatalogue, query: str) -> str:
     """The matching classes as JSON, which takes a while for tens of thousands."""
+    return _matching(catalogue, query) if query else _all(catalogue)
+
+
+@lru_cache(maxsize=1)
+def _all(catalogue: ClassCatalogue) -> str:
+    return _matching(catalogue, "")
+
+
+def _matching(catalogue: ClassCatalogue, query: str) -> str:
     return f"[{','.join(map(_class_json, catalogue.search(query)))}]"
 
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from service.http.answers import answer, headers_of, unchanged
 from service.http.content_type import JSON, check_json
-from service.http.context import client_of, context_of
+from service.http.context import client_limits_of, client_of, context_of, limits_of
 from service.http.disconnect import result_of
 from service.http.events import GenerateEvents, stream_events
 from service.http.negotiation import EVENTS, ZIP, negotiate
@@ -92,7 +92,7 @@ async def generate(request: Request) -> Response:
     check_json(request.headers)
     wanted = parse_generate_request(await request.body())
     model_info = context.engine.model_info
-    order = take_order(wanted, model_info, context.limits)
+    order = take_order(wanted, model_info, limits_of(request))
     accept = ", ".join(request.headers.getlist("accept"))
     form = negotiate(accept, wanted.output_format, len(order.images))
     if form.kind == EVENTS:
@@ -109,7 +109,13 @@ async def generate(request: Request) -> Response:
         same = unchanged(form, order, request.headers.getlist("if-none-match"))
         if same is not None:
             return same
-    job = make_job(order, model_info, request.state.request_id, client=client_of(request))
+    job = make_job(
+        order,
+        model_info,
+        request.state.request_id,
+        client=client_of(request),
+        client_limits=client_limits_of(request),
+    )
     result = await result_of(request, job, context.engine.submit(job))
     encoded = await context.encoder.encode_all(result, order, form.output_format)
     return await context.encoder.run(answer, form, order, encoded)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from service.errors import NotAcceptable
 from service.http.answers import headers_of_image
 from service.http.content_type import JSON, check_json
-from service.http.context import client_of, context_of
+from service.http.context import client_limits_of, client_of, context_of, limits_of
 from service.http.disconnect import result_of
 from service.http.events import stream_events
 from service.http.media_ranges import best_offer
@@ -86,7 +86,7 @@ async def images(request: Request) -> Response:
     check_json(request.headers)
     asked = parse_images_request(await request.body())
     model_info = context.engine.model_info
-    order = take_images_order(asked, model_info, context.limits)
+    order = take_images_order(asked, model_info, limits_of(request))
     frame = Frame.of(order, asked.own.output_format, model_info)
     _check_accept(request, EVENTS if asked.own.stream else JSON)
     if asked.own.stream:
@@ -99,7 +99,13 @@ async def images(request: Request) -> Response:
             headers=headers_of_image(order),
             preview_count=asked.own.partial_images,
         )
-    job = make_job(order, model_info, request.state.request_id, client=client_of(request))
+    job = make_job(
+        order,
+        model_info,
+        request.state.request_id,
+        client=client_of(request),
+        client_limits=client_limits_of(request),
+    )
     result = await result_of(request, job, context.engine.submit(job))
     encoded = await context.encoder.encode_all(result, order, frame.output_format)
     return await context.encoder.run(images_answer, frame, order, encoded)

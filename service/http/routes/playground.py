@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from service.http.answers import matches
 from service.http.media_ranges import best_offer
 
 FOLDER = Path(__file__).parents[2] / "playground"
@@ -80,7 +81,7 @@ async def _answer(request: Request, name: str, *, vary: str) -> Response:
     gzipped = _takes_gzip(request.headers.getlist("accept-encoding"))
     etag = f'"{file.digest}-gzip"' if gzipped else f'"{file.digest}"'
     headers = HEADERS | {"ETag": etag, "Vary": vary}
-    if etag in request.headers.get("if-none-match", ""):
+    if matches(etag, request.headers.getlist("if-none-match")):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     if gzipped:
         headers["Content-Encoding"] = "gzip"

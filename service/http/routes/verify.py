@@ -9,7 +9,7 @@ from functools import partial
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from service.http.context import client_of, context_of
+from service.http.context import client_limits_of, client_of, context_of
 from service.http.disconnect import result_of
 from service.http.problems import problem_responses
 from service.images.claim import longest_file, read_claim
@@ -103,7 +103,13 @@ async def verify(request: Request) -> VerifyResponse:
     if claim.output_format != "png":
         ours = replace(ours, output_compression=claim.parameters.output_compression)
     order = Order((ours,), limits.timeout_s)
-    job = make_job(order, model_info, request.state.request_id, client=client_of(request))
+    job = make_job(
+        order,
+        model_info,
+        request.state.request_id,
+        client=client_of(request),
+        client_limits=client_limits_of(request),
+    )
     (pixels,) = (await result_of(request, job, context.engine.submit(job))).pixels
     encode = partial(context.encoder.encode, pixels, claim.output_format)
     remade = Remade(ours, pixels, await encode(ours), await encode(claim.parameters, xmp=False))

@@ -14,15 +14,18 @@ from torch import Tensor, nn
 from model.device import cpu_multiplies_bfloat16
 from model.networks.vae import Vae, memory_format_on
 from model.weights import load_vae as loading
+from model.weights.config_files import JsonFile
 from model.weights.errors import CheckpointError
 from model.weights.load_vae import default_vae_dtype, load_vae
+from model.weights.weight_files import WeightFiles
 from tests.support.checkpoints import STEM, edit_json, small_vae, write_tensors, write_vae
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> Vae:
-    return load_vae(folder, device=CPU, dtype=dtype)
+def load(folder: Path, dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> Vae:
+    config = JsonFile.read(folder / "config.json")
+    return load_vae(config, WeightFiles.in_folder(folder), device=device, dtype=dtype)
 
 
 def random_latents(count: int = 3, channels: int = 4, seed: int = 0) -> Tensor:
@@ -181,7 +184,7 @@ def test_a_decoder_on_another_device_is_contiguous(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "load_state", lambda *_, **__: None)  # the weights stay on meta
-    module = load_vae(write_vae(tmp_path), device=CUDA, dtype=torch.bfloat16).module
+    module = load(write_vae(tmp_path), torch.bfloat16, CUDA).module
     weights = [each for each in module.parameters() if each.dim() == 4]
     assert weights
     assert all(each.is_contiguous() for each in weights)
@@ -236,7 +239,7 @@ def test_dtype_follows_the_device(
 def test_the_gpu_decodes_the_same_images(tmp_path: Path) -> None:
     write_vae(tmp_path)
     latents = random_latents()
-    images, finite = load_vae(tmp_path, device=CUDA, dtype=torch.bfloat16).decode(latents.cuda())
+    images, finite = load(tmp_path, torch.bfloat16, CUDA).decode(latents.cuda())
     assert images.device.type == "cuda"
     assert finite.all()
     assert (images.cpu().int() - load(tmp_path).decode(latents)[0].int()).abs().max() <= 6
@@ -249,7 +252,7 @@ def test_the_gpu_decodes_the_same_images(tmp_path: Path) -> None:
 def test_the_gpu_decodes_the_same_images_in_either_layout(
     tmp_path: Path, dtype: torch.dtype, tolerance: int
 ) -> None:
-    vae = load_vae(write_vae(tmp_path), device=CUDA, dtype=dtype)
+    vae = load(write_vae(tmp_path), dtype, CUDA)
     latents = random_latents().cuda()
     images, _ = vae.decode(latents)
     vae.module.to(memory_format=torch.channels_last)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,6 @@ from model.networks.dit import DiT
 from model.weights import sources
 from model.weights.checkpoint import Checkpoint, load_checkpoint
 from model.weights.errors import CheckpointError
-from model.weights.load_vae import load_vae
 from model.weights.weight_files import WeightFiles
 from tests.support.checkpoints import (
     STEM,
@@ -332,41 +330,6 @@ def test_a_file_without_an_autoencoder_says_what_is_missing(
     path = write_tensors(tmp_path / "my-dit.pt", small_dit().state_dict())
     with said("my-dit.pt: has no autoencoder", "DIT_VAE", "sd-vae-ft-mse"):
         load(path, num_heads=2)
-
-
-@pytest.mark.parametrize("part", ["transformer", "vae"])
-def test_weights_that_are_swapped_while_they_are_read_are_refused(
-    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_pipeline(tmp_path / "a")
-    file = tmp_path / "a" / part / f"{STEM}.safetensors"
-    other = write_pipeline(tmp_path / "b", small_dit(seed=1)) / part / file.name
-    digest = WeightFiles.digest
-
-    def swap_and_digest(self: WeightFiles) -> bytes:
-        if self.path == file and other.exists():
-            other.replace(file)
-        return digest(self)
-
-    monkeypatch.setattr(WeightFiles, "digest", swap_and_digest)
-    with said(f"{file}: was changed while it was read"):
-        load(tmp_path / "a")
-    assert load(tmp_path / "a").digest
-
-
-def test_a_config_that_is_changed_while_it_is_read_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = write_pipeline(tmp_path) / "vae" / "config.json"
-
-    def load_and_edit(folder: Path, **options: object) -> object:
-        vae = load_vae(folder, **options)  # type: ignore[arg-type]
-        config.write_text(json.dumps(json.loads(config.read_text()) | {"scaling_factor": 3.0}))
-        return vae
-
-    monkeypatch.setattr("model.weights.checkpoint.load_vae", load_and_edit)
-    with said(f"{config}: was changed while it was read"):
-        load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 import pytest
 import yaml
 
+from deploy.image_check.__main__ import compose_environment
 from service.http.server import CLOSE_CONNECTIONS_S
 from service.settings import Settings, read_settings
 from tests.ops.stack.files import (
@@ -49,7 +50,8 @@ def test_prometheus_finds_the_service_and_its_rules(profile: str | None) -> None
     host, _, port = config["scrape_configs"][0]["static_configs"][0]["targets"][0].partition(":")
     (serving,) = [one for one in running.values() if one.ports == [PUBLISHED]]
     assert host in serving.networks["default"].aliases
-    assert port == image_environment()["DIT_PORT"]
+    assert port == str(serving.environment["DIT_METRICS_PORT"])
+    assert not any(port in each for each in serving.ports)  # for Prometheus alone
 
 
 @pytest.mark.parametrize("name", SERVING)
@@ -91,11 +93,24 @@ def test_containers_keep_a_read_only_root_and_no_privileges(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_containers_have_nothing_of_the_host_but_files_to_read(name: str) -> None:
+    tree = yaml.safe_load(text_of("docker-compose.yml"))["services"][name]
+    assert not {"privileged", "cap_add", "devices", "group_add", "userns_mode"} & tree.keys()
+    assert not {"network_mode", "pid", "ipc", "uts", "cgroup", "cgroup_parent"} & tree.keys()
+    volumes = yaml.safe_load(text_of("docker-compose.yml"))["volumes"]
+    for volume in compose_services()[name].volumes:
+        source, _, *options = with_defaults(volume).split(":")
+        assert source in volumes or options == ["ro"], volume
+        assert "docker.sock" not in source
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_containers_cannot_fill_the_host(name: str) -> None:
     container = compose_services()[name]
     assert re.fullmatch(r"\d+g", with_defaults(container.mem_limit))
     assert 0 < container.pids_limit <= 4096
     assert container.logging is not None
+    assert container.logging.driver == "local"  # json-file would not compress
     assert {"max-size", "max-file"} <= container.logging.options.keys()
 
 
@@ -149,6 +164,27 @@ def test_secrets_come_from_files_that_git_does_not_have() -> None:
     assert {"/dit.env", "/secrets/"} <= set(ignored)
 
 
+@pytest.mark.parametrize("name", SERVING)
+def test_api_keys_are_a_secret_and_without_them_the_service_is_on_this_host_alone(
+    name: str,
+) -> None:
+    container = compose_services()[name]
+    assert "api_keys" in container.secrets
+    given = str(container.environment["DIT_API_KEYS_FILE"])
+    assert given == "${API_KEYS_FILE:+/run/secrets/api_keys}"
+    assert with_defaults(given) == ""
+    assert with_defaults(PUBLISHED).startswith(LOOPBACK)
+    secret = yaml.safe_load(text_of("docker-compose.yml"))["secrets"]["api_keys"]["file"]
+    assert secret == "${API_KEYS_FILE:-./deploy/no-secret}"
+    assert "API_KEYS_FILE" in text_of("docs/operations.md")
+
+
+def test_the_check_of_the_image_has_the_environment_that_compose_gives() -> None:
+    given = compose_environment()
+    assert "DIT_API_KEYS_FILE" not in given
+    assert not [name for name, value in given.items() if "$" in value or not value]
+
+
 def test_the_tracked_env_file_holds_the_profile_and_nothing_else() -> None:
     lines = [line for line in text_of(".env").splitlines() if not line.startswith("#")]
     assert lines == ["COMPOSE_PROFILES=gpu"]
@@ -159,6 +195,14 @@ def test_every_file_that_is_mounted_exists() -> None:
     for container in compose_services().values():
         for source in container.mounts().values():
             assert source in volumes or (ROOT / source).exists(), source
+
+
+def test_the_owners_models_are_mounted_and_cannot_be_changed() -> None:
+    """Without the variable it is an empty folder: compose would make a missing one, as root's."""
+    for name in ("dit", "dit-cpu"):
+        (mount,) = [each for each in compose_services()[name].volumes if "/models" in each]
+        assert mount == "${DIT_MODELS:-./deploy/no-models}:/models:ro"
+    assert [each.name for each in (ROOT / "deploy/no-models").iterdir()] == [".gitkeep"]
 
 
 def test_grafana_finds_its_data_source_and_dashboard() -> None:

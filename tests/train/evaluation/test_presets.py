@@ -28,11 +28,13 @@ def row(name: str, row_steps: float, distance: float, agreement: float = 0.995) 
 
 ROWS = [
     row("held-out, reconstructed", 0, 0.2),
-    row("ddim 250 cfg 1.5", 500, 1.81),
-    row("ddpm 50 cfg 1.5", 100, 1.77),
+    row("ddim 250 cfg 1.5", 500, 1.87),
+    row("ddim 50 cfg 1.5", 100, 1.80),
+    row("ddpm 50 cfg 1.5", 100, 1.78),
+    row("fitted 6 cfg 1.5", 12, 1.77),
     row("fitted 3 cfg 1.5", 6, 1.785),
-    row("fitted 3 cfg 1.5 in 0.3..1", 5, 1.79),
-    row("fitted 3 cfg 1.5 in 0.7..1", 4, 1.79, agreement=0.985),
+    row("fitted 3 cfg 1.5 in 0.3..1", 5, 1.786),
+    row("fitted 3 cfg 1.5 in 0.7..1", 4, 1.786, agreement=0.985),
     row("dpmpp_2m 2 cfg 1.5", 4, 1.84),
     row("dpmpp_2m 1 cfg 1.5", 2, 2.5),
     row("ddim 2 cfg 2", 4, 1.0),

@@ -1,0 +1,62 @@
+"""Fleet: requests through one engine, or through several behind a router."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Callable, Sequence
+
+from bench.simulate.curve import TickCurve
+from bench.simulate.engine import UNBOUNDED, Engine
+from bench.simulate.outcome import Outcome
+from bench.simulate.traffic import Request
+from service.scheduling.scheduler import Scheduler
+
+Route = Callable[[Sequence[Engine], random.Random], Engine]
+"""Chooses the engine of a request."""
+
+
+def fewest_requests_of_two(engines: Sequence[Engine], draw: random.Random) -> Engine:
+    """Of two at random the one with fewer requests, as Ray Serve does by default."""
+    return min(draw.sample(engines, min(2, len(engines))), key=lambda engine: engine.ongoing)
+
+
+def least_work_of_two(engines: Sequence[Engine], draw: random.Random) -> Engine:
+    """Of two at random the one with less work left, in row-steps."""
+    return min(draw.sample(engines, min(2, len(engines))), key=lambda engine: engine.row_steps)
+
+
+def least_work(engines: Sequence[Engine], draw: random.Random) -> Engine:
+    """The one with the least work left, in row-steps."""
+    return min(engines, key=lambda engine: engine.row_steps)
+
+
+def simulate(
+    curve: TickCurve,
+    requests: Sequence[Request],
+    make_scheduler: Callable[[int], Scheduler],
+    *,
+    engines: int = 1,
+    route: Route = least_work,
+    max_queue_row_steps: int = UNBOUNDED,
+    seed: int = 0,
+) -> list[Outcome]:
+    """Outcomes in the order of the requests. Who is refused comes again when it was told to."""
+    fleet = [
+        Engine(curve, make_scheduler(curve.max_rows), max_queue_row_steps) for _ in range(engines)
+    ]
+    draw = random.Random(seed)
+    coming = [(each.at, each.number, each, 1) for each in requests]
+    heapq.heapify(coming)
+    while coming:
+        at, number, request, tries = heapq.heappop(coming)
+        for engine in fleet:
+            engine.advance(at)
+        wait_s = route(fleet, draw).offer(request, at, tries)
+        if wait_s is not None:
+            heapq.heappush(coming, (at + wait_s, number, request, tries + 1))
+    for engine in fleet:
+        engine.advance(math.inf)
+    outcomes = [outcome for engine in fleet for outcome in engine.outcomes]
+    return sorted(outcomes, key=lambda outcome: outcome.request.number)

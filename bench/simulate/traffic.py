@@ -1,0 +1,61 @@
+"""Traffic: requests that arrive by a Poisson process, each of one image."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.load.workload import mixed, poisson, steps_log_uniform, steps_uniform
+from bench.simulate.curve import TickCurve
+
+STEPS: dict[str, Callable[[random.Random], int]] = {
+    "uniform": steps_uniform,
+    "log-uniform": steps_log_uniform,
+}
+NO_DEADLINE_S = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """``at`` is in seconds; ``rows`` of each of its steps: one, or two with guidance."""
+
+    number: int
+    at: float
+    rows: tuple[int, ...]
+    timeout_s: float
+
+    @property
+    def steps(self) -> int:
+        return len(self.rows)
+
+
+def traffic(
+    curve: TickCurve,
+    steps: Callable[[random.Random], int],
+    load: float,
+    count: int,
+    *,
+    seed: int = 0,
+    timeout_s: float = NO_DEADLINE_S,
+) -> list[Request]:
+    """Requests at a rate whose work is ``load`` times what the device can do in full ticks."""
+    asks = mixed(count, seed=seed, timeout_s=timeout_s, steps=steps)
+    rows = [(1 if ask.cfg_scale == 1.0 else 2,) * ask.num_sampling_steps for ask in asks]
+    work = sum(map(sum, rows)) / count
+    schedule = poisson(asks, load * curve.row_steps_per_s / work, seed)
+    return [
+        Request(number, at, each, timeout_s)
+        for number, ((at, _), each) in enumerate(zip(schedule, rows))
+    ]
+
+
+def arrivals(rate: float, steps: int, count: int, *, guided: bool = True) -> list[Request]:
+    """Equal requests, ``rate`` a second."""
+    draw = random.Random(0)
+    rows = (2 if guided else 1,) * steps
+    at, requests = 0.0, []
+    for number in range(count):
+        at += draw.expovariate(rate)
+        requests.append(Request(number, at, rows, NO_DEADLINE_S))
+    return requests

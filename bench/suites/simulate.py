@@ -1,0 +1,180 @@
+"""Simulate: what scheduling wins, over thousands of requests in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+from bench.options import Options
+from bench.peers.static import StaticBatcher
+from bench.report.figures import Cell, Measured, Spread, Table
+from bench.simulate.curve import CURVES, TickCurve
+from bench.simulate.fleet import (
+    Route,
+    fewest_requests_of_two,
+    least_work,
+    least_work_of_two,
+    simulate,
+)
+from bench.simulate.outcome import Latencies, Outcome
+from bench.simulate.request_batches import request_batches
+from bench.simulate.traffic import STEPS, Request, traffic
+from service.scheduling.fair import FairScheduler
+
+LOADS = (0.2, 0.5, 0.8, 0.95)
+OVERLOAD = 3.0
+QUEUE_S = 10.0
+"""The admission's bound in the table of refused requests, in seconds of full ticks."""
+
+PATIENCE_S = 120.0
+WAIT_S = 0.05
+"""For company, of the server that batches requests."""
+
+ROUTES: dict[str, Route] = {
+    "fewest requests of two": fewest_requests_of_two,
+    "least work of two": least_work_of_two,
+    "least work": least_work,
+}
+FIGURES = tuple(field.name for field in fields(Latencies))[:4]
+NOTE = (
+    "The service's own admission, deadlines and scheduler run in virtual time on a device that is a curve of"
+    " seconds over rows: two CPU cores with the bundled model (3.8 ms + 2.85 ms a row, measured) or one H100"
+    " with DiT-XL/2 at 256 pixels (1.8 + 0.53 ms a row, estimated). Requests arrive by a Poisson process, of"
+    " 10 to 250 steps each. The static batcher runs a batch to its end but frees a finished image's rows; the"
+    " server of request batches waits 50 ms for company, and answers all of a batch with its longest. Ratios"
+    " are theirs over ours, the median over the seeds. Latency over steps is its p95."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Simulate:
+    """What joining at every step wins over batches, in thousands of simulated requests."""
+
+    requests: int
+    seeds: int
+    loads: tuple[float, ...]
+    replicas: tuple[int, ...]
+
+    @classmethod
+    def planned(cls, options: Options) -> Simulate:
+        return cls(
+            requests=options.pick(4000, 200),
+            seeds=options.pick(3, 2),
+            loads=options.pick(LOADS, (0.8,)),
+            replicas=options.pick((2, 8, 64), (2,)),
+        )
+
+    def run(self, options: Options) -> Measured:
+        figures: dict[str, Spread] = {}
+        rows: list[tuple[Cell, ...]] = []
+        for key, curve in CURVES.items():
+            for steps in STEPS:
+                for load in self.loads:
+                    cell = self._cell(curve, steps, load)
+                    static, requests = cell["static"], cell["requests"]
+                    place = f"{key}.{steps}.{load:g}"
+                    figures |= {f"{each}.{place}": ratio for each, ratio in static.items()}
+                    rows.append(
+                        (
+                            f"{curve.name}, {steps}",
+                            load,
+                            cell["ours"]["p50"],
+                            cell["ours"]["p95"],
+                            *static.values(),
+                            requests["p50"],
+                            requests["p95"],
+                        )
+                    )
+        header = (
+            *("device, steps", "load", "ours p50, s", "ours p95, s"),
+            *(f"static: {name}" for name in ("p50", "p95", "p99", "latency over steps")),
+            *("request batches: p50", "p95"),
+        )
+        tables = (
+            Table("Latency of batches over ours", header, tuple(rows)),
+            self._routing(),
+            self._refused(figures),
+        )
+        return Measured(figures, tables, (NOTE,))
+
+    def _cell(self, curve: TickCurve, steps: str, load: float) -> dict[str, dict[str, Spread]]:
+        """Ours in seconds, and the alternatives' over ours, by figure."""
+        rounds = [
+            traffic(curve, STEPS[steps], load, self.requests, seed=seed)
+            for seed in range(self.seeds)
+        ]
+        ours = _spreads(rounds, lambda each: simulate(curve, each, FairScheduler))
+        static = _spreads(rounds, lambda each: simulate(curve, each, StaticBatcher))
+        requests = _spreads(rounds, lambda each: request_batches(curve, each, WAIT_S))
+        return {
+            "ours": ours,
+            "static": {name: static[name].over(ours[name]) for name in FIGURES},
+            "requests": {name: requests[name].over(ours[name]) for name in FIGURES},
+        }
+
+    def _routing(self) -> Table:
+        """Several devices behind a router, at a load of 0.8."""
+        rows: list[tuple[Cell, ...]] = []
+        for curve in CURVES.values():
+            for steps in STEPS:
+                for replicas in self.replicas:
+                    for name, found in self._routed(curve, steps, replicas).items():
+                        seconds = (found["p50"], found["p95"], found["per_step"])
+                        rows.append((f"{curve.name}, {steps}", str(replicas), name, *seconds))
+        header = (
+            "device, steps",
+            "replicas",
+            "routed to",
+            "p50, s",
+            "p95, s",
+            "latency over steps, s",
+        )
+        return Table(
+            "Several devices at a load of 0.8, by how requests are routed", header, tuple(rows)
+        )
+
+    def _routed(self, curve: TickCurve, steps: str, replicas: int) -> dict[str, dict[str, Spread]]:
+        count = max(self.requests, self.requests // 16 * replicas)
+        rounds = [traffic(curve, STEPS[steps], 0.8 * replicas, count)]
+
+        def run(route: Route) -> dict[str, Spread]:
+            return _spreads(
+                rounds,
+                lambda each: simulate(curve, each, FairScheduler, engines=replicas, route=route),
+            )
+
+        return {name: run(route) for name, route in ROUTES.items()}
+
+    def _refused(self, figures: dict[str, Spread]) -> Table:
+        """At three times the capacity: who waits as told after a 429, and is let in at which try."""
+        rows: list[tuple[Cell, ...]] = []
+        for key, curve in CURVES.items():
+            for steps in STEPS:
+                bound = round(QUEUE_S * curve.row_steps_per_s)
+                asked = traffic(curve, STEPS[steps], OVERLOAD, self.requests, timeout_s=PATIENCE_S)
+                outcomes = simulate(curve, asked, FairScheduler, max_queue_row_steps=bound)
+                answered = [each for each in outcomes if each.ended is not None]
+                early = sum(each.tries <= 2 for each in answered) / len(answered)
+                figures[f"second_try.{key}.{steps}"] = Spread((early,))
+                rows.append(
+                    (
+                        f"{curve.name}, {steps}",
+                        len(answered) / len(outcomes),
+                        early,
+                        Latencies.of(answered).p95,
+                    )
+                )
+        header = ("device, steps", "answered", "of these at the first or second try", "p95, s")
+        return Table(
+            f"Refused requests, at {OVERLOAD:g} times the capacity: a queue of {QUEUE_S:g} s,"
+            f" clients that give up after {PATIENCE_S:g} s",
+            header,
+            tuple(rows),
+        )
+
+
+def _spreads(
+    rounds: Sequence[list[Request]], run: Callable[[list[Request]], Sequence[Outcome]]
+) -> dict[str, Spread]:
+    found = [Latencies.of(run(each)) for each in rounds]
+    return {name: Spread(tuple(getattr(one, name) for one in found)) for name in FIGURES}

@@ -1,0 +1,133 @@
+"""The simulation: small cases worked out by hand, and the planner."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.peers.static import StaticBatcher
+from bench.simulate.curve import CURVES, TickCurve, linear, read_curve
+from bench.simulate.fleet import fewest_requests_of_two, least_work, simulate
+from bench.simulate.outcome import Latencies, Outcome
+from bench.simulate.plan import main, plan
+from bench.simulate.request_batches import request_batches
+from bench.simulate.traffic import NO_DEADLINE_S, STEPS, Request, arrivals, traffic
+from service.scheduling.fair import FairScheduler
+
+EVEN = TickCurve("even", 4, ((1, 1.0), (4, 1.0)))
+"""A tick takes a second, whatever its rows: 4 at most."""
+
+
+def request(number: int, at: float, steps: int, timeout_s: float = NO_DEADLINE_S) -> Request:
+    return Request(number, at, (2,) * steps, timeout_s)
+
+
+def ends(outcomes: list[Outcome]) -> list[float | None]:
+    return [each.ended for each in outcomes]
+
+
+def test_seconds_lie_on_the_curve_and_go_on_as_its_last_part_does() -> None:
+    curve = TickCurve("a", 8, ((2, 1.0), (4, 2.0), (8, 6.0)))
+    assert [curve.seconds(rows) for rows in (1, 2, 3, 4, 6, 8, 10)] == [1, 1, 1.5, 2, 4, 6, 8]
+    assert linear("b", 32, 1.0, 0.5).seconds(32) == 17.0
+    assert curve.row_steps_per_s == pytest.approx(8 / 6)
+
+
+def test_who_comes_joins_at_the_next_tick_and_leaves_with_its_last() -> None:
+    requests = [request(0, 0.0, 3), request(1, 0.5, 1), request(2, 10.0, 1)]
+    assert ends(simulate(EVEN, requests, FairScheduler)) == [3.0, 2.0, 11.0]
+
+
+def test_a_static_batch_keeps_the_next_one_waiting() -> None:
+    requests = [request(0, 0.0, 3), request(1, 0.5, 1)]
+    assert ends(simulate(EVEN, requests, StaticBatcher)) == [3.0, 4.0]
+
+
+def test_a_decode_stands_before_the_answer() -> None:
+    curve = TickCurve("even", 4, ((1, 1.0), (4, 1.0)), decode_s=0.25)
+    assert ends(simulate(curve, [request(0, 0.0, 2)], FairScheduler)) == [2.25]
+
+
+def test_request_batches_wait_for_company_and_end_together() -> None:
+    requests = [request(0, 0.0, 3), request(1, 0.2, 1), request(2, 0.3, 1), request(3, 9.0, 1)]
+    # Two fill the rows: they begin at 0.2. The third has waited long enough when they end.
+    assert ends(request_batches(EVEN, requests, wait_s=0.5)) == [3.2, 3.2, 4.2, 10.5]
+
+
+def test_a_deadline_that_has_passed_costs_no_more_ticks() -> None:
+    requests = [request(0, 0.0, 9, timeout_s=2.5), request(1, 0.5, 1)]
+    late, other = simulate(EVEN, requests, FairScheduler)
+    assert (late.ended, late.latency) == (None, 2.5)
+    assert other.ended == 2.0
+
+
+def test_who_is_refused_comes_back_when_it_was_told_to() -> None:
+    curve = CURVES["cpu"]
+    asked = traffic(curve, STEPS["log-uniform"], 2.0, 200, timeout_s=300.0)
+    bound = round(5 * curve.row_steps_per_s)
+    outcomes = simulate(curve, asked, FairScheduler, max_queue_row_steps=bound)
+    assert [each.request.number for each in outcomes] == list(range(200))
+    assert all(each.ended is not None for each in outcomes)
+    assert max(each.tries for each in outcomes) > 1
+    assert sum(each.tries <= 2 for each in outcomes) > 0.8 * len(outcomes)
+
+
+def test_the_router_that_knows_the_work_spares_a_short_request_the_long_ones() -> None:
+    """Two engines: one with a long request, one with two short ones."""
+    requests = [request(0, 0.0, 100), request(1, 0.1, 2), request(2, 0.2, 2), request(3, 0.3, 2)]
+    curve = TickCurve("even", 2, ((1, 1.0), (2, 1.0)))
+    by_work = simulate(curve, requests, FairScheduler, engines=2, route=least_work)
+    by_count = simulate(curve, requests, FairScheduler, engines=2, route=fewest_requests_of_two)
+    assert max(each.latency for each in by_work[1:]) < 6.0
+    assert by_work[0].latency == 100.0
+    assert by_count[0].latency > 100.0
+
+
+def test_joining_wins_what_the_design_says() -> None:
+    """At the median and in latency over steps; nowhere is it behind by more than a little."""
+    curve = CURVES["h100"]
+    asked = traffic(curve, STEPS["log-uniform"], 0.8, 1000)
+    ours = Latencies.of(simulate(curve, asked, FairScheduler))
+    static = Latencies.of(simulate(curve, asked, StaticBatcher))
+    assert static.p50 > 2.5 * ours.p50
+    assert static.per_step > 4 * ours.per_step
+    assert static.p99 > 0.9 * ours.p99
+
+
+def test_the_plan_is_the_fewest_devices_that_keep_the_wish() -> None:
+    curve = CURVES["h100"]
+    requests = arrivals(60.0, 50, 1000)
+    planned = plan(curve, requests, p95_s=0.6)
+    assert planned.latencies.p95 <= 0.6
+    fewer = simulate(curve, requests, FairScheduler, engines=planned.devices - 1)
+    assert Latencies.of(fewer).p95 > 0.6
+
+
+def test_a_wish_that_no_number_of_devices_keeps_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--rate", "5", "--steps", "50", "--p95", "0.01"]) == 1
+    assert "not with any number of devices" in capsys.readouterr().out
+
+
+def test_a_curve_comes_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"name": "mine", "max_rows": 4, "points": [[1, 0.1], [4, 0.1]]}))
+    assert read_curve(str(file)).seconds(3) == 0.1
+    assert main(["--rate", "1", "--steps", "5", "--p95", "3", "--curve", str(file)]) == 0
+    assert capsys.readouterr().out.startswith("1 x mine: load 0.2")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"name": "a", "max_rows": 4, "points": [[1, 0.1]]},
+        {"name": "a", "max_rows": 4, "points": [[4, 0.1], [1, 0.1]]},
+        {"name": "a", "points": [[1, 0.1], [4, 0.1]]},
+    ],
+)
+def test_a_file_that_is_no_curve_is_refused(tmp_path: Path, content: object) -> None:
+    file = tmp_path / "bad.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"points|max_rows"):
+        read_curve(str(file))
