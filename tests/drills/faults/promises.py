@@ -34,7 +34,7 @@ class Promise:
         after = "ready" if self.exit_code is None else f"exit {self.exit_code}, ready again"
         count = f", `{self.metric}` grows" if self.metric else ""
         others = " or ".join(map(str, sorted(self.others)))
-        line = f'"{self.line[0]}", {self.line[1]}' if self.line[0] else "none"
+        line = ", ".join(filter(None, self.line)) or "none"
         return f"{self.status}, others {others}{count}; log: {line}; then {after}"
 
 

@@ -29,6 +29,7 @@ class Clock:
     """Moves as the machine says."""
 
     now = 1000.0
+    decoder_free = 0.0  # when the decoder has done its latest pass
 
     def __call__(self) -> float:
         return self.now
@@ -52,11 +53,12 @@ class PaperTick:
 
 
 class PaperDecoding(Decoding):
-    """A pass that is done when the clock gets there, or when someone waits for it."""
+    """A pass that is done when the clock gets there, or when someone waits for it; one after the other."""
 
     def __init__(self, clock: Clock, pixels: Pixels) -> None:
         self._clock = clock
-        self._ends = clock.now + DECODE_S
+        clock.decoder_free = max(clock.now, clock.decoder_free) + DECODE_S
+        self._ends = clock.decoder_free
         self._pixels = pixels
 
     @property

@@ -117,7 +117,7 @@ class Requests(RuleBasedStateMachine):
         )
         self.open: list[Request] = []
         self.closed = False
-        self.turned_away = False  # from then on, room may be kept
+        self.refused: set[str] = set()  # clients that were told to come back, at any time
         self.numbers = itertools.count(1)
         self.violations: list[AssertionError] = []
 
@@ -266,9 +266,10 @@ class Requests(RuleBasedStateMachine):
             self.book.ends["QueueFull"] += 1
             assert not self.closed
             assert held
-            kept = int(MOST_KEPT * LIMIT) if self.turned_away else 0
-            assert held + request.job.work > LIMIT - kept, "refused although there was room"
-            self.turned_away = True
+            others = self.refused - {request.job.client}
+            room = LIMIT - int(MOST_KEPT * LIMIT) if others else LIMIT
+            assert held + request.job.work > room, "refused although there was room"
+            self.refused.add(request.job.client)
         except DeadlinePassed:
             assert not self.could_make_it(request)
         except Unavailable:
@@ -360,4 +361,5 @@ class Requests(RuleBasedStateMachine):
         """Whether it would be in time if it had the device for itself from now on."""
         planned = zip(request.seeds, request.job.trajectories)
         ticks = max(each.steps - self.runner.ticked[seed] for seed, each in planned)
-        return request.job.deadline - self.clock.now >= ticks * TICK_S + DECODE_S
+        needed_s = ticks * TICK_S + len(request.seeds) * DECODE_S
+        return request.job.deadline - self.clock.now >= needed_s

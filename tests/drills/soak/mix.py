@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-WAIT_S = 120.0
+WAIT_S = 600.0
 MOMENT_S = 5.0
 JSON = {"Content-Type": "application/json"}
 EVENTS = {"Accept": "text/event-stream"}

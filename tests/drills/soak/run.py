@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from tests.drills.soak.mix import KINDS, Kind, Visitor
+from tests.drills.soak.mix import KINDS, Body, Kind, Visitor
 from tests.drills.soak.sampling import Sample, sample
 
 CLIENTS = 3
@@ -100,7 +100,7 @@ class Load:
 
     def _tick(self, images: int, steps: int) -> None:
         """A tick has a row for each of the images, and for those of other requests."""
-        body = {
+        body: Body = {
             "class_label": 1,
             "cfg_scale": 1.0,
             "num_images": images,
