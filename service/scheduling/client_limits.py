@@ -40,7 +40,7 @@ def check_client_limits(job: Job, left: Left, pace: Pace) -> None:
         used = sum(limit.amount(each) for each in left if each.client == job.client)
         excess = used + limit.amount(job) - limit.most
         if used and excess > 0:
-            wait_s = _wait_s(limit, job.client, excess, left, pace)
+            wait_s = _wait_s(limit, job.client, min(excess, used), left, pace)
             raise RateLimited(
                 f"the key {job.client!r} may have {limit.most} {limit.unit} at a time ({limit.name});"
                 f" {used} are under way, and this request needs {limit.amount(job)}",

@@ -83,6 +83,13 @@ def test_a_job_larger_than_the_limit_is_admitted_when_its_client_has_no_other() 
     queue.offer(of("alice", TEN, TEN, TEN, rows=25), TEN_A_SECOND)
 
 
+def test_a_job_larger_than_the_limit_waits_for_its_clients_own_alone() -> None:
+    queue = new_queue()
+    queue.offer(of("alice", *[[2] * 5] * 10, rows=50), TEN_A_SECOND)  # 100
+    queue.offer(of("bob", *[[2] * 50] * 10), TEN_A_SECOND)  # 1000: after them
+    assert wait_of(queue, of("alice", *[[2] * 5] * 20, rows=50)) == pytest.approx(10)
+
+
 def test_without_limits_a_client_fills_the_queue() -> None:
     queue = new_queue()
     for _ in range(20):
