@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.simulate.curve import CURVES, TickCurve, read_curve
 from bench.simulate.fleet import simulate
@@ -18,6 +18,9 @@ from bench.simulate.traffic import Request, arrivals
 from service.scheduling.fair import FairScheduler
 
 REQUESTS = 4000
+DECODE_S = {"cpu": 8e-3, "h100": 3e-3}
+"""An image's seconds in the decoder, which the built-in curves leave out: measured, and estimated."""
+
 FULLEST = 0.98
 """Loads above this are not tried: the queue would grow for as long as the simulation runs."""
 
@@ -79,6 +82,8 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     try:
         curve = read_curve(given.curve)
+        if given.curve in DECODE_S:
+            curve = replace(curve, decode_s=DECODE_S[given.curve])
         requests = arrivals(given.rate, given.steps, REQUESTS, guided=not given.unguided)
         planned = plan(curve, requests, given.p95)
     except ValueError as error:

@@ -221,7 +221,7 @@ def test_clients_that_vanish_for_minutes(pipeline_folder: Path, tmp_path: Path) 
             wait_until(lambda: service.idle)
             return len(rounds[-1].left)
 
-        grown = growth_mib(service, load, warm_up=2, rounds=5)
+        grown = growth_mib(service, load, warm_up=8, rounds=5)
         service.check_unharmed()
         with_idle = [hold_idle(service) for _ in range(3)]
         withhold(service, count=30)
