@@ -102,7 +102,7 @@ def test_the_hubs_token_is_not_shown_when_the_hub_fails(
 @pytest.fixture(scope="module")
 def log() -> Iterator[Lines]:
     """All that the services of this module log."""
-    handler = Lines()
+    handler, before = Lines(), structlog.get_config()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -118,7 +118,7 @@ def log() -> Iterator[Lines]:
     yield handler
     root.removeHandler(handler)
     root.setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="module")
