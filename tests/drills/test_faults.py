@@ -20,6 +20,7 @@ from tests.support.services import PATIENCE_S, wait_until
 DAY_S = 86_400.0
 
 
+@pytest.mark.slow
 def test_a_service_survives_what_it_can(pipeline_folder: Path, tmp_path: Path) -> None:
     with drilled(pipeline_folder, tmp_path) as drill:
         for promise in SURVIVED:

@@ -41,7 +41,7 @@ def service(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         tmp_path_factory.mktemp("log"),
         pipeline_folder,
         module="tests.drills.leaking",
-        request_timeout_s="2",
+        request_timeout_s="10",
         **HASTY,
     ) as running:
         yield running
@@ -89,6 +89,7 @@ def test_what_the_document_suggests_gets_a_promised_answer(service: Served, tmp_
     service.check_unharmed()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_and_a_leak_is_caught(service: Served) -> None:
     def load() -> int:
         return send(service, SWIFT)

@@ -150,6 +150,7 @@ def bound_s(crowd: Crowd, row_steps_limit: int) -> float:
     return 2 * row_steps_limit * crowd.took_s / done
 
 
+@pytest.mark.slow
 def test_thrice_the_load_for_seconds(pipeline_folder: Path, tmp_path: Path) -> None:
     """Ten times takes longer: a turn is told in whole seconds, and a queue has to hold two of them."""
     limit, seconds = int(2 * ROW_STEPS_PER_S), 8.0

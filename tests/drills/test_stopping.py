@@ -78,6 +78,7 @@ def restart_after_kill(service: Started, *, clients: int, steps: int, least: int
     return sent
 
 
+@pytest.mark.slow
 def test_a_stop_under_load_loses_nothing(pipeline_folder: Path, tmp_path: Path) -> None:
     settings = {
         "DIT_MODEL": str(pipeline_folder),
