@@ -70,6 +70,12 @@ def steps_log_uniform(draw: random.Random) -> int:
     return round(math.exp(draw.uniform(math.log(low), math.log(high))))
 
 
+STEPS: dict[str, Callable[[random.Random], int]] = {
+    "uniform": steps_uniform,
+    "log-uniform": steps_log_uniform,
+}
+
+
 def mixed(
     count: int,
     *,

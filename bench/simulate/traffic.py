@@ -6,13 +6,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.load.workload import mixed, poisson, steps_log_uniform, steps_uniform
+from bench.load.workload import mixed, poisson
 from bench.simulate.curve import TickCurve
 
-STEPS: dict[str, Callable[[random.Random], int]] = {
-    "uniform": steps_uniform,
-    "log-uniform": steps_log_uniform,
-}
 NO_DEADLINE_S = 1e9
 
 

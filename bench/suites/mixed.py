@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bench.load.clients import LoadRun, closed_loop, open_loop
 from bench.load.metrics import Samples, difference, read_metrics, rows_per_tick, waste
 from bench.load.servers import Server, running_servers
-from bench.load.workload import mixed, poisson, steps_log_uniform, steps_uniform
+from bench.load.workload import STEPS, mixed, poisson
 from bench.options import Options
 from bench.peers.specs import OURS, STATIC, our_server, static_server
 from bench.report.figures import Cell, Measured, Spread, Table, percentile
 
 TARGET_LOAD = 0.8
-STEPS: dict[str, Callable[[random.Random], int]] = {
-    "uniform": steps_uniform,
-    "log-uniform": steps_log_uniform,
-}
 NOTE = (
     "Latency counts from the scheduled arrival; a failed request counts as its timeout. Capacity is the"
     " rate of a closed loop while all of its clients are busy. Waste is padding and row-steps of"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
+from bench.load.workload import STEPS
 from bench.options import Options
 from bench.peers.static import StaticBatcher
 from bench.report.figures import Cell, Measured, Spread, Table
@@ -18,7 +19,7 @@ from bench.simulate.fleet import (
 )
 from bench.simulate.outcome import Latencies, Outcome
 from bench.simulate.request_batches import request_batches
-from bench.simulate.traffic import STEPS, Request, traffic
+from bench.simulate.traffic import Request, traffic
 from service.scheduling.fair import FairScheduler
 
 LOADS = (0.2, 0.5, 0.8, 0.95)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from bench.load.workload import STEPS
 from bench.peers.static import StaticBatcher
 from bench.simulate.curve import CURVES, TickCurve, linear, read_curve
 from bench.simulate.fleet import fewest_requests_of_two, least_work, simulate
 from bench.simulate.outcome import Latencies, Outcome
 from bench.simulate.plan import main, plan
 from bench.simulate.request_batches import request_batches
-from bench.simulate.traffic import NO_DEADLINE_S, STEPS, Request, arrivals, traffic
+from bench.simulate.traffic import NO_DEADLINE_S, Request, arrivals, traffic
 from service.scheduling.fair import FairScheduler
 
 EVEN = TickCurve("even", 4, ((1, 1.0), (4, 1.0)))
