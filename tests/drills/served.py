@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.processes import PROCESS_S, answers, free_port, module_process
+from tests.drills.started import GAUGES, started
+from tests.support.processes import answers, free_port
 from tests.support.services import PATIENCE_S, wait_until
 
-GAUGES = ("dit_requests_running", "dit_requests_waiting", "dit_row_steps_waiting")
 MIB = 2**20
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
@@ -105,17 +105,8 @@ def served(
     """
     port = free_port()
     log_file = folder / f"service-{port}.log"
-    variables = {
+    given = {"DIT_MODEL": str(model)} | {
         f"DIT_{name.upper()}" if name.islower() else name: value for name, value in settings.items()
     }
-    given = {"DIT_MODEL": str(model), "DIT_PORT": str(port), "DIT_LOG_FORMAT": "json"} | variables
-    with (
-        log_file.open("wb") as log,
-        module_process(module, (), log, given) as running,
-    ):
-        url = f"http://127.0.0.1:{port}"
-        wait_until(
-            lambda: running.poll() is not None or answers(f"{url}/readyz"), timeout_s=PROCESS_S
-        )
-        assert running.poll() is None, log_file.read_text(encoding="utf-8")
-        yield Served(url, port, running, log_file)
+    with started(module, log=log_file, port=port, settings=given) as running:
+        yield Served(running.url, port, running.process, log_file)

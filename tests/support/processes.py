@@ -6,14 +6,13 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from bench.load.processes import answers, free_port, start_module
 
-__all__ = ["PROCESS_S", "answers", "catches", "free_port", "module_process", "process"]
+__all__ = ["PROCESS_S", "answers", "catches", "free_port", "process"]
 
 PROCESS_S = 180.0
 """How long a test waits for a process: it imports torch first, perhaps on a busy machine."""
@@ -32,29 +31,15 @@ def catches(running: subprocess.Popen[str], number: signal.Signals) -> bool:
 
 @contextmanager
 def process(
-    *arguments: str,
-    module: str = "service",
-    **environment: str,
+    *arguments: str, module: str = "service", **environment: str
 ) -> Iterator[subprocess.Popen[str]]:
     """`python -m service` with these flags and variables; killed at the end of the block."""
-    with module_process(module, arguments, subprocess.PIPE, environment) as started:
-        yield started
-
-
-@contextmanager
-def module_process(
-    module: str,
-    arguments: Sequence[str],
-    stderr: IO[bytes] | int,
-    environment: Mapping[str, str],
-) -> Iterator[subprocess.Popen[str]]:
-    """A module with these arguments and variables of ours alone; killed at the end of the block."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("DIT_")}
     started = start_module(
         module,
         *arguments,
-        environment=clean | dict(environment) | {"OMP_NUM_THREADS": "1"},
-        stderr=stderr,
+        environment=clean | environment | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
     )
     try:
         yield started
