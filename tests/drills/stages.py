@@ -9,7 +9,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 
-from tests.drills.served import Served
+from tests.drills.services.served import Served
 from tests.support.raw import post
 from tests.support.services import wait_until
 

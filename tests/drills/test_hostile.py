@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.drills.figures import Figure, write_figures
-from tests.drills.growth import MOST_MIB, growth_mib
 from tests.drills.hostile.case import Case, case, get
 from tests.drills.hostile.corpus import CORPUS, Conversation, converse
-from tests.drills.leaking import LARGE_LEAK, LEAK
-from tests.drills.served import Served, served
+from tests.drills.services.growth import MOST_MIB, growth_mib
+from tests.drills.services.leaking import LARGE_LEAK, LEAK
+from tests.drills.services.served import Served, served
 
 HASTY = {"head_timeout_s": "5", "body_timeout_s": "5", "keep_alive_s": "0.2"}
 PATIENCE_S = 30.0
@@ -40,7 +40,7 @@ def service(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with served(
         tmp_path_factory.mktemp("log"),
         pipeline_folder,
-        module="tests.drills.leaking",
+        module="tests.drills.services.leaking",
         request_timeout_s="10",
         **HASTY,
     ) as running:
@@ -109,7 +109,9 @@ def test_hostile_input_for_minutes(pipeline_folder: Path, tmp_path: Path) -> Non
         left = service.descriptors - began
         report = fuzz(service, tmp_path, "--phases=examples,coverage,fuzzing", "--max-time=150")
         service.check_unharmed()
-    with served(tmp_path, pipeline_folder, module="tests.drills.leaking", **HASTY) as leaking:
+    with served(
+        tmp_path, pipeline_folder, module="tests.drills.services.leaking", **HASTY
+    ) as leaking:
         leak = growth_mib(leaking, lambda: send(leaking, LEAKING), warm_up=2, rounds=5)
     (suggested,) = re.findall(r"(\d+) generated, \1 passed", report)
     write_figures(

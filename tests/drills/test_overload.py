@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from tests.drills.figures import Figure, write_figures
-from tests.drills.served import Samples, Served, served, total
-from tests.drills.steady import ROW_STEPS_PER_S
+from tests.drills.services.served import Samples, Served, served, total
+from tests.drills.services.steady import ROW_STEPS_PER_S
 
 ROUTE = {"route": "/generate"}
 PATIENCE_S = 120.0
@@ -155,7 +155,10 @@ def test_thrice_the_load_for_seconds(pipeline_folder: Path, tmp_path: Path) -> N
     """Ten times takes longer: a turn is told in whole seconds, and a queue has to hold two of them."""
     limit, seconds = int(2 * ROW_STEPS_PER_S), 8.0
     with served(
-        tmp_path, pipeline_folder, module="tests.drills.steady", max_queue_row_steps=str(limit)
+        tmp_path,
+        pipeline_folder,
+        module="tests.drills.services.steady",
+        max_queue_row_steps=str(limit),
     ) as service:
         crowd = Crowd(service.url, clients=60, steps=20)
         overload(service, crowd, seconds)

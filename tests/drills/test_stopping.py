@@ -14,7 +14,7 @@ import pytest
 
 from model.runner.runner import ModelRunner
 from tests.drills.figures import Figure, write_figures
-from tests.drills.started import Started, started
+from tests.drills.services.started import Started, started
 from tests.drills.stops.callers import Calls, Sent, bare_callers, callers
 from tests.drills.stops.proxy import NGINX, documented, proxy
 from tests.support.processes import PROCESS_S, free_port

@@ -17,8 +17,8 @@ import pytest
 
 from service.http.app import ENCODER_THREADS
 from tests.drills.figures import Figure, write_figures
-from tests.drills.growth import MOST_MIB, growth_mib
-from tests.drills.served import Served, served, total
+from tests.drills.services.growth import MOST_MIB, growth_mib
+from tests.drills.services.served import Served, served, total
 from tests.drills.stages import (
     CANCELLED,
     LARGE,
@@ -62,7 +62,7 @@ def service(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with served(
         tmp_path_factory.mktemp("log"),
         pipeline_folder,
-        module="tests.drills.steady",
+        module="tests.drills.services.steady",
         DRILL_TICK_S=str(TICK_S),
         **SETTINGS,
     ) as running:
@@ -203,7 +203,7 @@ LEAVING = (in_the_head, in_the_body, between_requests, before_the_first_byte, an
 @pytest.mark.drill
 def test_clients_that_vanish_for_minutes(pipeline_folder: Path, tmp_path: Path) -> None:
     """On the bundled model; what a request still takes is counted on a device with slow ticks."""
-    steady = {"module": "tests.drills.steady", "DRILL_TICK_S": "0.2"}
+    steady = {"module": "tests.drills.services.steady", "DRILL_TICK_S": "0.2"}
     with served(tmp_path, pipeline_folder, **steady, **SETTINGS) as slow:
         taken = [
             leave(slow, stage, way) for _ in range(10) for stage in sorted(RUNNING) for way in WAYS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.drills.faults.promises import Promise
 from tests.drills.faults.service import HANG_S
-from tests.drills.started import Answer, Started, started
+from tests.drills.services.started import Answer, Started, started
 from tests.support.faulty import BAD_LABEL
 from tests.support.processes import PROCESS_S
 from tests.support.services import wait_until

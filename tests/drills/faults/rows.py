@@ -19,7 +19,7 @@ from tests.drills.faults.promises import FATAL, SURVIVED
 from tests.drills.faults.service import PATIENCE, SHRINK
 from tests.drills.faults.small_disk import fill, small_disk
 from tests.drills.figures import Figure
-from tests.drills.started import started
+from tests.drills.services.started import started
 from tests.support.hub import Repository, running_hub
 from tests.support.processes import PROCESS_S
 from tests.support.services import wait_until

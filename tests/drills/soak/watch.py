@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tests.drills.services.started import Started, started
 from tests.drills.soak.judge import Trend, Verdict
 from tests.drills.soak.run import Load, Tally, sample_until
 from tests.drills.soak.sampling import Sample, per_thousand
-from tests.drills.started import Started, started
 from tests.support.processes import PROCESS_S
 from tests.support.services import wait_until
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.drills.started import GAUGES, started
+from tests.drills.services.started import GAUGES, started
 from tests.support.processes import answers, free_port
 from tests.support.services import PATIENCE_S, wait_until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import median
 
-from tests.drills.served import MIB, Served
+from tests.drills.services.served import MIB, Served
 
 MOST_MIB = 1.0
 """What a thousand requests may add."""

@@ -1,6 +1,6 @@
-"""python -m tests.drills.leaking: the service, but of every request it keeps as many KiB as its header X-Leak says.
+"""python -m tests.drills.services.leaking: the service, but it keeps some memory of every request.
 
-What a drill says about memory, it has to say of this one, too.
+A request's header X-Leak says how many KiB. What a drill says about memory, it has to say of this one, too.
 """
 
 from __future__ import annotations

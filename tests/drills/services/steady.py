@@ -1,4 +1,4 @@
-"""python -m tests.drills.steady: the service with a device of a known speed, whatever the machine's.
+"""python -m tests.drills.services.steady: the service with a device of a known speed, whatever the machine's.
 
 Every tick takes `TICK_S`, or as long as DRILL_TICK_S says, with up to `MAX_ROWS` rows; every pass of the
 decoder takes as long.
