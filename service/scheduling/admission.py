@@ -64,7 +64,8 @@ class AdmissionQueue:
             self._check_room(job, pace)
             refusal = reason_to_drop(job, pace, self._clock(), alone=self._row_steps == 0)
             if refusal is not None:
-                raise refusal
+                raise refusal  # its client's turn stays, for a request that can be met
+            self._turns.use(job.client, self._clock())
             self._jobs.append(job)
             self._row_steps_left[job] = job.work
             self._row_steps += job.work
@@ -112,7 +113,6 @@ class AdmissionQueue:
         expected = 0 if in_turn else self._turns.work_of_others(job.client, now)
         room = limit - min(expected, int(MOST_KEPT * limit)) - self._row_steps
         if self._row_steps == 0 or job.work <= room:
-            self._turns.use(job.client, now)
             return
 
         def seconds_for(row_steps: int) -> float:

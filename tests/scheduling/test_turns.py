@@ -11,7 +11,7 @@ from statistics import mean
 
 import pytest
 
-from service.errors import QueueFull
+from service.errors import DeadlinePassed, QueueFull
 from service.scheduling.admission import AdmissionQueue
 from service.scheduling.jobs import Job
 from service.scheduling.turns import LEAST_GRACE_S, LONGEST_S, MOST, MOST_OF_A_CLIENT, Turns
@@ -95,6 +95,25 @@ def test_turns_that_nobody_uses_count_less_and_less() -> None:
     assert turns.work_of_others("", late) == 0
     give(turns, "a", late)
     assert give(turns, "b", late) == pytest.approx(ROOM_S + 0.05, abs=0.01)
+
+
+def test_a_request_that_is_refused_for_its_deadline_leaves_its_client_its_turn() -> None:
+    now = 0.0
+    queue, pace = AdmissionQueue(2 * WORK, clock=lambda: now), steady_pace(1.0, max_rows=10)
+    running = [job(name, TEN) for name in ("one", "two")]
+    for each in running:
+        queue.offer(each, pace)
+    with pytest.raises(QueueFull) as refused:
+        queue.offer(job("a", TEN), pace)
+    queue.forget(running[0])
+    now = refused.value.retry_after_s or 0.0
+    with pytest.raises(DeadlinePassed):
+        queue.offer(job("too late", TEN, client="a", deadline=now), pace)
+    with pytest.raises(QueueFull, match="others were told to come back first"):
+        queue.offer(job("other", TEN), pace)
+    queue.offer(job("in time", TEN, client="a"), pace)
+    queue.forget(running[1])
+    queue.offer(job("other", TEN), pace)  # the turn is used
 
 
 def test_neither_waits_nor_turns_are_without_a_limit() -> None:
