@@ -22,8 +22,9 @@ LogFormat = Literal["json", "console"]
 FLUSH_S = 1.0
 """How long the process's end waits for its last lines to be read."""
 
-_QUIET = ("httpx", "httpx2", "uvicorn")
-"""Libraries whose lines below a warning say nothing that ours do not."""
+_LEAST = {"httpx": logging.WARNING, "httpx2": logging.WARNING, "uvicorn": logging.ERROR}
+"""Libraries whose lines below these levels say nothing that ours do not. uvicorn warns of each request
+that is broken, which has its line already."""
 
 
 _SECRETS = (
@@ -149,8 +150,8 @@ def configure_logs(form: LogFormat) -> OutputHandler:
     handler.output.start()
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, level in _LEAST.items():
+        logging.getLogger(name).setLevel(level)
     _log_uncaught_exceptions()
     faulthandler.enable(STDERR, all_threads=False)  # where native code was when a signal ended it
     return handler

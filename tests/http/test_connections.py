@@ -321,6 +321,18 @@ def ids_of_refused(lines: Sequence[Mapping[str, object]]) -> list[object]:
     return [line["request_id"] for line in requests if line["status"] == 400]
 
 
+def test_a_request_for_another_protocol_is_answered_in_this_one_and_logged_once(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgrade = "Connection: Upgrade, close\r\nUpgrade: websocket\r\nX-Request-Id: up\r\n"
+    with capture_logs([merge_contextvars]) as lines:
+        with connect(service, f"GET /nowhere HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n".encode()) as one:
+            assert read_all(one).startswith(b"HTTP/1.1 404 ")
+        wait_until(lambda: any(each.get("request_id") == "up" for each in lines))
+    assert [each["event"] for each in lines if each.get("request_id") == "up"] == ["request"]
+    assert not [each for each in caplog.records if each.name.startswith("uvicorn")]
+
+
 # Empty lines
 
 

@@ -22,8 +22,9 @@ import logging, sys, structlog
 from service.logs import configure_logs
 configure_logs(sys.argv[1])
 structlog.get_logger().info("request", path="/a\\nERROR forged", status=404, id="\\x9b31m")
-logging.getLogger("uvicorn.error").warning("from a %s", "library")
-logging.getLogger("uvicorn.error").debug("too much detail")
+logging.getLogger("torch").warning("from a %s", "library")
+logging.getLogger("httpx").info("too much detail")
+logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
 try:
     1 / 0
 except ZeroDivisionError:

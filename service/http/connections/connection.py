@@ -119,6 +119,9 @@ class Connection(H11Protocol):
         if self.scope is not before:  # the application has not run yet
             self.scope["state"]["crowded"] = self._table.crowded
 
+    def _should_upgrade(self) -> bool:
+        return False  # what asks for another protocol is answered in this one (RFC 9110, 7.8)
+
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection for an answer that is due; else close it."""
         due = self._turn is Turn.ANSWER
