@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.support.services import Running, load_small_runner, running_service
 
 
 def pytest_configure() -> None:
+    let_processes_be_stopped()
     torch.set_num_threads(1)  # more threads do not speed up the small models
     structlog.configure(  # as in a service, and never on the terminal that a test reads
         processors=[
@@ -24,6 +26,14 @@ def pytest_configure() -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+def let_processes_be_stopped() -> None:
+    """`nohup` and background jobs ignore these signals, and what a test starts would, too; a handler of
+    this process is not handed down."""
+    for each in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(each) is signal.SIG_IGN:
+            signal.signal(each, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

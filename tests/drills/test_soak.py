@@ -10,22 +10,25 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from subprocess import PIPE
 
 import pytest
 
 from tests.drills.figures import FOLDER, Figure, write_figures
 from tests.drills.soak.judge import LEAST_SAMPLES, Verdict, trend
 from tests.drills.soak.mix import KINDS
-from tests.drills.soak.run import CROWD, Load, Tally, sample_until
-from tests.drills.soak.sampling import Sample, per_thousand
+from tests.drills.soak.run import CROWD, Load
+from tests.drills.soak.sampling import Sample, per_thousand, sample
 from tests.drills.soak.watch import ALLOWED, Course, soak
 from tests.support.services import Running, wait_until
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "30"))
 SAMPLES = 360
 """Of a soak of half an hour, one every five seconds."""
+
+SOME = 30
+"""Visits of clients that come by themselves."""
 
 Series = Callable[[int, random.Random], float]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
@@ -82,36 +85,31 @@ def test_a_line_is_found_with_no_error() -> None:
 
 
 LEAK = """
-import os, sys, threading, time
+import os, sys, threading
 kept = []
-while True:
+for _ in sys.stdin:
     kept.append(bytearray(b"x" * int(sys.argv[1])))
     if sys.argv[1] != "0":
         os.open(os.devnull, os.O_RDONLY)
         threading.Thread(target=threading.Event().wait, daemon=True).start()
-    time.sleep(0.01)
+    print(flush=True)
 """
+"""Leaks a little for each line that it reads, and answers with one."""
 
 
 @linux
 @pytest.mark.parametrize(("size", "expected"), [(0, "flat"), (20_000, "grows")])
 def test_a_process_that_leaks_is_told_from_one_that_does_not(size: int, expected: str) -> None:
-    """In an interval of requests of one per sample."""
-    process = subprocess.Popen([sys.executable, "-c", LEAK, str(size)])
-    samples: list[Sample] = []
-    tally = Tally()
-
-    def keep(_: str, one: Sample) -> None:
-        samples.append(one)
-        tally.note(KINDS[0], "200")
-
-    try:
-        time.sleep(0.2)
-        ends = time.monotonic() + 1.2
-        sample_until(ends, 0.015, {"it": (process.pid, tally)}, keep)
-    finally:
-        process.kill()
-        process.wait()
+    """Of one request per sample."""
+    command = [sys.executable, "-c", LEAK, str(size)]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        samples: list[Sample] = []
+        for requests in range(80):
+            process.stdin.write(b"\n")
+            assert process.stdout.read(1)
+            samples.append(sample(process.pid, requests, requests))
     for value in ("anonymous_kib", "threads", "descriptors"):
         found = per_thousand(samples, lambda each, value=value: getattr(each, value))  # type: ignore[misc]
         assert found.verdict(200.0) == expected, value
@@ -121,10 +119,9 @@ def test_every_kind_of_visit_gets_what_it_may_expect(service: Running) -> None:
     load = Load(service.url.removeprefix("http://"), pause_s=0.01, seed=1)
     load.visit_all()
     load.start()
-    time.sleep(1.0)
+    wait_until(lambda: load.tally.visits > CROWD * len(KINDS) + SOME)
     load.end()
     assert not load.tally.unexpected
-    assert load.tally.visits > CROWD * len(KINDS)
     wait_until(lambda: service.queue_row_steps == 0)
 
 
