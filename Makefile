@@ -11,6 +11,9 @@ DEV := $(VENV)/.installed-dev
 BROWSER := $(VENV)/.installed-browser
 PEERS := build/bench/site/.installed
 PROMETHEUS := build/prometheus
+DEBIAN := build/debian
+APT := apt-get -qq -o Dir::State=$(CURDIR)/$(DEBIAN)/state -o Dir::Cache=$(CURDIR)/$(DEBIAN)/cache \
+	-o APT::Sandbox::User=root -o APT::Update::Error-Mode=any -o Acquire::Retries=2 -o Acquire::http::Timeout=20
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 PIP_LOG := $(VENV)/pip.log
 
@@ -45,7 +48,8 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: FORCE help install run client test test-slow test-browser test-kernels test-gpu drill lint format bench gpu-check \
-	gpu-wheels train solver contact-sheet screenshot dashboard lock sbom audit image-check prometheus clean distclean
+	gpu-wheels train solver contact-sheet screenshot dashboard lock sbom audit image-check prometheus debian-lists clean \
+	distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -189,13 +193,19 @@ $(PEERS): pyproject.toml constraints.txt
 	@$(PIP) --quiet --upgrade --target $(@D) --group bench
 	@touch $@
 
-# Unpacked, not installed: no daemon is started. Without package lists, root gets them first.
+# Unpacked, not installed: no daemon is started. If the host has no package lists, or old ones, ours are
+# fetched into build, which needs no root.
 $(PROMETHEUS)/usr/bin/promtool:
 	@rm -rf $(PROMETHEUS)
 	@mkdir -p $(PROMETHEUS)
-	@cd $(PROMETHEUS) && { $(download-prometheus) || { apt-get -qq update && $(download-prometheus); }; } \
-		&& for package in *.deb; do dpkg-deb --extract "$$package" .; done && rm -- *.deb
-download-prometheus = apt-get -qq download prometheus prometheus-alertmanager 2>/dev/null
+	@cd $(PROMETHEUS) && { apt-get -qq $(download-prometheus) 2>/dev/null \
+		|| { $(MAKE) --silent -C $(CURDIR) debian-lists && $(APT) $(download-prometheus); }; } \
+		&& for package in *.deb; do dpkg-deb --extract "$$package" . || exit; done && rm -- *.deb
+download-prometheus = download prometheus prometheus-alertmanager
+
+debian-lists:
+	@mkdir -p $(DEBIAN)/state/lists/partial $(DEBIAN)/cache/archives/partial
+	@$(APT) update
 
 # --target keeps the host's own Python as it is; --no-deps, because torch is not among the wheels.
 $(GPU_SITE)/.installed: $(wildcard $(GPU_WHEELS)/*.whl)

@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,15 +17,22 @@ WAIT_S = 120.0
 GIVE_UP_S = 0.15
 """How long a client that leaves has waited."""
 
+REFUSED_PAUSE_S = 0.2
+
+API_KEYS = {"alice": "ditkey_alice-of-the-dashboard", "batch": "ditkey_batch-of-the-dashboard"}
+KEY_LIST = f"alice: {API_KEYS['alice']}, batch: {API_KEYS['batch']} max_images=1"
+"""For the setting DIT_API_KEYS of the service under load: one key has a limit that it will meet."""
+
 FORMATS = ("png", "webp", "jpeg")
 CLASSES = 10
 
-Client = Literal["patient", "wrong", "hurried", "leaving"]
+Client = Literal["patient", "wrong", "hurried", "leaving", "keyless"]
 
 TURNS: tuple[Client, ...] = (
     *("patient", "patient", "wrong"),
     *("patient", "patient", "hurried"),
     *("patient", "patient", "leaving"),
+    *("patient", "patient", "keyless"),
 )
 
 
@@ -63,12 +71,14 @@ def order(client: Client, choose: random.Random) -> dict[str, object]:
     return body | {"num_images": choose.choice((1, 1, 1, 4))}
 
 
-def send(host: str, client: Client, body: dict[str, object], sent: Sent) -> None:
+def send(
+    host: str, client: Client, body: dict[str, object], key: Mapping[str, str], sent: Sent
+) -> None:
     """One request, and what came of it."""
     patience = GIVE_UP_S if client == "leaving" else WAIT_S
     connection = http.client.HTTPConnection(host, timeout=patience)
     try:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **(key if client != "keyless" else {})}
         connection.request("POST", "/generate", json.dumps(body), headers)
         answer = connection.getresponse()
         answer.read()
@@ -78,6 +88,8 @@ def send(host: str, client: Client, body: dict[str, object], sent: Sent) -> None
         made = body.get("num_images", 1) if answer.status == 200 else 0
         assert isinstance(made, int)
         sent.note(str(answer.status), made)
+        if not made:
+            time.sleep(REFUSED_PAUSE_S)
     finally:
         connection.close()
 
@@ -85,12 +97,13 @@ def send(host: str, client: Client, body: dict[str, object], sent: Sent) -> None
 def load(host: str, seconds: float, *, clients: int = 6, seed: int = 1) -> Sent:
     """Send requests of every kind from some clients; returns when all are answered."""
     sent, ends, turns = Sent(), time.monotonic() + seconds, itertools.cycle(TURNS)
+    keys = [{"Authorization": f"Bearer {key}"} for key in API_KEYS.values()]
 
     def work(number: int) -> None:
-        choose = random.Random(seed * 1000 + number)
+        choose, key = random.Random(seed * 1000 + number), keys[number % len(keys)]
         while time.monotonic() < ends:
             client = next(turns)
-            send(host, client, order(client, choose), sent)
+            send(host, client, order(client, choose), key, sent)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
     for thread in threads:

@@ -20,6 +20,7 @@ COLOURS = {
     "cancelled": "#8e8e8e",
     "padding": "#c4c4c4",
     "invalid": "#3274d9",
+    "limited": "#8ab8ff",
     "full": "#f2cc0c",
     "impossible": "#b877d9",
     "timeout": "#ff780a",
@@ -167,6 +168,35 @@ TRAFFIC = Row(
             stacked=True,
         ),
     ),
+)
+
+KEYS = Row(
+    "API keys",
+    (
+        lines(
+            "Requests per second by key",
+            "reqps",
+            Query(f"sum by (key) (rate(dit_key_requests_total{{{DIT}}}{RATE}))", "{{key}}"),
+            description="With a valid key. Empty where none is needed.",
+            stacked=True,
+        ),
+        lines(
+            "Refused for their key, per second",
+            "reqps",
+            Query(
+                f"sum by (key, reason) (rate(dit_key_rejections_total{{{DIT}}}{RATE}))",
+                "{{key}} {{reason}}",
+            ),
+            description="No key, one that is not valid, or a limit of the key.",
+        ),
+        lines(
+            "The key file cannot be used",
+            "none",
+            Query(f"max(dit_keys_reload_failing{{{DIT}}})", "failing"),
+            description="1 while it cannot: the keys stay as they were; the log has the reason.",
+        ),
+    ),
+    height=6,
 )
 
 ENGINE = Row(
@@ -323,4 +353,4 @@ DEVICE = Row(
     height=6,
 )
 
-ROWS = (STATE, TRAFFIC, ENGINE, FAULTS, DEVICE)
+ROWS = (STATE, TRAFFIC, KEYS, ENGINE, FAULTS, DEVICE)

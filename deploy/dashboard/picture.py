@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from matplotlib.ticker import FuncFormatter
 from bench.load.servers import PORT, ServerSpec, running_server
 from deploy.dashboard.__main__ import COLUMNS
 from deploy.dashboard.dcgm import stand_in
-from deploy.dashboard.load import load
+from deploy.dashboard.load import KEY_LIST, load
 from deploy.dashboard.panels import COLOURS, ROWS, Panel, Query
 from deploy.dashboard.prometheus import Line, Prometheus, Series, running_prometheus, wait_for
 
@@ -90,10 +91,8 @@ def _seconds(value: float) -> str:
 
 
 def named(legend: str, labels: Series) -> str:
-    """A legend with its labels filled in."""
-    for name, value in labels.items():
-        legend = legend.replace(f"{{{{{name}}}}}", value)
-    return legend
+    """A legend with its labels filled in; Prometheus leaves out those that are empty."""
+    return re.sub(r"{{(\w+)}}", lambda found: labels.get(found[1], ""), legend).strip()
 
 
 def draw_lines(axes: Axes, panel: Panel, window: Window) -> None:
@@ -207,7 +206,12 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seconds", type=float, default=LOAD_S, help="how long the load lasts")
     options = parser.parse_args()
-    settings = {"DIT_PORT": PORT, "DIT_MAX_QUEUE_ROW_STEPS": "400"}
+    settings = {
+        "DIT_PORT": PORT,
+        "DIT_MAX_QUEUE_ROW_STEPS": "400",
+        "DIT_API_KEYS": KEY_LIST,
+        "DIT_METRICS_WITHOUT_KEY": "true",
+    }
     service = ServerSpec("service", environment=os.environ | settings, log=Path(os.devnull))
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -16,7 +16,7 @@ import yaml
 
 from bench.load.processes import free_port
 from deploy.dashboard.dcgm import stand_in
-from deploy.dashboard.load import Sent, load
+from deploy.dashboard.load import API_KEYS, KEY_LIST, Sent, load
 from deploy.dashboard.panels import CUDA, ROWS, Query
 from deploy.dashboard.prometheus import (
     MISSING,
@@ -77,7 +77,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """The bundled model, its queue small, after clients of every kind."""
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
     host = f"127.0.0.1:{port}"
-    settings = {"DIT_PORT": str(port), "DIT_MAX_QUEUE_ROW_STEPS": "400", "DIT_LOG_FORMAT": "json"}
+    settings = {
+        "DIT_PORT": str(port),
+        "DIT_MAX_QUEUE_ROW_STEPS": "400",
+        "DIT_LOG_FORMAT": "json",
+        "DIT_API_KEYS": KEY_LIST,
+        "DIT_METRICS_WITHOUT_KEY": "true",
+    }
     with (
         process(**settings) as running,
         stand_in() as dcgm,
@@ -125,15 +131,21 @@ def test_what_was_sent_is_what_was_counted(watched: Watched) -> None:
         outcome: watched.total(
             f'dit_requests_total{{route="/generate",outcome="{outcome}"}} or vector(0)'
         )
-        for outcome in ("ok", "invalid", "full", "cancelled", "timeout", "impossible")
+        for outcome in ("ok", "invalid", "full", "limited", "cancelled", "timeout", "impossible")
     }
-    assert watched.total('dit_requests_total{route="/generate"}') == sent.requests
-    assert sum(counted.values()) == sent.requests
+    let_in = sent.requests - sent.answers["401"]
+    assert watched.total('dit_requests_total{route="/generate"}') == let_in
+    assert sum(counted.values()) == let_in
+    assert watched.total('dit_key_rejections_total{reason="missing"}') == sent.answers["401"] > 0
+    assert watched.total('dit_key_rejections_total{key="batch"}') == counted["limited"] > 0
+    for key in API_KEYS:
+        assert watched.total(f'dit_key_requests_total{{key="{key}"}}') > 0
     assert counted["ok"] == sent.answers["200"] > 0
     assert counted["invalid"] == sent.answers["422"] > 0
     assert sent.answers["left"] > 0
     # A client may leave just when it is answered.
-    assert 0 <= sent.answers["left"] - counted["cancelled"] <= counted["full"]
+    refused = counted["full"] + counted["limited"]
+    assert 0 <= sent.answers["left"] - counted["cancelled"] <= refused
     late = counted["timeout"] + counted["impossible"]
     assert late == sent.answers["504"]
     assert watched.total('dit_images_total{outcome="ok"}') >= sent.images
