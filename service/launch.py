@@ -36,8 +36,8 @@ from service.load_model import load_runner, report_download
 from service.logs import dropped_lines
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
-from service.scheduling.fair import FairScheduler
-from service.scheduling.scheduler import Scheduler
+from service.scheduling.fair import fair_scheduler
+from service.scheduling.scheduler import MakeScheduler
 from service.settings import Settings
 from service.tracing.spans import open_tracing
 
@@ -50,7 +50,7 @@ def serve(
     settings: Settings,
     load: Callable[[Settings], ModelRunner] = load_runner,
     patience: Patience = PATIENCE,
-    make_scheduler: Callable[[int], Scheduler] = FairScheduler,
+    make_scheduler: MakeScheduler = fair_scheduler,
     sockets: list[socket.socket] | None = None,
     metrics_sockets: list[socket.socket] | None = None,
     signer: Signer | None = None,

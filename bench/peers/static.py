@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from service.scheduling.jobs import ImageTask, Job
+from service.scheduling.pace import Pace
 from service.threads import configure_openmp
 
 
@@ -73,12 +74,16 @@ class StaticBatcher:
         return self._images.pop(job)
 
 
+def static_batcher(pace: Pace, _clock: Callable[[], float]) -> StaticBatcher:
+    return StaticBatcher(pace.max_rows)
+
+
 def main() -> int:
     configure_openmp()
     from service.launch import serve
     from service.settings import read_settings
 
-    return serve(read_settings([]), make_scheduler=StaticBatcher)
+    return serve(read_settings([]), make_scheduler=static_batcher)
 
 
 if __name__ == "__main__":

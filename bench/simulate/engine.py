@@ -16,7 +16,7 @@ from service.scheduling.admission import AdmissionQueue
 from service.scheduling.deadlines import reason_to_drop
 from service.scheduling.jobs import ImageTask, Job, flight_of
 from service.scheduling.pace import Pace
-from service.scheduling.scheduler import Scheduler
+from service.scheduling.scheduler import MakeScheduler
 
 UNBOUNDED = 2**62
 _NO_STEPS = SamplerTable(torch.zeros(0), torch.zeros(0, 8))
@@ -27,20 +27,20 @@ class Engine:
     """One device and its jobs, in virtual time.
 
     Args:
-        scheduler: a new one.
+        make_scheduler: as for the service's engine.
         max_queue_row_steps: the admission's bound.
     """
 
     def __init__(
-        self, curve: TickCurve, scheduler: Scheduler, max_queue_row_steps: int = UNBOUNDED
+        self, curve: TickCurve, make_scheduler: MakeScheduler, max_queue_row_steps: int = UNBOUNDED
     ) -> None:
         self.now = 0.0
         self.outcomes: list[Outcome] = []
         self._curve = curve
-        self._scheduler = scheduler
         self._queue = AdmissionQueue(max_queue_row_steps, clock=lambda: self._asked)
         self._asked = 0.0
         self._pace = Pace(curve.times, curve.max_rows)
+        self._scheduler = make_scheduler(self._pace, lambda: self.now)
         self._requests: dict[Job, tuple[Request, int]] = {}
 
     @property

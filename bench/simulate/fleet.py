@@ -11,7 +11,7 @@ from bench.simulate.curve import TickCurve
 from bench.simulate.engine import UNBOUNDED, Engine
 from bench.simulate.outcome import Outcome
 from bench.simulate.traffic import Request
-from service.scheduling.scheduler import Scheduler
+from service.scheduling.scheduler import MakeScheduler
 
 Route = Callable[[Sequence[Engine], random.Random], Engine]
 """Chooses the engine of a request."""
@@ -35,7 +35,7 @@ def least_work(engines: Sequence[Engine], draw: random.Random) -> Engine:
 def simulate(
     curve: TickCurve,
     requests: Sequence[Request],
-    make_scheduler: Callable[[int], Scheduler],
+    make_scheduler: MakeScheduler,
     *,
     engines: int = 1,
     route: Route = least_work,
@@ -43,9 +43,7 @@ def simulate(
     seed: int = 0,
 ) -> list[Outcome]:
     """Outcomes in the order of the requests. Who is refused comes again when it was told to."""
-    fleet = [
-        Engine(curve, make_scheduler(curve.max_rows), max_queue_row_steps) for _ in range(engines)
-    ]
+    fleet = [Engine(curve, make_scheduler, max_queue_row_steps) for _ in range(engines)]
     draw = random.Random(seed)
     coming = [(each.at, each.number, each, 1) for each in requests]
     heapq.heapify(coming)

@@ -15,7 +15,7 @@ from bench.simulate.curve import CURVES, TickCurve, read_curve
 from bench.simulate.fleet import simulate
 from bench.simulate.outcome import Latencies
 from bench.simulate.traffic import Request, arrivals
-from service.scheduling.fair import FairScheduler
+from service.scheduling.fair import fair_scheduler
 
 REQUESTS = 4000
 DECODE_S = {"cpu": 8e-3, "h100": 3e-3}
@@ -74,7 +74,7 @@ def _alone_seconds(curve: TickCurve, request: Request) -> float:
 
 
 def _tried(curve: TickCurve, requests: Sequence[Request], devices: int) -> Plan:
-    outcomes = simulate(curve, requests, FairScheduler, engines=devices)
+    outcomes = simulate(curve, requests, fair_scheduler, engines=devices)
     return Plan(devices, _devices_full(curve, requests) / devices, Latencies.of(outcomes))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from bench.load.workload import STEPS
 from bench.options import Options
-from bench.peers.static import StaticBatcher
+from bench.peers.static import static_batcher
 from bench.report.figures import Cell, Measured, Spread, Table
 from bench.simulate.curve import CURVES, TickCurve
 from bench.simulate.fleet import (
@@ -20,7 +20,7 @@ from bench.simulate.fleet import (
 from bench.simulate.outcome import Latencies, Outcome
 from bench.simulate.request_batches import request_batches
 from bench.simulate.traffic import Request, traffic
-from service.scheduling.fair import FairScheduler
+from service.scheduling.fair import fair_scheduler
 
 LOADS = (0.2, 0.5, 0.8, 0.95)
 OVERLOAD = 3.0
@@ -104,8 +104,8 @@ class Simulate:
             traffic(curve, STEPS[steps], load, self.requests, seed=seed)
             for seed in range(self.seeds)
         ]
-        ours = _spreads(rounds, lambda each: simulate(curve, each, FairScheduler))
-        static = _spreads(rounds, lambda each: simulate(curve, each, StaticBatcher))
+        ours = _spreads(rounds, lambda each: simulate(curve, each, fair_scheduler))
+        static = _spreads(rounds, lambda each: simulate(curve, each, static_batcher))
         requests = _spreads(rounds, lambda each: request_batches(curve, each, WAIT_S))
         return {
             "ours": ours,
@@ -141,7 +141,7 @@ class Simulate:
         def run(route: Route) -> dict[str, Spread]:
             return _spreads(
                 rounds,
-                lambda each: simulate(curve, each, FairScheduler, engines=replicas, route=route),
+                lambda each: simulate(curve, each, fair_scheduler, engines=replicas, route=route),
             )
 
         return {name: run(route) for name, route in ROUTES.items()}
@@ -153,7 +153,7 @@ class Simulate:
             for steps in STEPS:
                 bound = round(QUEUE_S * curve.row_steps_per_s)
                 asked = traffic(curve, STEPS[steps], OVERLOAD, self.requests, timeout_s=PATIENCE_S)
-                outcomes = simulate(curve, asked, FairScheduler, max_queue_row_steps=bound)
+                outcomes = simulate(curve, asked, fair_scheduler, max_queue_row_steps=bound)
                 answered = [each for each in outcomes if each.ended is not None]
                 early = sum(each.tries <= 2 for each in answered) / len(answered)
                 figures[f"second_try.{key}.{steps}"] = Spread((early,))

@@ -19,10 +19,10 @@ from service.engine.worker import Worker
 from service.errors import Unavailable
 from service.metrics import Metrics
 from service.scheduling.admission import AdmissionQueue
-from service.scheduling.fair import FairScheduler
+from service.scheduling.fair import fair_scheduler
 from service.scheduling.jobs import Job, JobResult
 from service.scheduling.pace import Pace
-from service.scheduling.scheduler import Scheduler
+from service.scheduling.scheduler import MakeScheduler
 from service.tracing.stages import current_trace
 
 IDLE_BEAT_S = 1.0
@@ -78,7 +78,7 @@ class Engine:
         queue: where the jobs come from.
         metrics: where the engine reports its state and stages.
         drain_timeout_s: how long `drain` lets admitted jobs run.
-        make_scheduler: builds the scheduler, from the rows of the largest tick.
+        make_scheduler: builds the scheduler.
         patience: how long the thread may show no sign of life.
         on_ready: called once, when jobs are admitted.
     """
@@ -90,7 +90,7 @@ class Engine:
         metrics: Metrics,
         *,
         drain_timeout_s: float = 30.0,
-        make_scheduler: Callable[[int], Scheduler] = FairScheduler,
+        make_scheduler: MakeScheduler = fair_scheduler,
         patience: Patience = PATIENCE,
         on_ready: Callable[[ModelInfo], None] = lambda _: None,
     ) -> None:
@@ -236,7 +236,7 @@ class Engine:
             self._queue,
             self._metrics,
             pace=pace,
-            scheduler=self._make_scheduler(runner.max_rows),
+            scheduler=self._make_scheduler(pace, time.monotonic),
             beat=self._beat,
         )
         model_info = ModelInfo.of(runner.checkpoint)

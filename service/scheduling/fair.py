@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 
 from service.scheduling.jobs import ImageTask, Job
+from service.scheduling.narrowing import Narrowing
+from service.scheduling.pace import Pace
 from service.scheduling.ready_queues import Place, ReadyQueues
 from service.scheduling.row_limit import RowLimit
 from service.scheduling.virtual_time import Share, VirtualTime
@@ -38,14 +41,18 @@ class FairScheduler:
 
     Finishes within the same ``band`` of row-steps are equal. Among equals the earliest deadline
     goes first, then the least work, then the first arrival. Images in flight that are not picked
-    are set aside, however many they are. Rows left over go to the next images that fit.
+    are set aside, however many they are. Rows left over go to the next images that fit. Of those
+    that the tick would have, `Narrowing` may leave some out.
 
     Args:
         max_rows: rows of the largest tick; at least 2.
         band: in row-steps; `BAND_TICKS` full ticks if None.
+        narrowing: without it, a tick has as many rows as there are.
     """
 
-    def __init__(self, max_rows: int, band: float | None = None) -> None:
+    def __init__(
+        self, max_rows: int, band: float | None = None, narrowing: Narrowing | None = None
+    ) -> None:
         self._limit = RowLimit(max_rows)
         self._band = BAND_TICKS * max_rows if band is None else band
         self._clock = VirtualTime()
@@ -53,6 +60,8 @@ class FairScheduler:
         self._entries: dict[Job, _Entry] = {}
         self._waiting: list[Place] = []  # of the jobs without an image in flight
         self._ready = ReadyQueues()
+        self._narrowing = narrowing
+        self._sitting_out: frozenset[Job] = frozenset()  # of the tick that was picked last
 
     @property
     def row_limit(self) -> int:
@@ -83,7 +92,14 @@ class FairScheduler:
             self._ready.enter(place, task)
 
     def pick(self) -> list[ImageTask]:
-        return self._ready.pick(self._limit.rows)
+        tasks = self._ready.pick(self._limit.rows)
+        if self._narrowing is None:
+            return tasks
+        rows: Counter[Job] = Counter()
+        for task in tasks:
+            rows[task.job] += self._ready.queue_of(task).rows
+        self._sitting_out = self._narrowing.sitting_out(rows)
+        return [task for task in tasks if task.job not in self._sitting_out]
 
     def advanced(self, tasks: Sequence[ImageTask]) -> None:
         rows = 0
@@ -94,6 +110,9 @@ class FairScheduler:
             self._ready.requeue(task)
         self._limit.succeeded(rows)
         self._clock.advance(rows)
+        if self._narrowing is not None:
+            self._narrowing.sat_out(self._sitting_out)
+            self._sitting_out = frozenset()  # if the tick ran in parts, the others do not count
 
     def charge(self, row_steps: int) -> None:
         self._clock.advance(row_steps)
@@ -134,5 +153,13 @@ class FairScheduler:
         """Take out a job that has nothing in flight."""
         entry = self._entries.pop(job)
         del self._waiting[bisect_left(self._waiting, entry.place)]
+        self._sitting_out -= {job}
+        if self._narrowing is not None:
+            self._narrowing.forget(job)
         if not self._entries:
             self._clock.reset()
+
+
+def fair_scheduler(pace: Pace, clock: Callable[[], float]) -> FairScheduler:
+    """The service's scheduler."""
+    return FairScheduler(pace.max_rows, narrowing=Narrowing(pace, clock))

@@ -85,6 +85,14 @@ class Pace:
         """The longest that the device works on one thing."""
         return max(self.longest_tick_s, self.decode_seconds)
 
+    def rows_at(self, efficiency: float) -> int:
+        """The fewest rows of a tick that does at least this fraction of a full one's rows per second."""
+        enough = efficiency / self.longest_tick_s * self.max_rows
+        rows = range(self._least_rows, self.max_rows)
+        return next(
+            (each for each in rows if each / self.tick_seconds(each) >= enough), self.max_rows
+        )
+
     def seconds_for(self, row_steps: int) -> float:
         """The time to work off ``row_steps`` in full ticks."""
         return row_steps / self.max_rows * self.longest_tick_s

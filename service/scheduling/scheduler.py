@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from service.scheduling.jobs import ImageTask, Job
+from service.scheduling.pace import Pace
 
 
 class Scheduler(Protocol):
@@ -49,3 +50,7 @@ class Scheduler(Protocol):
 
     def drop(self, job: Job) -> list[ImageTask]:
         """Forget a job; returns its unfinished images."""
+
+
+MakeScheduler = Callable[[Pace, Callable[[], float]], Scheduler]
+"""Builds a scheduler from the pace of its device, whose ticks it fills, and the clock of the jobs' times."""

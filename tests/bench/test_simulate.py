@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from bench.load.workload import STEPS
-from bench.peers.static import StaticBatcher
+from bench.peers.static import static_batcher
 from bench.simulate.curve import CURVES, TickCurve, linear, read_curve
 from bench.simulate.fleet import fewest_requests_of_two, least_work, simulate
 from bench.simulate.outcome import Latencies, Outcome
 from bench.simulate.plan import main, plan
 from bench.simulate.request_batches import request_batches
 from bench.simulate.traffic import NO_DEADLINE_S, Request, arrivals, traffic
-from service.scheduling.fair import FairScheduler
+from service.scheduling.fair import fair_scheduler
 
 EVEN = TickCurve("even", 4, ((1, 1.0), (4, 1.0)))
 """A tick takes a second, whatever its rows: 4 at most."""
@@ -38,17 +38,17 @@ def test_seconds_lie_on_the_curve_and_go_on_as_its_last_part_does() -> None:
 
 def test_who_comes_joins_at_the_next_tick_and_leaves_with_its_last() -> None:
     requests = [request(0, 0.0, 3), request(1, 0.5, 1), request(2, 10.0, 1)]
-    assert ends(simulate(EVEN, requests, FairScheduler)) == [3.0, 2.0, 11.0]
+    assert ends(simulate(EVEN, requests, fair_scheduler)) == [3.0, 2.0, 11.0]
 
 
 def test_a_static_batch_keeps_the_next_one_waiting() -> None:
     requests = [request(0, 0.0, 3), request(1, 0.5, 1)]
-    assert ends(simulate(EVEN, requests, StaticBatcher)) == [3.0, 4.0]
+    assert ends(simulate(EVEN, requests, static_batcher)) == [3.0, 4.0]
 
 
 def test_a_decode_stands_before_the_answer() -> None:
     curve = TickCurve("even", 4, ((1, 1.0), (4, 1.0)), decode_s=0.25)
-    assert ends(simulate(curve, [request(0, 0.0, 2)], FairScheduler)) == [2.25]
+    assert ends(simulate(curve, [request(0, 0.0, 2)], fair_scheduler)) == [2.25]
 
 
 def test_request_batches_wait_for_company_and_end_together() -> None:
@@ -59,7 +59,7 @@ def test_request_batches_wait_for_company_and_end_together() -> None:
 
 def test_a_deadline_that_has_passed_costs_no_more_ticks() -> None:
     requests = [request(0, 0.0, 9, timeout_s=2.5), request(1, 0.5, 1)]
-    late, other = simulate(EVEN, requests, FairScheduler)
+    late, other = simulate(EVEN, requests, fair_scheduler)
     assert (late.ended, late.latency) == (None, 2.5)
     assert other.ended == 2.0
 
@@ -68,7 +68,7 @@ def test_who_is_refused_comes_back_when_it_was_told_to() -> None:
     curve = CURVES["cpu"]
     asked = traffic(curve, STEPS["log-uniform"], 2.0, 200, timeout_s=300.0)
     bound = round(5 * curve.row_steps_per_s)
-    outcomes = simulate(curve, asked, FairScheduler, max_queue_row_steps=bound)
+    outcomes = simulate(curve, asked, fair_scheduler, max_queue_row_steps=bound)
     assert [each.request.number for each in outcomes] == list(range(200))
     assert all(each.ended is not None for each in outcomes)
     assert max(each.tries for each in outcomes) > 1
@@ -79,8 +79,8 @@ def test_the_router_that_knows_the_work_spares_a_short_request_the_long_ones() -
     """Two engines: one with a long request, one with two short ones."""
     requests = [request(0, 0.0, 100), request(1, 0.1, 2), request(2, 0.2, 2), request(3, 0.3, 2)]
     curve = TickCurve("even", 2, ((1, 1.0), (2, 1.0)))
-    by_work = simulate(curve, requests, FairScheduler, engines=2, route=least_work)
-    by_count = simulate(curve, requests, FairScheduler, engines=2, route=fewest_requests_of_two)
+    by_work = simulate(curve, requests, fair_scheduler, engines=2, route=least_work)
+    by_count = simulate(curve, requests, fair_scheduler, engines=2, route=fewest_requests_of_two)
     assert max(each.latency for each in by_work[1:]) < 6.0
     assert by_work[0].latency == 100.0
     assert by_count[0].latency > 100.0
@@ -90,8 +90,8 @@ def test_joining_wins_what_the_design_says() -> None:
     """At the median and in latency over steps; nowhere is it behind by more than a little."""
     curve = CURVES["h100"]
     asked = traffic(curve, STEPS["log-uniform"], 0.8, 1000)
-    ours = Latencies.of(simulate(curve, asked, FairScheduler))
-    static = Latencies.of(simulate(curve, asked, StaticBatcher))
+    ours = Latencies.of(simulate(curve, asked, fair_scheduler))
+    static = Latencies.of(simulate(curve, asked, static_batcher))
     assert static.p50 > 2.5 * ours.p50
     assert static.per_step > 4 * ours.per_step
     assert static.p99 > 0.9 * ours.p99
@@ -102,7 +102,7 @@ def test_the_plan_is_the_fewest_devices_that_keep_the_wish() -> None:
     requests = arrivals(60.0, 50, 1000)
     planned = plan(curve, requests, p95_s=0.6)
     assert planned.latencies.p95 <= 0.6
-    fewer = simulate(curve, requests, FairScheduler, engines=planned.devices - 1)
+    fewer = simulate(curve, requests, fair_scheduler, engines=planned.devices - 1)
     assert Latencies.of(fewer).p95 > 0.6
 
 
