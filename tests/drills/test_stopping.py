@@ -200,7 +200,8 @@ def row_of_sigterm(folder: Path, settings: Mapping[str, str]) -> Figure:
     outcomes = Counter(each.outcome for each in sent)
     return Figure(
         f"{len(sent)} sent: {outcomes['200']} answered, {outcomes['503']} refused with 503 and"
-        f" Retry-After, {outcomes['unread']} closed unread; exit 0 after {seconds:.1f} s",
+        f" Retry-After, {outcomes['unread']} closed unread, {outcomes['refused']} not connected;"
+        f" exit 0 after {seconds:.1f} s",
         f"none of the admitted is lost; exit 0 within {DRAIN_S + 15:g} s",
     )
 
