@@ -18,7 +18,6 @@ from service.engine.class_catalogue import ClassCatalogue, ClassEntry
 from service.engine.model_info import ModelInfo
 from service.http.content_type import JSON
 from service.http.context import context_of, limits_of
-from service.http.openai.order import check_model
 from service.http.problems import openai_responses, problem_responses
 from service.http.schemas import (
     ClassDescription,
@@ -28,6 +27,7 @@ from service.http.schemas import (
 )
 from service.images.encoding import OutputFormat
 from service.images.limits import RequestLimits
+from service.images.order import check_model
 from service.images.recipe import choose_recipe
 from service.images.request import LONGEST_NAME, GenerateRequest
 
@@ -46,15 +46,21 @@ _MODEL = {
     "/classes",
     summary="Class ids, names and synonyms",
     response_model=list[ClassDescription],
-    responses=problem_responses(422, 503),
+    responses=problem_responses(404, 422, 503),
 )
 async def classes(
     request: Request,
     q: Annotated[
         str, Query(max_length=LONGEST_NAME, description="Part of a name, or a WordNet id.")
     ] = "",
+    model: Annotated[
+        str | None, Query(max_length=LONGEST_NAME, description="A name that /models gives.")
+    ] = None,
 ) -> Response:
-    catalogue = context_of(request).engine.model_info.classes
+    model_info = context_of(request).engine.model_info
+    if model is not None:
+        check_model(model, model_info)
+    catalogue = model_info.classes
     return Response(await asyncio.to_thread(_found, catalogue, q), media_type=JSON)
 
 
