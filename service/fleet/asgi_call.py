@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Scope
 
-from service.fleet.exchange import Forwarded, Head, Part
+from service.fleet.exchange import Forwarded, Head, Load, Part
 
 EVENTS = b"text/event-stream"
 
@@ -20,18 +20,18 @@ class AsgiCall:
     application is told so, as by a server whose client closed the connection.
 
     Args:
-        row_steps: the work at this replica, which every part reports.
+        load: the work at this replica, which every part reports.
     """
 
-    def __init__(self, app: ASGIApp, request: Forwarded, row_steps: Callable[[], int]) -> None:
+    def __init__(self, app: ASGIApp, request: Forwarded, load: Callable[[], Load]) -> None:
         self._app = app
         self._request = request
-        self._row_steps = row_steps
+        self._load = load
         self._sent: asyncio.Queue[Message] = asyncio.Queue()
         self._left = asyncio.Event()
         self._body_read = False
 
-    async def answer(self) -> AsyncIterator[Head | Part]:
+    async def answer(self) -> AsyncGenerator[Head | Part, None]:
         """The head of the answer, then its parts.
 
         Raises:
@@ -53,7 +53,7 @@ class AsgiCall:
         finally:
             await self._sent.put({"type": "end"})
 
-    async def _messages(self, running: asyncio.Task[None]) -> AsyncIterator[Head | Part]:
+    async def _messages(self, running: asyncio.Task[None]) -> AsyncGenerator[Head | Part, None]:
         head, body = None, b""
         while True:
             message = await self._sent.get()
@@ -66,7 +66,7 @@ class AsgiCall:
             assert head is not None, "this is a bug: an ASGI answer begins with its start"
             body, last = body + message.get("body", b""), not message.get("more_body", False)
             if last or head.header(b"content-type").startswith(EVENTS):
-                yield Part(body, last, self._row_steps())
+                yield Part(body, last, self._load())
                 body = b""
 
     async def _receive(self) -> Message:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from service.settings import Settings, SettingsError, explain_errors
+from service.settings import LogFormat, Settings, SettingsError, explain_errors
 
 NOT_IN_A_FLEET = frozenset(
     {
@@ -60,7 +60,8 @@ class ModelConfig(Record):
     """One model and its replicas."""
 
     name: str = Field(
-        description="what requests call it, and its files", pattern=r"^[\w.-]{1,100}(/[\w.-]{1,100})?$"
+        description="what requests call it, and its files",
+        pattern=r"^[\w.-]{1,100}(/[\w.-]{1,100})?$",
     )
     model: str = Field(
         "", description="as DIT_MODEL: a folder, a file, a hub id or bundled; unset: the name"
@@ -99,7 +100,8 @@ class ModelConfig(Record):
         Raises:
             SettingsError: one is wrong.
         """
-        given = {"model": self.model or self.name, "model_name": self.name, **self.settings}
+        own = {"model": self.model or self.name, "model_name": self.name}
+        given = {"log_format": "json"} | self.settings | own
         try:
             return Settings(**given)  # type: ignore[arg-type]
         except ValidationError as error:
@@ -120,13 +122,14 @@ class FleetConfig(Record):
     """The models, the first of which serves requests that name none."""
 
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
-    front: FrontConfig = FrontConfig()
+    front: FrontConfig = Field(default_factory=lambda: FrontConfig.model_validate({}))
     router: Literal["row-steps", "ray"] = Field(
         "row-steps", description="who chooses a replica: our router, or Ray's by request counts"
     )
     max_ongoing_requests: int = Field(
         4096, ge=1, description="requests at a replica; its queue is bounded by work instead"
     )
+    log_format: LogFormat = Field("json", description="form of the log lines")
     health_check_period_s: float = Field(2.0, gt=0, description="between checks of a replica")
 
     @model_validator(mode="after")

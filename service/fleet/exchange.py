@@ -31,11 +31,19 @@ class Forwarded:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """The work that a replica had admitted and not done, in row-steps, and when: Unix time."""
+
+    row_steps: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
-    """A replica has the request. ``row_steps`` is the work that it had before."""
+    """A replica has the request."""
 
     replica: str
-    row_steps: int
+    load: Load
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +60,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the answer's body. ``last`` ends it; ``row_steps`` is the replica's work by then."""
+    """A part of the answer's body; ``last`` ends it."""
 
     body: bytes
     last: bool
-    row_steps: int
+    load: Load
 
 
 Message = Taken | Head | Part

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from http import HTTPStatus
 
 from fastapi import FastAPI
 
 from model.runner.runner import ModelRunner
 from service.engine.engine import Engine, State
 from service.fleet.asgi_call import AsgiCall
-from service.fleet.exchange import Forwarded, Message, Taken
+from service.fleet.exchange import Forwarded, Head, Load, Message, Part, Taken
+from service.fleet.gathering import Answer
 from service.http.keys.configure import key_ring_of
+from service.http.routes.catalogue import describe
+from service.http.schemas import ModelDescription
 from service.images.signing.configure import signer_of
-from service.launch import Parts, build_parts, log_ready, watch_keys
+from service.launch import Parts, build_parts, limits_of, log_ready, watch_keys
 from service.load_model import load_runner
 from service.settings import Settings
 
@@ -54,9 +60,13 @@ class Replica:
         return self._parts.app
 
     @property
-    def row_steps(self) -> int:
+    def load(self) -> Load:
         """The work admitted and not yet done."""
-        return self._parts.queue.row_steps
+        return Load(self._parts.queue.row_steps, time.time())
+
+    def describe(self) -> ModelDescription:
+        """The model, as /models has it."""
+        return describe(self.engine.model_info, limits_of(self._settings))
 
     async def start(self) -> None:
         """Load the model, however long it takes.
@@ -74,22 +84,29 @@ class Replica:
         """Ask the engine how it is.
 
         Raises:
-            RuntimeError: it has failed or hangs, and will not recover.
+            RuntimeError: it has failed, or its thread has hung for long.
         """
-        if self.engine.state in (State.READY, State.ABOUT_TO_STOP) and not self.engine.ready:
-            raise RuntimeError(f"the engine is {self.engine.status}")
         if self.engine.state is State.FAILED:
             raise RuntimeError(f"the engine failed: {self.engine.failure}")
 
-    async def answer(self, request: Forwarded) -> AsyncIterator[Message]:
+    async def answer(self, request: Forwarded) -> AsyncGenerator[Message, None]:
         """Answer a request as the service does. Whoever stops iterating has left."""
-        yield Taken(self.name, self.row_steps)
-        answer = AsgiCall(self.app, request, lambda: self.row_steps).answer()
-        try:
+        yield Taken(self.name, self.load)
+        call = AsgiCall(self.app, request, lambda: self.load)
+        async with aclosing(call.answer()) as answer:
             async for message in answer:
                 yield message
-        finally:
-            await answer.aclose()  # type: ignore[attr-defined]
+
+    async def answer_whole(self, request: Forwarded) -> Answer:
+        """The same in one piece."""
+        head, body = Head(HTTPStatus.INTERNAL_SERVER_ERROR, ()), b""
+        async with aclosing(self.answer(request)) as messages:
+            async for message in messages:
+                if isinstance(message, Head):
+                    head = message
+                elif isinstance(message, Part):
+                    body += message.body
+        return Answer(self.name, head, body)
 
     async def stop(self) -> None:
         """Admit nothing more, finish what was admitted, and end."""

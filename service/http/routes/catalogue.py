@@ -72,7 +72,7 @@ async def classes(
 )
 async def models(request: Request) -> ModelList:
     model_info = context_of(request).engine.model_info
-    return ModelList(data=[_describe(model_info, limits_of(request))])
+    return ModelList(data=[describe(model_info, limits_of(request))])
 
 
 @router.get(
@@ -84,7 +84,7 @@ async def models(request: Request) -> ModelList:
 async def model(request: Request) -> ModelDescription:
     model_info = context_of(request).engine.model_info
     check_model(request.path_params["model"], model_info)
-    return _describe(model_info, limits_of(request))
+    return describe(model_info, limits_of(request))
 
 
 def _found(catalogue: ClassCatalogue, query: str) -> str:
@@ -110,7 +110,8 @@ def _class_json(entry: ClassEntry) -> str:
     ).model_dump_json()
 
 
-def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
+def describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
+    """The model, and what may be asked of it."""
     cfg_scales = [MIN_CFG_SCALE, MAX_CFG_SCALE] if model_info.guidable else [1.0, 1.0]
     return ModelDescription(
         id=model_info.name,
