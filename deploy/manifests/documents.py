@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (ROOT / "deploy" / "kubernetes", ROOT / "deploy" / "ray")
-OVERLAYS = ("deploy/kubernetes/cpu", "deploy/kubernetes/gpu")
+OVERLAYS = ("deploy/kubernetes/cpu", "deploy/kubernetes/gpu", "deploy/ray")
 MISSING = "there is no kubectl, which has kustomize"
 
 Document = dict[str, object]

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from deploy.manifests.documents import MISSING, ROOT, Document, files, kubectl, rendered
+from deploy.manifests.documents import MISSING, OVERLAYS, ROOT, Document, files, kubectl, rendered
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 BASE = "base"
@@ -167,7 +167,8 @@ def objects(overlay: str) -> tuple[Document, ...]:
         return tuple(each for path, each in files() if path.parent == KUBERNETES / BASE)
     if kubectl() is None:
         pytest.skip(MISSING)
-    return tuple(rendered(KUBERNETES / overlay))
+    (folder,) = (each for each in OVERLAYS if each.endswith(f"/{overlay}"))
+    return tuple(rendered(ROOT / folder))
 
 
 def of_kind(kind: str, overlay: str) -> Document:
