@@ -3,12 +3,15 @@
 # Without CUDA:
 #   docker build -t dit-service:cpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu \
 #       --build-arg COMPILER= .
+# With Ray Serve, for deploy/ray (500 MB more):
+#   docker build -t dit-service:ray --build-arg RAY=1 .
 # Both stages use the same base image: the virtual environment built in the first links to its Python.
 ARG PYTHON_IMAGE=python:3.12.13-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ARG TORCH_INDEX=""
 ARG COMPILER=gcc
+ARG RAY=""
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
@@ -26,6 +29,9 @@ RUN python3 -m venv /opt/dit \
     else \
         /opt/dit/bin/pip install --no-deps --require-hashes \
             --requirement deploy/lock/base.txt --requirement deploy/lock/cuda.txt; \
+    fi \
+ && if [ -n "$RAY" ]; then \
+        /opt/dit/bin/pip install --no-deps --require-hashes --requirement deploy/lock/ray.txt; \
     fi
 COPY LICENSE README.md pyproject.toml ./
 COPY model model

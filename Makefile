@@ -9,6 +9,7 @@ TRAIN := $(VENV)/.installed-train
 CLIENT := $(VENV)/.installed-client
 DEV := $(VENV)/.installed-dev
 BROWSER := $(VENV)/.installed-browser
+RAY := $(VENV)/.installed-ray
 PEERS := build/bench/site/.installed
 PROMETHEUS := build/prometheus
 DEBIAN := build/debian
@@ -47,9 +48,9 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install run client test test-slow test-browser test-kernels test-gpu drill lint format bench gpu-check \
-	gpu-wheels train solver contact-sheet screenshot dashboard lock sbom audit image-check prometheus debian-lists clean \
-	distclean
+.PHONY: FORCE help install run client test test-slow test-browser test-kernels test-gpu test-ray drill lint format bench \
+	gpu-check gpu-wheels train solver contact-sheet screenshot dashboard lock sbom audit image-check prometheus debian-lists \
+	clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,11 +64,11 @@ client: $(CLIENT) ## install the Python client and its command line, .venv/bin/d
 
 # Waiting OpenMP threads sleep, as they do in the service: spinning threads starve a busy machine. The
 # models of the quick tests are too small to benefit from a second thread.
-test test-slow test-browser test-gpu drill: export OMP_WAIT_POLICY ?= passive
+test test-slow test-browser test-gpu test-ray drill: export OMP_WAIT_POLICY ?= passive
 test test-browser: export OMP_NUM_THREADS ?= 1
 
 test: $(DEV) ## run the quick tests; select some with ARGS="-k name"
-	@$(BIN)/python -m pytest -m "not slow and not browser and not drill" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not browser and not drill and not ray" $(ARGS)
 
 test-slow: $(DEV) ## run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
@@ -81,6 +82,9 @@ test-kernels: $(DEV) ## run the tests of the Triton kernels without a GPU; insta
 
 test-gpu: $(DEV) ## run the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
+
+test-ray: $(RAY) ## run the tests and drills with Ray Serve; installs it (500 MB)
+	@$(BIN)/python -m pytest -m ray $(ARGS)
 
 drill: $(DEV) ## run the drills' long forms, and put their figures into docs/reliability.md
 	@$(BIN)/python -m pytest -m drill $(ARGS)
@@ -186,6 +190,11 @@ $(DEV): $(CLIENT)
 $(BROWSER): $(DEV)
 	@echo "== adding what tests in a browser need (once)"
 	@$(call install-quietly,--group browser)
+	@touch $@
+
+$(RAY): $(DEV)
+	@echo "== adding Ray Serve (once)"
+	@$(call install-quietly,--editable .[ray])
 	@touch $@
 
 # LitServe is installed outside the environment: otherwise our service would use its uvloop and httptools.

@@ -7,10 +7,12 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
+from fastapi import FastAPI
 
 from model.runner.runner import ModelRunner, OutOfMemory
 from service.engine.engine import Engine
@@ -39,7 +41,7 @@ from service.scheduling.admission import AdmissionQueue
 from service.scheduling.fair import fair_scheduler
 from service.scheduling.scheduler import MakeScheduler
 from service.settings import Settings
-from service.tracing.spans import open_tracing
+from service.tracing.spans import Tracing, open_tracing
 
 EXPIRES_SOON = timedelta(days=30)
 
@@ -76,34 +78,19 @@ def serve(
     url = url_of(sockets)
     if settings.address_file is not None:
         tell_address(settings.address_file, url)
-    metrics = Metrics(dropped_lines)
-    metrics.row_steps_limit.set(settings.max_queue_row_steps)
-    report_download(settings, metrics)
-    limits = limits_of(settings)
-    engine = Engine(
-        lambda: load(settings),
-        AdmissionQueue(settings.max_queue_row_steps),
-        metrics,
-        drain_timeout_s=settings.drain_timeout_s,
+    tracing = open_tracing(os.environ)
+    parts = build_parts(
+        settings,
+        load,
         patience=patience,
         make_scheduler=make_scheduler,
-        on_ready=lambda info: log_ready(url, info, limits),
-    )
-    tracing = open_tracing(os.environ)
-    app = create_app(
-        engine,
-        metrics,
-        limits,
-        max_body_bytes=settings.max_body_bytes,
-        allowed_hosts=settings.allowed_hosts or default_names(settings.host),
-        cors_origins=settings.cors_origins,
-        trusted_proxies=settings.trusted_proxies,
         tracing=tracing,
         signer=signer,
-        serve_metrics=not metrics_sockets,
         keys=keys,
-        metrics_without_key=settings.metrics_without_key,
+        serve_metrics=not metrics_sockets,
+        on_ready=lambda info, limits: log_ready(url, info, limits),
     )
+    app, engine, metrics = parts.app, parts.engine, parts.metrics
     watch = watch_keys(settings, keys, metrics)
     server = Server(
         app,
@@ -134,6 +121,60 @@ def serve(
         logging.shutdown()
         os._exit(code)
     return code
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A service without its sockets."""
+
+    app: FastAPI
+    engine: Engine
+    queue: AdmissionQueue
+    metrics: Metrics
+
+
+def build_parts(
+    settings: Settings,
+    load: Callable[[Settings], ModelRunner],
+    *,
+    patience: Patience = PATIENCE,
+    make_scheduler: MakeScheduler = fair_scheduler,
+    tracing: Tracing | None = None,
+    signer: Signer | None = None,
+    keys: KeyRing | None = None,
+    serve_metrics: bool = True,
+    on_ready: Callable[[ModelInfo, RequestLimits], None],
+) -> Parts:
+    """Build the engine, which the caller starts and stops, and the application around it."""
+    metrics = Metrics(dropped_lines)
+    metrics.row_steps_limit.set(settings.max_queue_row_steps)
+    report_download(settings, metrics)
+    limits = limits_of(settings)
+    queue = AdmissionQueue(settings.max_queue_row_steps)
+    engine = Engine(
+        lambda: load(settings),
+        queue,
+        metrics,
+        drain_timeout_s=settings.drain_timeout_s,
+        patience=patience,
+        make_scheduler=make_scheduler,
+        on_ready=lambda info: on_ready(info, limits),
+    )
+    app = create_app(
+        engine,
+        metrics,
+        limits,
+        max_body_bytes=settings.max_body_bytes,
+        allowed_hosts=settings.allowed_hosts or default_names(settings.host),
+        cors_origins=settings.cors_origins,
+        trusted_proxies=settings.trusted_proxies,
+        tracing=tracing,
+        signer=signer,
+        serve_metrics=serve_metrics,
+        keys=keys,
+        metrics_without_key=settings.metrics_without_key,
+    )
+    return Parts(app, engine, queue, metrics)
 
 
 def metrics_port_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 import torch
@@ -48,6 +49,8 @@ def load_runner(settings: Settings) -> ModelRunner:
         pinned=settings.model_sha256,
         report=log.info,
     )
+    if settings.model_name is not None:
+        checkpoint = replace(checkpoint, name=settings.model_name)
     return build_runner(
         checkpoint,
         max_rows=settings.max_rows or MAX_ROWS[device.type],

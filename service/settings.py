@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         "bundled",
         description="bundled, a DiTPipeline folder, a .pt or .safetensors file, or a hub id",
     )
+    model_name: str | None = Field(
+        None,
+        description="name of the model in answers and files, such as fruit or us/fruit; unset: its own",
+        pattern=r"^[\w.-]{1,100}(/[\w.-]{1,100})?$",
+    )
     revision: str | None = Field(
         None,
         description="branch, tag or commit of the hub id to serve; unset: the main branch",
@@ -264,7 +269,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
     try:
         settings = Settings(_cli_parse_args=arguments)  # type: ignore[call-arg]
     except ValidationError as error:
-        raise SettingsError("; ".join(_explain(one) for one in error.errors())) from None
+        raise SettingsError(explain_errors(error)) from None
     except ArgumentError as error:
         reason = str(error).removeprefix("error parsing CLI: ")
         raise SettingsError(f"{reason}{_nearest_flag(reason)} (--help lists the flags)") from None
@@ -272,6 +277,11 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         reason = "that is DIT_PORT, too; leave it unset to have /metrics there"
         raise wrong_setting("metrics_port", settings.metrics_port, reason)
     return settings
+
+
+def explain_errors(error: ValidationError) -> str:
+    """What is wrong with each setting, in one line."""
+    return "; ".join(_explain(one) for one in error.errors())
 
 
 def wrong_setting(name: str, value: object, reason: str) -> SettingsError:

@@ -1,9 +1,10 @@
-"""Write deploy/lock/base.txt and cuda.txt: every package of the image, with its version and hashes.
+"""Write deploy/lock/base.txt, cuda.txt and ray.txt: every package of the image, with its version and hashes.
 
 python -m deploy.lock; needs uv, and PyPI.
 
 Versions are those of constraints.txt where it has them. torch and what only its CUDA build needs are
-apart in cuda.txt, because a build for a CPU or an older driver takes them from PyTorch's own index.
+apart in cuda.txt, because a build for a CPU or an older driver takes them from PyTorch's own index;
+what Ray Serve needs beside them is in ray.txt, for images that have it.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ BUILD = ("setuptools>=77",)
 CUDA = re.compile(r"torch|triton|cuda-.*|nvidia-.*")
 
 
-def requirements() -> list[str]:
-    """The image's direct dependencies, on Linux."""
+def requirements(*extras: str) -> list[str]:
+    """The image's direct dependencies, on Linux; those of more extras with them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    otel = project["optional-dependencies"].get("otel", [])
+    optional = project["optional-dependencies"]
+    needed = [each for extra in ("otel", *extras) for each in optional[extra]]
     return [
-        f"{each}; sys_platform == 'linux'" for each in (*project["dependencies"], *otel, *BUILD)
+        f"{each}; sys_platform == 'linux'" for each in (*project["dependencies"], *needed, *BUILD)
     ]
 
 
@@ -52,9 +54,15 @@ def entries(lock: str) -> dict[str, str]:
 
 
 def main() -> None:
-    packages = entries(resolved(requirements()))
-    for name, wanted in (("base", False), ("cuda", True)):
-        chosen = [text for each, text in packages.items() if bool(CUDA.fullmatch(each)) is wanted]
+    base = entries(resolved(requirements()))
+    with_ray = entries(resolved(requirements("ray")))
+    assert base.items() <= with_ray.items(), "Ray needs another version of a package in the image"
+    for name, packages in (
+        ("base", {each for each in base if not CUDA.fullmatch(each)}),
+        ("cuda", {each for each in base if CUDA.fullmatch(each)}),
+        ("ray", with_ray.keys() - base.keys()),
+    ):
+        chosen = [text for each, text in with_ray.items() if each in packages]
         text = "# Written by `make lock`.\n" + "".join(chosen)
         (FOLDER / f"{name}.txt").write_text(text, encoding="utf-8")
 

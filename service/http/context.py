@@ -46,6 +46,12 @@ def client_limits_of(request: Request) -> ClientLimits:
 
 
 def limits_of(request: Request) -> RequestLimits:
-    """What one request of that client may ask for."""
-    limits, most = context_of(request).limits, client_limits_of(request).max_images
+    """What one request of that client may ask for.
+
+    A fleet's front puts ``seed`` and ``elapsed_s`` into the request's state, see `RequestLimits`.
+    """
+    seed = getattr(request.state, "seed", None)
+    elapsed_s = getattr(request.state, "elapsed_s", 0.0)
+    limits = replace(context_of(request).limits, seed=seed, elapsed_s=elapsed_s)
+    most = client_limits_of(request).max_images
     return limits if most is None else replace(limits, max_images=min(limits.max_images, most))

@@ -104,7 +104,7 @@ class ModelList(BaseModel):
     """A list of models in the shape that OpenAI's clients expect."""
 
     object: Literal["list"] = Field(default="list", description="Always `list`.")
-    data: list[ModelDescription] = Field(description="The one model that is served.")
+    data: list[ModelDescription] = Field(description="The models that are served.")
 
 
 class FieldProblem(BaseModel):

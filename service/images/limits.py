@@ -15,7 +15,8 @@ class RequestLimits:
 
     ``quality`` is the default unless ``num_sampling_steps`` or ``sampler`` are set. If ``cfg_channels``
     is None, guidance applies to all channels by default. ``signed`` says whether finished images are
-    signed.
+    signed. ``seed`` is that of a request that names none; if it is None, one is drawn. ``elapsed_s`` is
+    the part of the request's deadline that has passed.
     """
 
     max_images: int
@@ -27,6 +28,8 @@ class RequestLimits:
     reproducible: bool
     signed: bool = False
     cfg_channels: int | None = None
+    seed: int | None = None
+    elapsed_s: float = 0.0
 
     def cfg_scale_for(self, model_info: ModelInfo) -> float:
         """The guidance scale of a request that names none."""

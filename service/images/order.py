@@ -15,7 +15,7 @@ from model.sampling.presets import Quality
 from model.sampling.trajectory import plan_trajectory
 from service import __version__
 from service.engine.model_info import ModelInfo
-from service.errors import FieldError, InvalidRequest
+from service.errors import FieldError, InvalidRequest, UnknownModel
 from service.images.fitted import unfitted, unsearched
 from service.images.limits import RequestLimits
 from service.images.parameters import ImageParameters
@@ -29,13 +29,15 @@ class Order:
     """The parameters of each of a request's images, in order, and the request's deadline.
 
     ``quality`` is the one that they stand for; None if the request named steps or sampler. ``signed``
-    says whether the images will be signed, so that their files do not repeat.
+    says whether the images will be signed, so that their files do not repeat. ``elapsed_s`` is the part
+    of the deadline that has passed.
     """
 
     images: tuple[ImageParameters, ...]
     timeout_s: float
     quality: Quality | None = None
     signed: bool = False
+    elapsed_s: float = 0.0
 
     def etag(self, *form: str) -> str:
         """Equal for all requests for the same pictures of the same model in this form."""
@@ -50,7 +52,10 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
     Raises:
         InvalidRequest: a field exceeds the server's limit or the model's range.
         UnknownClass: no class has this name.
+        UnknownModel: another model is asked for.
     """
+    if request.model is not None:
+        check_model(request.model, model_info)
     cfg_scale = request.cfg_scale or limits.cfg_scale_for(model_info)
     chosen = choose_recipe(request, cfg_scale, model_info, limits)
     first = Sampling(
@@ -58,7 +63,7 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
         cfg_scale=cfg_scale,
         num_sampling_steps=chosen.recipe.num_sampling_steps,
         sampler=chosen.recipe.sampler,
-        seed=secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed,
+        seed=_seed_of(request, limits),
         guidance_interval=chosen.recipe.guidance_interval,
         cfg_channels=request.cfg_channels or limits.cfg_channels_for(model_info),
     )
@@ -67,7 +72,13 @@ def take_order(request: GenerateRequest, model_info: ModelInfo, limits: RequestL
     seeds = [seed_of_image(first.seed, i) for i in range(request.num_images)]
     images = tuple(replace(parameters, seed=seed) for seed in seeds)
     timeout_s = request.timeout_s or limits.timeout_s
-    return Order(images, timeout_s, chosen.quality, limits.signed)
+    return Order(images, timeout_s, chosen.quality, limits.signed, limits.elapsed_s)
+
+
+def check_model(name: str, model_info: ModelInfo) -> None:
+    """Refuse every model but the one that is served."""
+    if name != model_info.name:
+        raise UnknownModel(f"{name[:200]!r} is not served here; {model_info.name!r} is")
 
 
 def parameters_here(
@@ -106,13 +117,13 @@ def make_job(
     preview_count: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Job:
-    """The job that makes an order's images. Its deadline counts from now; `Job` has the arguments."""
-    now = time.monotonic()
+    """The job that makes an order's images; `Job` has the arguments."""
+    arrived = time.monotonic() - order.elapsed_s
     schedule = model_info.schedule
     return Job(
         id=request_id,
-        deadline=now + order.timeout_s,
-        admitted=now,
+        deadline=arrived + order.timeout_s,
+        admitted=arrived,
         trajectories=tuple(
             plan_trajectory(schedule, image, model_info.fitted) for image in order.images
         ),
@@ -122,6 +133,12 @@ def make_job(
         preview_count=preview_count,
         on_progress=on_progress,
     )
+
+
+def _seed_of(request: GenerateRequest, limits: RequestLimits) -> int:
+    if request.seed is not None:
+        return request.seed
+    return secrets.randbelow(DRAWN_SEEDS) if limits.seed is None else limits.seed
 
 
 def _check_limits(request: GenerateRequest, limits: RequestLimits) -> None:

@@ -88,6 +88,10 @@ class GenerateRequest(BaseModel):
     output_format: OutputFormat | None = Field(
         default=None, description="Default: the format that Accept names, else png."
     )
+    model: Annotated[str | None, Field(max_length=LONGEST_NAME)] = Field(
+        default=None,
+        description="The name of a model that is served, see /models. Default: the first of them.",
+    )
     timeout_s: Annotated[
         float | None, doc("more than 0, at most the server's limit, see /models")
     ] = Field(

@@ -8,12 +8,12 @@ from types import MappingProxyType
 
 from model.sampling.presets import Quality
 from service.engine.model_info import ModelInfo
-from service.errors import FieldError, InvalidRequest, UnknownClass, UnknownModel
+from service.errors import FieldError, InvalidRequest, UnknownClass
 from service.http.openai.request import PLACE, Asked, ImagesRequest, QualityName
 from service.images.encoding import LOSSY_QUALITY
 from service.images.fields import read_fields
 from service.images.limits import RequestLimits
-from service.images.order import Order, take_order
+from service.images.order import Order, check_model, take_order
 from service.images.request import GenerateRequest
 
 PRESETS: MappingProxyType[QualityName | None, Quality | None] = MappingProxyType(
@@ -54,12 +54,6 @@ def take_images_order(asked: Asked, model_info: ModelInfo, limits: RequestLimits
     except InvalidRequest as error:
         raise _renamed(error, OUR_NAMES, {"quality": own.quality}) from None
     return order if own.output_format in (None, "png") else _compressed(order, own)
-
-
-def check_model(name: str, model_info: ModelInfo) -> None:
-    """Refuse every model but the one that is served."""
-    if name != model_info.name:
-        raise UnknownModel(f"{name[:200]!r} is not served here; {model_info.name!r} is")
 
 
 def size_of(model_info: ModelInfo) -> str:

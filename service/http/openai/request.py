@@ -84,7 +84,7 @@ class ImagesRequest(BaseModel):
     )
 
 
-IN_OTHER_WORDS = frozenset({"num_images", "output_format", "quality", "preview_every"})
+IN_OTHER_WORDS = frozenset({"model", "num_images", "output_format", "quality", "preview_every"})
 OWN = names_of(ImagesRequest)
 BESIDE = {
     name: field for name, field in names_of(GenerateRequest).items() if field not in IN_OTHER_WORDS

@@ -18,7 +18,6 @@ from service.engine.class_catalogue import ClassCatalogue, ClassEntry
 from service.engine.model_info import ModelInfo
 from service.http.content_type import JSON
 from service.http.context import context_of, limits_of
-from service.http.openai.order import check_model
 from service.http.problems import openai_responses, problem_responses
 from service.http.schemas import (
     ClassDescription,
@@ -28,6 +27,7 @@ from service.http.schemas import (
 )
 from service.images.encoding import OutputFormat
 from service.images.limits import RequestLimits
+from service.images.order import check_model
 from service.images.recipe import choose_recipe
 from service.images.request import LONGEST_NAME, GenerateRequest
 
@@ -46,15 +46,21 @@ _MODEL = {
     "/classes",
     summary="Class ids, names and synonyms",
     response_model=list[ClassDescription],
-    responses=problem_responses(422, 503),
+    responses=problem_responses(404, 422, 503),
 )
 async def classes(
     request: Request,
     q: Annotated[
         str, Query(max_length=LONGEST_NAME, description="Part of a name, or a WordNet id.")
     ] = "",
+    model: Annotated[
+        str | None, Query(max_length=LONGEST_NAME, description="A name that /models gives.")
+    ] = None,
 ) -> Response:
-    catalogue = context_of(request).engine.model_info.classes
+    model_info = context_of(request).engine.model_info
+    if model is not None:
+        check_model(model, model_info)
+    catalogue = model_info.classes
     return Response(await asyncio.to_thread(_found, catalogue, q), media_type=JSON)
 
 
@@ -66,7 +72,7 @@ async def classes(
 )
 async def models(request: Request) -> ModelList:
     model_info = context_of(request).engine.model_info
-    return ModelList(data=[_describe(model_info, limits_of(request))])
+    return ModelList(data=[describe(model_info, limits_of(request))])
 
 
 @router.get(
@@ -78,7 +84,7 @@ async def models(request: Request) -> ModelList:
 async def model(request: Request) -> ModelDescription:
     model_info = context_of(request).engine.model_info
     check_model(request.path_params["model"], model_info)
-    return _describe(model_info, limits_of(request))
+    return describe(model_info, limits_of(request))
 
 
 def _found(catalogue: ClassCatalogue, query: str) -> str:
@@ -104,7 +110,8 @@ def _class_json(entry: ClassEntry) -> str:
     ).model_dump_json()
 
 
-def _describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
+def describe(model_info: ModelInfo, limits: RequestLimits) -> ModelDescription:
+    """The model, and what may be asked of it."""
     cfg_scales = [MIN_CFG_SCALE, MAX_CFG_SCALE] if model_info.guidable else [1.0, 1.0]
     return ModelDescription(
         id=model_info.name,

@@ -9,7 +9,7 @@ from functools import partial
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from service.http.context import client_limits_of, client_of, context_of
+from service.http.context import client_limits_of, client_of, context_of, limits_of
 from service.http.disconnect import result_of
 from service.http.problems import problem_responses
 from service.images.claim import longest_file, read_claim
@@ -98,11 +98,11 @@ async def verify(request: Request) -> VerifyResponse:
     if mismatch is not None:
         return mismatch
     sent = await asyncio.to_thread(claim.pixels)
-    limits = context.limits
+    limits = limits_of(request)
     ours = parameters_here(claim.parameters, model_info, reproducible=limits.reproducible)
     if claim.output_format != "png":
         ours = replace(ours, output_compression=claim.parameters.output_compression)
-    order = Order((ours,), limits.timeout_s)
+    order = Order((ours,), limits.timeout_s, elapsed_s=limits.elapsed_s)
     job = make_job(
         order,
         model_info,

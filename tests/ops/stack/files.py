@@ -30,7 +30,8 @@ class Resources(BaseModel):
 
 
 class Deploy(BaseModel):
-    resources: Resources
+    resources: Resources = Resources(reservations=Reservations())
+    replicas: str = "1"
 
 
 class Build(BaseModel):
@@ -56,7 +57,10 @@ class ComposeService(BaseModel):
     volumes: list[str] = []
     secrets: list[str] = []
     networks: dict[str, Network] = {}
+    entrypoint: list[str] = []
     command: list[str] = []
+    depends_on: list[str] = []
+    shm_size: str = ""
     stop_grace_period: str = "10s"
     restart: str = "no"
     init: bool = False

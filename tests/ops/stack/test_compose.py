@@ -24,11 +24,16 @@ from tests.ops.stack.files import (
 MONITORS = {"prometheus", "alertmanager", "grafana"}
 EVERY = sorted(compose_services())
 SERVING = ["dit", "dit-cpu"]
+FLEET = ["ray-head", "ray-worker"]
 
 
 @pytest.mark.parametrize(
     ("profile", "names"),
-    [(None, {"dit", "dcgm-exporter", *MONITORS}), ("cpu", {"dit-cpu", *MONITORS})],
+    [
+        (None, {"dit", "dcgm-exporter", *MONITORS}),
+        ("cpu", {"dit-cpu", *MONITORS}),
+        ("ray", {*FLEET, *MONITORS}),
+    ],
 )
 def test_compose_starts_one_service_and_what_watches_it(
     profile: str | None, names: set[str]
@@ -71,7 +76,7 @@ def test_container_settings_are_valid_and_fit_the_grace_period(
     assert settings.allowed_hosts == ("dit",)  # as Prometheus calls it
 
 
-@pytest.mark.parametrize("name", SERVING)
+@pytest.mark.parametrize("name", [*SERVING, *FLEET])
 def test_compose_builds_its_images_and_never_pulls_them(name: str) -> None:
     container = compose_services()[name]
     assert container.build is not None
@@ -126,7 +131,7 @@ def test_ports_are_published_on_loopback(name: str) -> None:
         assert with_defaults(port).startswith(LOOPBACK)
 
 
-@pytest.mark.parametrize("name", SERVING)
+@pytest.mark.parametrize("name", [*SERVING, *FLEET])
 def test_a_wrong_setting_is_not_tried_for_ever(name: str) -> None:
     policy, _, tries = compose_services()[name].restart.partition(":")
     assert policy == "on-failure"
@@ -164,7 +169,7 @@ def test_secrets_come_from_files_that_git_does_not_have() -> None:
     assert {"/dit.env", "/secrets/"} <= set(ignored)
 
 
-@pytest.mark.parametrize("name", SERVING)
+@pytest.mark.parametrize("name", [*SERVING, *FLEET])
 def test_api_keys_are_a_secret_and_without_them_the_service_is_on_this_host_alone(
     name: str,
 ) -> None:

@@ -93,12 +93,16 @@ def test_dockerignore_admits_what_the_dockerfile_copies() -> None:
 
 
 def locked() -> dict[str, str]:
-    return entries(text_of("deploy/lock/base.txt")) | entries(text_of("deploy/lock/cuda.txt"))
+    return {
+        name: lines
+        for part in ("base", "cuda", "ray")
+        for name, lines in entries(text_of(f"deploy/lock/{part}.txt")).items()
+    }
 
 
 def test_every_package_of_the_image_is_locked_by_hash() -> None:
     packages = locked()
-    needed = {canonicalize_name(Requirement(line).name) for line in requirements()}
+    needed = {canonicalize_name(Requirement(line).name) for line in requirements("ray")}
     assert needed <= packages.keys()
     for name, lines in packages.items():
         assert "--hash=sha256:" in lines, name
@@ -122,6 +126,16 @@ def test_cuda_is_apart_in_the_lock() -> None:
     assert not any(CUDA.fullmatch(name) for name in entries(text_of("deploy/lock/base.txt")))
 
 
+def test_ray_is_apart_in_the_lock_and_in_images_that_ask_for_it() -> None:
+    others = entries(text_of("deploy/lock/base.txt")) | entries(text_of("deploy/lock/cuda.txt"))
+    ray = entries(text_of("deploy/lock/ray.txt"))
+    assert "ray" in ray
+    assert not ray.keys() & others.keys()
+    assert ("ARG", 'RAY=""') in stages()[0]
+    (install,) = [rest for word, rest in stages()[0] if word == "RUN" and "lock/ray.txt" in rest]
+    assert 'if [ -n "$RAY" ]; then' in install
+
+
 def test_pypi_gives_the_image_nothing_without_a_hash() -> None:
     installs = [
         command
@@ -129,7 +143,7 @@ def test_pypi_gives_the_image_nothing_without_a_hash() -> None:
         if word == "RUN"
         for command in re.findall(r"pip install ([^&;]+)", rest)
     ]
-    assert len(installs) == 5
+    assert len(installs) == 6
     for command in installs:
         hashed = "--require-hashes" in command
         ours = command.split()[-1] == "." and {"--no-deps", "--no-build-isolation"} <= set(

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# A Ray head in a container that serves a configuration: head.sh CONFIGURATION [options of ray start]
+set -euo pipefail
+configuration=$1
+shift
+# Whatever reaches a container comes from outside.
+sed 's/^  host: 127\.0\.0\.1.*/  host: 0.0.0.0/' "$configuration" > /tmp/serve.yaml
+{ until serve deploy /tmp/serve.yaml; do sleep 2; done; } &
+exec ray start --head --block --disable-usage-stats --dashboard-host=127.0.0.1 "$@"

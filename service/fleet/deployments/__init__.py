@@ -1,0 +1,1 @@
+"""What Ray Serve runs: a front, and replicas of each model."""
