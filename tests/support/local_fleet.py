@@ -6,28 +6,29 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from starlette.types import Message as ASGIMessage
 
+from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from service.fleet.config import FleetConfig
 from service.fleet.dispatch import Errand, ReplicaLost
-from service.fleet.exchange import Forwarded, Message, Taken
-from service.fleet.front import Front
+from service.fleet.exchange import Forwarded, Message
 from service.fleet.gathering import Answer
 from service.fleet.loads import ReplicaLoads
 from service.fleet.replica import Replica
 from service.http.schemas import ModelDescription
 from service.settings import Settings
-from tests.support.services import PATIENCE_S, load_small_runner
+from tests.support.services import PATIENCE_S, load_small_checkpoint
 
 
 def load_small(settings: Settings) -> ModelRunner:
-    """The small model in ``settings.model``, with its name as the settings give it."""
-    runner = load_small_runner(Path(settings.model), reproducible=settings.reproducible)
-    return runner
+    """The small model in ``settings.model``, under the name that the settings give it."""
+    checkpoint = load_small_checkpoint(Path(settings.model))
+    named = replace(checkpoint, name=settings.model_name or checkpoint.name)
+    return build_runner(named, max_rows=8, reproducible=settings.reproducible)
 
 
 class LocalReplicas:
@@ -160,10 +161,3 @@ def config_of(*names: str, folder: Path, **settings: object) -> FleetConfig:
     """A configuration of models of these names, all from one folder."""
     models = [{"name": name, "model": str(folder), "settings": settings} for name in names]
     return FleetConfig.model_validate({"models": models})
-
-
-def front_of(config: FleetConfig, models: Mapping[str, LocalReplicas]) -> Front:
-    return Front(config, models)
-
-
-__all__ = ["Got", "LocalReplicas", "Taken", "ask", "config_of", "front_of", "load_small"]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from model.backends.network import Network, Pair
+from model.device import DeviceLost
 from model.runner.runner import ModelRunner
+from model.weights.checkpoint import Checkpoint
 from service.settings import Settings
+from tests.support.faulty import FaultyNetwork
 from tests.support.networks import network_of
 from tests.support.services import load_small_checkpoint
 
@@ -44,17 +48,19 @@ class SleepingNetwork:
 
 def load_sleeping(settings: Settings) -> ModelRunner:
     """A runner of the small checkpoint in ``settings.model``, with ticks of ``MAX_ROWS`` rows at most."""
-    checkpoint = load_small_checkpoint(Path(settings.model))
+    checkpoint = _named(settings)
     network = SleepingNetwork(network_of(checkpoint, max_rows=MAX_ROWS))
     return ModelRunner(checkpoint, network, max_rows=MAX_ROWS)
 
 
 def load_doomed(settings: Settings) -> ModelRunner:
     """The same; a tick with the class `tests.support.faulty.BAD_LABEL` finds the device gone."""
-    from model.device import DeviceLost
-    from tests.support.faulty import FaultyNetwork
-
-    checkpoint = load_small_checkpoint(Path(settings.model))
+    checkpoint = _named(settings)
     sleeping = SleepingNetwork(network_of(checkpoint, max_rows=MAX_ROWS))
     faulty = FaultyNetwork(sleeping, fault=lambda: DeviceLost("injected"))
     return ModelRunner(checkpoint, faulty, max_rows=MAX_ROWS)
+
+
+def _named(settings: Settings) -> Checkpoint:
+    checkpoint = load_small_checkpoint(Path(settings.model))
+    return replace(checkpoint, name=settings.model_name or checkpoint.name)
