@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drills.started import started
+from tests.drills.services.started import started
 from tests.fleet.serving.figures import write_fleet_figures
 from tests.fleet.serving.fleets import JSON, Answer, Fleet, deployed
 from tests.support.services import wait_until
