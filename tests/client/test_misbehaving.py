@@ -39,7 +39,7 @@ from tests.support.misbehaving import (
     silence_after_head,
     stall,
 )
-from tests.support.services import wait_until
+from tests.support.services import PATIENCE_S, wait_until
 
 PICTURE = {"index": 0, "seed": 7, "b64_json": "AAAA", "content_type": "image/png"}
 GENERATION = {
@@ -61,6 +61,15 @@ IMAGE = f"event: image\ndata: {json.dumps(PICTURE)}\n\n".encode()
 SUMMARY = json.dumps({name: GENERATION[name] for name in ("parameters", "timings", "model")})
 DONE = f"event: done\ndata: {SUMMARY}\n\n".encode()
 PROGRESS = b'event: progress\ndata: {"step": 1, "steps": 2, "ahead_in_queue": 0}\n\n'
+
+
+WELL_S = 1.2
+"""Enough for a request to arrive, even if the machine stands still for a second."""
+
+LONG = 600
+"""Parts of an answer that drips for half a minute."""
+
+ROUNDED_S = 0.01
 
 
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,25 +123,28 @@ def test_it_waits_no_shorter_than_retry_after(connect: Connect) -> None:
 
 def test_a_wait_beyond_the_deadline_is_not_waited(connect: Connect) -> None:
     with misbehaving(problem(503, Retry_After="30"), GOOD) as server:
-        started = time.monotonic()
-        with pytest.raises(Unavailable) as caught:
+        with pytest.raises(Unavailable) as caught:  # and not DeadlineExceeded, later
             connect(server.url).generate(1, timeout_s=5)
-        assert time.monotonic() - started < 2
         assert caught.value.retry_after_s == 30
+        assert len(server.received) == 1
 
 
 def test_each_try_is_sent_the_time_that_is_left(connect: Connect) -> None:
     with misbehaving(problem(503, Retry_After="0"), GOOD) as server:
+        began = time.monotonic()
         connect(server.url, retries=RetryPolicy(first_s=0.2)).generate(1, timeout_s=9)
         first, second = (each.fields["timeout_s"] for each in server.received)
         assert isinstance(first, float)
         assert isinstance(second, float)
-        assert 8.5 < first <= 9
+        assert 9 - (server.received[0].at - began) - ROUNDED_S <= first <= 9
         assert second <= first - 0.2
         connect(server.url).generate(1)
         assert "timeout_s" not in server.received[-1].fields
+        began = time.monotonic()
         connect(server.url, timeout_s=4).generate(1)
-        assert server.received[-1].fields["timeout_s"] == pytest.approx(4, abs=0.5)
+        (left,) = (server.received[-1].fields["timeout_s"],)
+        assert isinstance(left, float)
+        assert 4 - (server.received[-1].at - began) - ROUNDED_S <= left <= 4
 
 
 def test_without_a_server_it_gives_up_after_a_few_tries(connect: Connect) -> None:
@@ -161,11 +173,9 @@ def test_a_server_that_does_not_answer_costs_the_callers_time_and_no_more(
 ) -> None:
     short_grace(monkeypatch)
     with misbehaving(stall) as server:
-        started = time.monotonic()
         with pytest.raises(DeadlineExceeded):
-            connect(server.url).generate(1, timeout_s=0.3)
-        assert time.monotonic() - started < 1.5
-        assert server.left.wait(5)
+            connect(server.url).generate(1, timeout_s=WELL_S)
+        assert server.left.wait(PATIENCE_S)
 
 
 def test_a_head_that_drips_ends_with_the_callers_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,11 +186,11 @@ def test_a_head_that_drips_ends_with_the_callers_time(monkeypatch: pytest.Monkey
         async with AsyncClient(url) as client:
             await client.generate(1, timeout_s=0.2)
 
-    with misbehaving(raw(b"HTTP/1.1 200 OK\r\nX: ", *[b"x"] * 30, pause_s=0.05)) as server:
+    with misbehaving(raw(b"HTTP/1.1 200 OK\r\nX: ", *[b"x"] * LONG, pause_s=0.05)) as server:
         started = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             asyncio.run(call(server.url))
-        assert time.monotonic() - started < 1.2
+        assert time.monotonic() - started < LONG * 0.05
 
 
 def test_a_body_that_drips_ends_with_the_callers_time(
@@ -188,11 +198,11 @@ def test_a_body_that_drips_ends_with_the_callers_time(
 ) -> None:
     short_grace(monkeypatch)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
-    with misbehaving(raw(head, *[b" "] * 30, pause_s=0.05)) as server:
+    with misbehaving(raw(head, *[b" "] * LONG, pause_s=0.05)) as server:
         started = time.monotonic()
         with pytest.raises(DeadlineExceeded, match=r"within 0\.3 s"):
             connect(server.url).generate(1, timeout_s=0.3)
-        assert time.monotonic() - started < 1.2
+        assert time.monotonic() - started < LONG * 0.05
 
 
 @pytest.mark.parametrize(
@@ -267,8 +277,8 @@ def test_a_silent_stream_ends_with_the_callers_time(
     short_grace(monkeypatch)
     with misbehaving(silence_after_head) as server:
         with pytest.raises(DeadlineExceeded):
-            connect(server.url).events(1, timeout_s=0.2)
-        assert server.left.wait(5)
+            connect(server.url).events(1, timeout_s=WELL_S)
+        assert server.left.wait(PATIENCE_S)
 
 
 def test_leaving_a_stream_closes_the_connection(connect: Connect) -> None:

@@ -155,7 +155,7 @@ def test_a_client_that_leaves_has_the_stages_that_it_saw(pipeline_folder: Path) 
 
         def leave() -> None:
             with pytest.raises(httpx.ReadTimeout):
-                running.client.post("/generate", json=PICTURE, timeout=0.3)
+                running.client.post("/generate", json=PICTURE, timeout=1.2)
 
         left = pool.submit(leave)
         runner.let(1)

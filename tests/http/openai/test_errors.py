@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -173,7 +174,13 @@ def test_a_deadline_is_not_tried_again(pipeline_folder: Path) -> None:
         gated_service(pipeline_folder) as (running, runner),
         openai_client(running, max_retries=2) as client,
     ):
-        threading.Timer(0.5, runner.open).start()
+
+        def open_late() -> None:
+            wait_until(lambda: running.queue_row_steps > 0)
+            time.sleep(0.3)
+            runner.open()
+
+        threading.Thread(target=open_late).start()
         with pytest.raises(InternalServerError) as caught:
             client.images.generate(prompt="pear", extra_body={**FEW_STEPS, "timeout_s": 0.2})
         assert caught.value.status_code == 504
@@ -186,7 +193,7 @@ def test_a_deadline_is_not_tried_again(pipeline_folder: Path) -> None:
 def test_a_client_that_does_not_wait_frees_its_rows(pipeline_folder: Path) -> None:
     with (
         gated_service(pipeline_folder) as (running, runner),
-        openai_client(running, timeout_s=0.3) as client,
+        openai_client(running, timeout_s=1.2) as client,
     ):
         with pytest.raises(APITimeoutError):
             client.images.generate(prompt="pear", extra_body={"num_inference_steps": 1000})

@@ -192,10 +192,10 @@ def test_a_failure_during_the_stream_is_an_event(failing: Running) -> None:
 
 def test_a_deadline_that_passes_during_the_stream_is_an_event(pipeline_folder: Path) -> None:
     with gated_service(pipeline_folder) as (running, runner):
-        with streaming(running, PICTURE | {"num_sampling_steps": 4, "timeout_s": 0.5}) as events:
+        with streaming(running, PICTURE | {"num_sampling_steps": 4, "timeout_s": 1.2}) as events:
             runner.let(1)
             assert next(events).name == "progress"
-            time.sleep(0.6)
+            time.sleep(1.3)
             runner.open()
             *_, error = events
         assert (error.name, error.data["status"]) == ("error", 504)
