@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 import torch
 
@@ -37,9 +36,7 @@ NAMED = RequestLimits(
 
 @pytest.fixture(scope="module")
 def info() -> ModelInfo:
-    return ModelInfo.of(
-        load_checkpoint("bundled", device=torch.device("cpu"), dtype=torch.float32)
-    )
+    return ModelInfo.of(load_checkpoint("bundled", device=torch.device("cpu"), dtype=torch.float32))
 
 
 @pytest.mark.parametrize("limits", [LIMITS, NAMED], ids=["presets", "named"])
@@ -65,7 +62,9 @@ def test_the_estimate_is_near_what_a_replica_counts(
 ) -> None:
     members = {key: tuple(v) if isinstance(v, list) else v for key, v in body.items()}
     order = take_order(GenerateRequest(class_label=0, **members), info, limits)  # type: ignore[arg-type]
-    exact = sum(plan_trajectory(info.schedule, each, info.fitted).row_steps for each in order.images)
+    exact = sum(
+        plan_trajectory(info.schedule, each, info.fitted).row_steps for each in order.images
+    )
     estimate = row_steps_of({"class_label": 0, **body}, describe(info, limits))
     partial = order.images[0].guidance_interval != (0.0, 1.0)
     assert estimate == pytest.approx(exact, rel=0.25 if partial else 0.0)
@@ -89,5 +88,3 @@ def test_nonsense_counts_as_the_default(info: ModelInfo, value: object) -> None:
 def test_an_unknown_model_has_usual_steps() -> None:
     assert row_steps_of({"num_images": 2}, None) == 2 * ROWS_UNKNOWN
     assert row_steps_of({"num_sampling_steps": 10}, None) == 20
-
-
