@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,7 +162,7 @@ def ray_cluster(folder: Path) -> Iterator[int]:
 @contextmanager
 def deployed(
     port: int,
-    models: list[dict[str, object]],
+    models: Sequence[Mapping[str, object]],
     load: Callable[[Settings], ModelRunner] = load_runner,
     **config: object,
 ) -> Iterator[Fleet]:
@@ -179,7 +179,7 @@ def deployed(
 
 
 def deploy(
-    models: list[dict[str, object]],
+    models: Sequence[Mapping[str, object]],
     load: Callable[[Settings], ModelRunner] = load_runner,
     **config: object,
 ) -> None:
@@ -189,7 +189,7 @@ def deploy(
     from service.ray_app import application
 
     own = {"num_cpus": 0.1}
-    fleet = {"models": [own | model for model in models], "front": {"num_cpus": 0.1}} | config
+    fleet = {"models": [{**own, **model} for model in models], "front": {"num_cpus": 0.1}} | config
     serve.run(application(FleetConfig.model_validate(fleet), load), name="dit", route_prefix="/")
 
 

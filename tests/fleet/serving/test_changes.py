@@ -84,3 +84,21 @@ def test_replicas_follow_the_work(ray_port: int, pipeline_folder: Path) -> None:
             wait_until(lambda: len(replicas_of("small")) == 2, CHANGED_S)
         wait_until(lambda: len(replicas_of("small")) == 1, CHANGED_S)
         assert load.lost == []
+
+
+def test_a_stop_finishes_what_is_under_way(ray_port: int, pipeline_folder: Path) -> None:
+    from service.fleet.deployments.stop import drain
+
+    model = {"name": "small", "model": str(pipeline_folder)}
+    with deployed(ray_port, [model], load_sleeping) as fleet:
+        load = Load(fleet)
+        with load.running(4, lambda number: {"class_label": 1, "num_sampling_steps": 20}):
+            time.sleep(2.0)
+            assert drain("dit", 60.0) == 0
+        statuses = [each.status for each in load.answers]
+        assert load.failures == []
+        assert set(statuses) == {200, 503}
+        refused = next(each for each in load.answers if each.status == 503)
+        assert refused.headers["retry-after"] == "5"
+        assert fleet.ask("/readyz").status == 503
+        assert fleet.ask("/livez").status == 200

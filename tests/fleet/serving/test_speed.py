@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.serving.figures import Figure, write_fleet_figures
+from tests.drills.figures import Figure
+from tests.fleet.serving.figures import write_fleet_figures
 from tests.fleet.serving.fleets import Fleet, Load, deployed
 from tests.support.sleeping import MAX_ROWS, TICK_S, load_sleeping
 
