@@ -118,9 +118,9 @@ async def _closed_loop(url: str, asks: Sequence[Ask], clients: int) -> LoadRun:
     async def work(client: httpx.AsyncClient) -> None:
         for ask in waiting:
             sent.append(time.perf_counter())
-            outcomes.append(await _send(client, ask, sent[-1]))
+            outcomes.append(await send(client, ask, sent[-1]))
 
-    async with _clients(url, clients) as each:
+    async with with_clients(url, clients) as each:
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for client in each:
@@ -132,9 +132,9 @@ async def _open_loop(url: str, schedule: Sequence[tuple[float, Ask]]) -> LoadRun
     outcomes: list[Outcome] = []
 
     async def work(client: httpx.AsyncClient, ask: Ask, due: float) -> None:
-        outcomes.append(await _send(client, ask, due))
+        outcomes.append(await send(client, ask, due))
 
-    async with _clients(url, OPEN_LOOP_CLIENTS) as clients:
+    async with with_clients(url, OPEN_LOOP_CLIENTS) as clients:
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for (at, ask), client in zip(schedule, itertools.cycle(clients)):
@@ -143,10 +143,11 @@ async def _open_loop(url: str, schedule: Sequence[tuple[float, Ask]]) -> LoadRun
         return LoadRun(tuple(outcomes), time.perf_counter() - began)
 
 
-async def _send(client: httpx.AsyncClient, ask: Ask, since: float) -> Outcome:
+async def send(client: httpx.AsyncClient, ask: Ask, since: float, url: str = "") -> Outcome:
+    """One request; latency counts from ``since``."""
     status, stages = 0, {}
     with suppress(httpx.HTTPError):
-        answer = await client.post(PATH, json=ask.body, timeout=ask.timeout_s + SLACK_S)
+        answer = await client.post(f"{url}{PATH}", json=ask.body, timeout=ask.timeout_s + SLACK_S)
         status, stages = answer.status_code, stages_of(answer.headers)
     ended = time.perf_counter()
     return Outcome(ask, status, ended - since, ended, stages)
@@ -159,7 +160,7 @@ def stages_of(headers: httpx.Headers) -> dict[str, float]:
 
 
 @asynccontextmanager
-async def _clients(url: str, count: int) -> AsyncIterator[list[httpx.AsyncClient]]:
+async def with_clients(url: str, count: int) -> AsyncIterator[list[httpx.AsyncClient]]:
     """Each client has its own address, because our service is fair between addresses."""
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(_client(url, i)) for i in range(count)]

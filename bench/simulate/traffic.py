@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.load.workload import mixed, poisson
+from bench.load.workload import Ask, mixed, poisson
 from bench.simulate.curve import TickCurve
 
 NO_DEADLINE_S = 1e9
@@ -37,13 +37,26 @@ def traffic(
 ) -> list[Request]:
     """Requests at a rate whose work is ``load`` times what the device can do in full ticks."""
     asks = mixed(count, seed=seed, timeout_s=timeout_s, steps=steps)
-    rows = [(1 if ask.cfg_scale == 1.0 else 2,) * ask.num_sampling_steps for ask in asks]
-    work = sum(map(sum, rows)) / count
-    schedule = poisson(asks, load * curve.row_steps_per_s / work, seed)
+    return requests_of(scheduled(curve, asks, load, seed))
+
+
+def scheduled(
+    curve: TickCurve, asks: list[Ask], load: float, seed: int = 0
+) -> list[tuple[float, Ask]]:
+    """Arrival times at a rate whose work is ``load`` times what the device can do in full ticks."""
+    work = sum(sum(_rows(ask)) for ask in asks) / len(asks)
+    return poisson(asks, load * curve.row_steps_per_s / work, seed)
+
+
+def requests_of(schedule: Sequence[tuple[float, Ask]]) -> list[Request]:
+    """What a real load asks for, as the simulation takes it."""
     return [
-        Request(number, at, each, timeout_s)
-        for number, ((at, _), each) in enumerate(zip(schedule, rows))
+        Request(number, at, _rows(ask), ask.timeout_s) for number, (at, ask) in enumerate(schedule)
     ]
+
+
+def _rows(ask: Ask) -> tuple[int, ...]:
+    return (1 if ask.cfg_scale == 1.0 else 2,) * ask.num_sampling_steps
 
 
 def arrivals(rate: float, steps: int, count: int, *, guided: bool = True) -> list[Request]:

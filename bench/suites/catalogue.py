@@ -7,6 +7,7 @@ from typing import Protocol
 
 from bench.options import Options
 from bench.report.figures import Measured
+from bench.suites.agree import Agree
 from bench.suites.alone import Alone
 from bench.suites.mixed import Mixed
 from bench.suites.offline import Offline
@@ -34,6 +35,7 @@ SUITES: dict[str, type[Suite]] = {
     "offline": Offline,
     "serving": Serving,
     "simulate": Simulate,
+    "agree": Agree,
     "mixed": Mixed,
     "overhead": Overhead,
     "operation": Operation,

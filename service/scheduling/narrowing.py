@@ -13,7 +13,7 @@ LEAST_EFFICIENCY = 0.85
 MUCH_LONGER = 2.0
 """Times the steps left of those before it, on average, from which a job sits out."""
 
-MOST_SAT_OUT = 0.25
+MOST_SAT_OUT = 0.2
 """Ticks that a job sits out, at most, over the steps that it has."""
 
 HURRY = 3.0
