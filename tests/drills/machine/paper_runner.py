@@ -18,11 +18,16 @@ from model.runner.tick_log import FinishedTick
 from model.sampling.trajectory import Trajectory
 from tests.support.jobs import NO_NOISE, NO_STEPS
 
-TICK_S = 0.1
+ONE_ROW_S, FULL_S = 0.025, 0.1
 DECODE_S = 0.25
 MAX_ROWS = 6
 SLOTS = MAX_ROWS
 """As few as a tick may need, so that images are parked all the time."""
+
+
+def tick_s(rows: int) -> float:
+    """What a tick takes: a part, and as much again for each row. Wide ticks do more a second."""
+    return ONE_ROW_S + (rows - 1) / (MAX_ROWS - 1) * (FULL_S - ONE_ROW_S)
 
 
 class Clock:
@@ -75,7 +80,7 @@ class PaperDecoding(Decoding):
 
 
 class PaperRunner(ModelRunner):
-    """Ticks take `TICK_S` and the pixels of an image are its seed.
+    """Ticks take `tick_s` and the pixels of an image are its seed.
 
     Attributes:
         meanwhile: what happens elsewhere while the next ticks run, one at a time.
@@ -125,8 +130,8 @@ class PaperRunner(ModelRunner):
         self._check(flights)
         self._run_out(flights, rows)
         self._break(flights, lambda flight: self.breaks_at.get(_seed(flight)) == flight.step)
-        self._clock.now += TICK_S
-        self._finished.append(FinishedTick(rows, TICK_S))
+        self._clock.now += tick_s(rows)
+        self._finished.append(FinishedTick(rows, tick_s(rows)))
         for flight in flights:
             assert not flight.done, "a finished image had another tick"
             flight.advance()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import pytest
@@ -15,6 +15,7 @@ from service.scheduling.admission import AdmissionQueue
 from service.scheduling.deadlines import reason_to_drop
 from service.scheduling.fair import FairScheduler
 from service.scheduling.jobs import ImageTask, Job
+from service.scheduling.narrowing import Narrowing
 from service.scheduling.pace import Pace
 from service.scheduling.ready_queues import ReadyQueues
 from service.scheduling.virtual_time import Share, VirtualTime
@@ -92,6 +93,21 @@ def an_image_whose_guidance_ends_stays_among_the_guided(patch: Patch) -> None:
 def a_tick_may_have_one_row_too_many(patch: Patch) -> None:
     pick = ReadyQueues.pick
     patch.setattr(ReadyQueues, "pick", lambda self, rows: pick(self, rows + 1))
+
+
+@planted
+def who_is_in_a_hurry_is_left_out_too(patch: Patch) -> None:
+    patch.setattr(Narrowing, "_may_sit_out", lambda self, job, left: True)
+
+
+@planted
+def a_tick_may_be_as_narrow_as_can_be(patch: Patch) -> None:
+    def sitting_out(self: Narrowing, rows: Mapping[Job, int]) -> frozenset[Job]:
+        self._least_rows = 1
+        return real(self, rows)
+
+    real = Narrowing.sitting_out
+    patch.setattr(Narrowing, "sitting_out", sitting_out)
 
 
 @planted
