@@ -15,7 +15,7 @@ from service.engine.watchdog import NAP_S, Patience, Watchdog
 from service.errors import DeadlinePassed, ImageFailed, Unavailable
 from service.scheduling.jobs import JobResult, Timings
 from tests.support.jobs import due_in, job
-from tests.support.services import PATIENCE_S
+from tests.support.services import PATIENCE_S, wait_until
 
 RESULT = JobResult([np.zeros((1, 1, 3), dtype=np.uint8)], Timings(0.0, 0.0, 0.0))
 
@@ -135,10 +135,14 @@ def test_silence_counts_as_stuck_and_a_beat_ends_it() -> None:
             watchdog.beat()
             assert isinstance(error_of(look()), DeadlinePassed)
         assert not stuck.is_set()
-        while not stuck.is_set():
+
+        def stuck_after_a_while() -> bool:
+            nonlocal now
             now += 0.2
             look()
-            stuck.wait(0.01)
+            return stuck.is_set()
+
+        wait_until(stuck_after_a_while)
         assert watchdog.silence_s >= 0.8
 
 
