@@ -11,8 +11,8 @@ import yaml
 
 from deploy.dashboard.dcgm import counters
 from deploy.dashboard.prometheus import MISSING, tool
-from service.http.middleware.observation import OUTCOMES
 from service.fleet.front_metrics import FrontMetrics
+from service.http.middleware.observation import OUTCOMES
 from service.metrics import Metrics
 from tests.ops.stack.files import ROOT, text_of
 
