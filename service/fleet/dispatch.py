@@ -116,9 +116,8 @@ class Dispatch:
 
     async def run(self) -> None:
         """Answer the client. Cancelling it cancels the request."""
-        left = self._terms.arrived + self._terms.timeout_s - self._clock()
         try:
-            async with asyncio.timeout(max(left, 0.0) + LATE_S):
+            async with asyncio.timeout(self._left_s + LATE_S):
                 await self._until_answered()
         except TimeoutError:
             await self._fail(
@@ -161,8 +160,15 @@ class Dispatch:
                     return
         except ReplicaLost:
             raise _Failed(Setback.LOST) from None
-        text = "no replica is ready"
-        await self._fail(Unavailable(text, retry_after_s=RETRY_AFTER_S))
+        if self._left_s > 0:
+            await self._fail(Unavailable("no replica is ready", retry_after_s=RETRY_AFTER_S))
+        else:
+            await self._fail(DeadlinePassed("the deadline passed before a replica was ready"))
+
+    @property
+    def _left_s(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self._resending.deadline - self._clock())
 
     def _next_errand(self) -> Errand:
         elapsed_s = max(0.0, self._clock() - self._terms.arrived)
@@ -174,9 +180,8 @@ class Dispatch:
 
     async def _taken(self, messages: AsyncGenerator[Message, None]) -> bool:
         """Wait for a replica to take it, but not for longer than the terms say."""
-        left = self._terms.arrived + self._terms.timeout_s - self._clock()
         try:
-            first = await asyncio.wait_for(anext(messages), min(self._terms.wait_s, max(left, 0.0)))
+            first = await asyncio.wait_for(anext(messages), min(self._terms.wait_s, self._left_s))
         except TimeoutError:
             return False
         except StopAsyncIteration:

@@ -37,16 +37,23 @@ def command_of(name: str) -> str:
     return f"make drill ARGS=tests/drills/test_{name}.py"
 
 
-def write_figures(name: str, figures: Mapping[str, Figure | str], *, folder: Path = FOLDER) -> None:
+def write_figures(
+    name: str,
+    figures: Mapping[str, Figure | str],
+    *,
+    command: str | None = None,
+    folder: Path = FOLDER,
+) -> None:
     """Write ``build/drills/NAME.json``, which `tests.drills.report` puts into docs/reliability.md.
 
     Args:
         name: the drill's, as in the name of its file, ``test_NAME.py``.
         figures: by what they say, in the order of the table; a string was promised nothing.
+        command: what ran the drill; by default `command_of` the name.
     """
     rows = {what: one if isinstance(one, Figure) else Figure(one) for what, one in figures.items()}
     drill = Drill(
-        command_of(name),
+        command or command_of(name),
         f"{machine.cpu_name()}, {machine.cores()} cores",
         machine.commit(),
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

@@ -24,6 +24,7 @@ def _without_dit_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 GOOD = [
     ("model", "facebook/DiT-XL-2-256", "facebook/DiT-XL-2-256"),
+    ("model_name", "us/fruit", "us/fruit"),
     ("revision", "refs/pr/1", "refs/pr/1"),
     ("model_sha256", "AB" * 32, "ab" * 32),
     ("vae", "stabilityai/sd-vae-ft-ema", "stabilityai/sd-vae-ft-ema"),
@@ -115,6 +116,7 @@ def test_an_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("DIT_DEVICE", "gpu", "auto, cpu, cuda or cuda:N"),
         ("DIT_REVISION", "../../x", "branch, tag or commit"),
+        ("DIT_MODEL_NAME", "a b", "such as fruit or us/fruit"),
         ("DIT_MODEL_SHA256", "ab" * 31, "64 hexadecimal digits"),
         ("DIT_MODEL_SHA256", "sha256:" + "ab" * 32, "64 hexadecimal digits"),
         ("DIT_METRICS_HOST", "localhost:9464", "the port is DIT_METRICS_PORT"),

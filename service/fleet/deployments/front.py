@@ -119,6 +119,21 @@ class RayReplicas:
         return replica
 
 
+class WithoutRequestId:
+    """Leaves X-Request-Id to Ray's proxy, which adds it to every answer, as the request has it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_without_id(message: ASGIMessage) -> None:
+            if message["type"] == "http.response.start":
+                del MutableHeaders(scope=message)["X-Request-Id"]
+            await send(message)
+
+        await self._app(scope, receive, send_without_id)
+
+
 class FrontDeployment:
     """Ray calls these methods."""
 
@@ -127,17 +142,7 @@ class FrontDeployment:
         self._front = Front(config, {name: RayReplicas(each) for name, each in handles.items()})
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return self._serve
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The front, without the header that Ray's proxy adds itself, from the same request."""
-
-        async def send_without_id(message: ASGIMessage) -> None:
-            if message["type"] == "http.response.start":
-                del MutableHeaders(scope=message)["X-Request-Id"]
-            await send(message)
-
-        await self._front(scope, receive, send_without_id)
+        return WithoutRequestId(self._front)
 
     async def close(self, timeout_s: float) -> int:
         """Take nothing more in, and finish what is under way; returns how much is not finished."""
