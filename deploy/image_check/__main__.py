@@ -1,6 +1,7 @@
 """Build the image for CPUs with buildah, run it as compose would, and try it.
 
 make image-check; exits with 0 if everything holds or if it cannot be tried here, and says which.
+ARGS=--ray builds the image with Ray Serve, and also tries a fleet in it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from types import MappingProxyType
 import yaml
 
 from bench.load.processes import free_port
+from deploy.image_check import fleet
 from deploy.image_check.base import Base, NoBase, base_of, named_in
 from deploy.image_check.buildah import Buildah, ImageConfig, missing
 from deploy.image_check.checkpoint import NAMES, write_checkpoint
@@ -31,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "image-check"
 IMAGE = "localhost/dit-service:check"
 READY_S = 180.0
+FLEET_READY_S = 400.0
 STOP_S = 90.0
 LONG = {"class_label": 0, "seed": 1, "num_images": 4, "num_sampling_steps": 100}
 SHORT = {"class_label": 0, "seed": 1, "num_sampling_steps": 20}
@@ -49,10 +52,15 @@ class Findings:
             self.failed.append(what)
 
 
-def build(buildah: Buildah, base: Base) -> float:
-    """Build the Dockerfile with the arguments of compose's service for CPUs; the seconds it took."""
+def build(buildah: Buildah, base: Base, ray: str = "") -> float:
+    """Build the Dockerfile with the arguments of compose's service for CPUs; the seconds it took.
+
+    Args:
+        ray: not empty for Ray Serve in the image.
+    """
     began = time.monotonic()
     arguments = {"PYTHON_IMAGE": base.image, "TORCH_INDEX": base.torch_index, "COMPILER": ""}
+    arguments["RAY"] = ray
     buildah.run(
         "build",
         *["--isolation", "chroot", "--network", "host", "--format", "docker", "--tag", IMAGE],
@@ -105,9 +113,12 @@ def running(
     log: Path,
     environment: Mapping[str, str],
     mounts: Mapping[str, Path] = MappingProxyType({}),
+    alone: bool = False,
 ) -> Iterator[Container]:
     """A container, killed at the end of the block if it still runs."""
-    container = Container(root, config, compose_environment() | dict(environment), log, mounts)
+    container = Container(
+        root, config, compose_environment() | dict(environment), log, mounts, alone
+    )
     try:
         yield container
     finally:
@@ -181,17 +192,40 @@ def check_own_checkpoint(root: Path, config: ImageConfig, findings: Findings) ->
         container.stop(STOP_S)
 
 
+def check_fleet(root: Path, config: ImageConfig, findings: Findings) -> None:
+    """A head with one replica, on a read-only root: it serves a picture, and Ray asks for its token."""
+    mounts, ray = fleet.write_files(FOLDER / "fleet"), fleet.head(config)
+    log, variables = FOLDER / "fleet.log", fleet.environment()
+    with running(root, ray, log, variables, mounts, alone=True) as container:
+        seconds = container.wait_healthy(FLEET_READY_S)
+        findings.check("a fleet on Ray is ready", True, f"after {seconds:.1f} s")
+        status, _, body = ask(container, "http://127.0.0.1:8000/generate", SHORT)
+        drawn = status == b"200" and body[:4] == b"\x89PNG"
+        findings.check("POST /generate through Ray", drawn, status.decode())
+        status, *_ = ask(container, "http://127.0.0.1:8265/api/serve/applications/")
+        findings.check("Ray asks for its token", status == b"401", status.decode())
+        findings.check("the root is read-only", container.exec(["touch", "/home/dit/file"]) != 0)
+        print(f"  SIGTERM: exit code {container.stop(STOP_S)}")
+
+
+def ask(
+    container: Container, url: str, body: Mapping[str, object] | None = None
+) -> tuple[bytes, bytes, bytes]:
+    """Ask from inside: the status, a space, and the body."""
+    return container.run(fleet.asking(url, body)).stdout.partition(b" ")
+
+
 def size_of(root: Path) -> str:
     done = subprocess.run(["du", "-sh", str(root)], check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.split()[0]
 
 
-def try_image(buildah: Buildah) -> int:
-    """Build and try; the exit code."""
+def try_image(buildah: Buildah, ray: bool) -> int:
+    """Build and try, a fleet as well with ``ray``; the exit code."""
     base = base_of(buildah, named_in((ROOT / "Dockerfile").read_text(encoding="utf-8")))
     if base.note:
         print(f"image-check: {base.note}")
-    print(f"image-check: built in {build(buildah, base):.0f} s")
+    print(f"image-check: built in {build(buildah, base, '1' if ray else ''):.0f} s")
     findings, config = Findings(), buildah.config(IMAGE)
     root = buildah.unpack(IMAGE)
     service = root / "opt/dit"
@@ -199,12 +233,15 @@ def try_image(buildah: Buildah) -> int:
     check_service(root, config, findings)
     check_wrong_setting(root, config, findings)
     check_own_checkpoint(root, config, findings)
+    if ray:
+        check_fleet(root, config, findings)
     return 1 if findings.failed else 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the container image and try it.")
     parser.add_argument("--keep", action="store_true", help="keep what was built")
+    parser.add_argument("--ray", action="store_true", help="with Ray Serve, and try a fleet")
     options = parser.parse_args()
     reason = missing()
     if reason is not None:
@@ -213,7 +250,7 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     buildah = Buildah(FOLDER)
     try:
-        return try_image(buildah)
+        return try_image(buildah, options.ray)
     except NoBase as error:
         print(f"image-check: skipped: {error}")
         return 0

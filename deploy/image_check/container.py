@@ -34,6 +34,7 @@ class Container:
         environment: variables beside the image's own.
         log: where its standard error goes.
         mounts: folders that it may read, by their place in the container.
+        alone: in a network of its own, which has a loopback and nothing else.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Container:
         environment: Mapping[str, str],
         log: Path,
         mounts: Mapping[str, Path] = MappingProxyType({}),
+        alone: bool = False,
     ) -> None:
         self._root = root
+        self._namespaces = ["--mount", "--pid", *(["--net"] if alone else [])]
         self._config = config
         self._mounts = mounts
         self._environment = config.environment | dict(environment)
@@ -52,8 +55,7 @@ class Container:
             self._unshare = subprocess.Popen(
                 [
                     "unshare",
-                    "--mount",
-                    "--pid",
+                    *self._namespaces,
                     "--fork",
                     "--kill-child",
                     "sh",
@@ -73,6 +75,7 @@ class Container:
             f"mount --rbind /dev {root}/dev",
             f"mount -t proc proc {root}/proc",
             f"mount -t tmpfs -o {TMPFS} tmpfs {root}/tmp",
+            *(["ip link set lo up"] if "--net" in self._namespaces else []),
         ]
         for place, folder in self._mounts.items():
             target = shlex.quote(f"{self._root}{place}")
@@ -110,8 +113,12 @@ class Container:
 
     def exec(self, command: list[str]) -> int:
         """Run a command next to the service, as the engine runs a health check; its exit code."""
-        inside = ["nsenter", "--mount", "--pid", f"--target={self.pid}", *self._as_user(command)]
-        return subprocess.run(inside, check=False, capture_output=True).returncode
+        return self.run(command).returncode
+
+    def run(self, command: list[str]) -> subprocess.CompletedProcess[bytes]:
+        """The same, with what it writes."""
+        inside = ["nsenter", *self._namespaces, f"--target={self.pid}", *self._as_user(command)]
+        return subprocess.run(inside, check=False, capture_output=True)
 
     def healthy(self) -> bool:
         """Whether the image's own health check passes."""

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 
 from service.engine.engine import Engine
 from service.http.connections.connection import Connection
@@ -88,11 +89,13 @@ class Server(uvicorn.Server):
         self._lame_duck_s = lame_duck_s
         self._metrics_port = metrics_port
         self._on_hangup = on_hangup
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         engine.ended.add_done_callback(lambda _: self.leave())
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._on_loop_error)
         await super().startup(sockets)
         self._lengthen_backlog()
         self._fit_descriptors()
@@ -158,8 +161,18 @@ class Server(uvicorn.Server):
 
     def _stop(self, lame_duck_s: float) -> None:
         if lame_duck_s and self._engine.announce_stop():
+            # Whoever keeps a connection is to open the next one elsewhere; from the next second on.
+            self.config.encoded_headers.append(CLOSE_HEADER)
             futures.wait([self._engine.ended], lame_duck_s)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._close_idle)
         self._engine.drain()
+
+    def _close_idle(self) -> None:
+        """A request on one of them would get 503."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection) and connection.idle:
+                connection.shutdown()
 
     def _cut_all(self) -> None:
         for connection in list(self.server_state.connections):

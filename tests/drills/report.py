@@ -1,6 +1,6 @@
-"""Report: `python -m tests.drills.report` puts the figures in build/drills into docs/reliability.md.
+"""Report: `python -m tests.drills.report` puts the figures in build/drills into the pages of docs.
 
-The page holds a drill's figures between two comments, ``figures: NAME`` and ``end``. Those of a drill
+Those of a fleet's drills, whose names begin with ``fleet-``, are in scaling.md, all others in reliability.md. A page holds a drill's figures between two comments, ``figures: NAME`` and ``end``. Those of a drill
 that has no file in build/drills stay as they are.
 """
 
@@ -11,8 +11,10 @@ from pathlib import Path
 
 from tests.drills.figures import FOLDER, Drill, read_figures
 
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
-PLACE = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, FLEET_PAGE = DOCS / "reliability.md", DOCS / "scaling.md"
+FLEET = "fleet-"
+PLACE = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def render(drill: Drill) -> str:
@@ -22,13 +24,14 @@ def render(drill: Drill) -> str:
     return "\n".join([source, "", "| | measured | promised |", "|---|---|---|", *rows, ""])
 
 
-def with_figures(page: str, folder: Path) -> str:
-    """The page with the figures of every drill that has a file in ``folder``.
+def with_figures(page: str, folder: Path, *, fleet: bool = False) -> str:
+    """The page with the figures of every drill, or of every drill of a fleet, that has a file in ``folder``.
 
     Raises:
         ValueError: the page has no place for one of them.
     """
-    drills = {path.stem: read_figures(path) for path in folder.glob("*.json")}
+    files = (path for path in folder.glob("*.json") if path.stem.startswith(FLEET) == fleet)
+    drills = {path.stem: read_figures(path) for path in files}
     homeless = drills.keys() - {place[2] for place in PLACE.finditer(page)}
     if homeless:
         raise ValueError(f"no place on the page for {', '.join(sorted(homeless))}")
@@ -41,4 +44,6 @@ def with_figures(page: str, folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_figures(PAGE.read_text(encoding="utf-8"), FOLDER), encoding="utf-8")
+    for page, of_fleet in ((PAGE, False), (FLEET_PAGE, True)):
+        text = with_figures(page.read_text(encoding="utf-8"), FOLDER, fleet=of_fleet)
+        page.write_text(text, encoding="utf-8")

@@ -267,6 +267,40 @@ def test_a_lame_duck_is_not_ready_but_answers(pipeline_folder: Path) -> None:
         assert exit_code(running.engine) == 0
 
 
+def test_a_lame_duck_sends_kept_connections_elsewhere(pipeline_folder: Path) -> None:
+    """Or what comes on them after it would get 503."""
+
+    def load() -> ModelRunner:
+        return load_small_runner(pipeline_folder)
+
+    with running_service(load, lame_duck_s=600) as running:
+        first = running.client.get("/livez")
+        assert "Connection" not in first.headers
+        running.server.handle_exit(signal.SIGTERM, None)
+        wait_until(lambda: running.client.get("/livez").headers.get("Connection") == "close")
+        answer = running.client.post("/generate", json=ONE)
+        assert (answer.status_code, answer.headers["Connection"]) == (200, "close")
+        running.engine.drain()
+
+
+def test_connections_without_a_request_end_with_the_lame_duck(pipeline_folder: Path) -> None:
+    runner = GatedRunner(load_small_checkpoint(pipeline_folder))
+    with running_service(lambda: runner, lame_duck_s=0.05) as running:
+        runner.close()
+        kept, received = connect(running, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"), b""
+        while b"alive" not in received:
+            received += kept.recv(65_536)
+        busy = connect(running, post(ONE))
+        wait_until(lambda: running.queue_row_steps > 0)
+        running.server.handle_exit(signal.SIGTERM, None)
+        with kept, busy:
+            assert received.endswith(b"}")
+            assert read_all(kept) == b""  # though the engine has not ended
+            wait_until(lambda: running.engine.state is State.DRAINING)
+            runner.open()
+            assert busy.recv(15) == b"HTTP/1.1 200 OK"
+
+
 @pytest.mark.parametrize(("lame_duck_s", "number"), [(0.05, signal.SIGTERM), (600, signal.SIGINT)])
 def test_a_lame_duck_drains_in_the_end_and_an_interrupt_at_once(
     pipeline_folder: Path, lame_duck_s: float, number: signal.Signals

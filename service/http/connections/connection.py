@@ -162,6 +162,11 @@ class Connection(H11Protocol):
         else:
             super().shutdown()
 
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for another request, of which nothing has come."""
+        return self._turn is Turn.NOTHING
+
     # What the table calls.
 
     @property

@@ -23,6 +23,7 @@ from service.settings import Settings
 from tests.support.services import wait_until
 
 START_S = 120.0
+STARTS = 3
 ANSWER_S = 120.0
 JSON = {"Content-Type": "application/json"}
 ROOT = Path(__file__).parents[3]
@@ -142,21 +143,36 @@ def ray_cluster(folder: Path) -> Iterator[int]:
         import ray
         from ray import serve
 
-        ray.init(
-            _node_ip_address="127.0.0.1",
-            include_dashboard=False,
-            num_cpus=8,
-            object_store_memory=100_000_000,
-            logging_level="error",
-            log_to_driver=False,
-            _temp_dir=str(folder),
-        )
+        _start_ray(folder)
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         try:
             yield port
         finally:
             serve.shutdown()
             ray.shutdown()
+
+
+def _start_ray(folder: Path) -> None:
+    """Ray gives its own processes 30 s, which on a busy machine is not always enough."""
+    import ray
+
+    for tries_left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                _node_ip_address="127.0.0.1",
+                include_dashboard=False,
+                num_cpus=8,
+                object_store_memory=100_000_000,
+                logging_level="error",
+                log_to_driver=False,
+                _temp_dir=str(folder),
+            )
+        except Exception:
+            ray.shutdown()
+            if not tries_left:
+                raise
+        else:
+            return
 
 
 @contextmanager

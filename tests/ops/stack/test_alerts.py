@@ -11,6 +11,7 @@ import yaml
 
 from deploy.dashboard.dcgm import counters
 from deploy.dashboard.prometheus import MISSING, tool
+from service.fleet.front_metrics import FrontMetrics
 from service.http.middleware.observation import OUTCOMES
 from service.metrics import Metrics
 from tests.ops.stack.files import ROOT, text_of
@@ -21,6 +22,7 @@ SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "
 def test_alerts_name_metrics_and_outcomes_that_exist() -> None:
     families = list(Metrics().registry.collect())
     exported = {one.name + suffix for one in families for suffix in SUFFIXES.get(one.type, [""])}
+    exported |= set(re.findall(r"^# TYPE (\w+)", FrontMetrics(["a model"]).text(), re.MULTILINE))
     outcomes = {one.labels.get("outcome") for family in families for one in family.samples}
     groups = yaml.safe_load(text_of("deploy/alerts.yml"))["groups"]
     rules = "\n".join(rule["expr"] for group in groups for rule in group["rules"])
