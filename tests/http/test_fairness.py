@@ -6,12 +6,16 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.support.requests import PICTURE, gated_service, generate, images_of, picture
 from tests.support.services import wait_until
+
+LONG_S = 280.0
+"""Less than the deadline of the service under test."""
 
 SMALL = PICTURE | {"seed": 5, "num_sampling_steps": 4}
 
@@ -29,6 +33,7 @@ def test_a_small_request_overtakes_sixteen_running_images(
         ThreadPoolExecutor() as pool,
         gated_service(pipeline_folder, max_rows=32) as (running, runner),
     ):
+        running.client.timeout = httpx.Timeout(LONG_S)
         large = pool.submit(generate, running, huge)
         runner.let(3)
         left = 2 * 16 * (steps - 3)
