@@ -30,6 +30,7 @@ from service.fleet.resending import Setback
 from service.fleet.work import row_steps_of
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.security_headers import SecurityHeaders
+from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.http.schemas import ModelDescription
 from service.images.claim import longest_file
 
@@ -67,7 +68,7 @@ class Front:
         self._timeouts = {name: each.request_timeout_s for name, each in settings.items()}
         self._largest_body = max(each.max_body_bytes for each in settings.values())
         self._metrics = FrontMetrics(self._models)
-        self._app: ASGIApp = SecurityHeaders(RequestId(self._serve))
+        self._app: ASGIApp = SecurityHeaders(RequestId(UnexpectedErrors(self._serve)))
         self._closed = False
         self.open_requests = 0
 
