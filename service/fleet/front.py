@@ -10,7 +10,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Coroutine, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -169,10 +168,9 @@ async def _unless_left(client: AsgiClient, work: Coroutine[None, None, None]) ->
         if working.done():
             await working
     finally:
-        for task in (working, leaving):
-            task.cancel()
-            with suppress(asyncio.CancelledError, ServiceError):
-                await task
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 def _with_seed(request: Forwarded) -> Forwarded:
