@@ -10,7 +10,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Coroutine, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -30,6 +29,7 @@ from service.fleet.resending import Setback
 from service.fleet.work import row_steps_of
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.security_headers import SecurityHeaders
+from service.http.middleware.unexpected_errors import UnexpectedErrors
 from service.http.schemas import ModelDescription
 from service.images.claim import longest_file
 
@@ -67,7 +67,7 @@ class Front:
         self._timeouts = {name: each.request_timeout_s for name, each in settings.items()}
         self._largest_body = max(each.max_body_bytes for each in settings.values())
         self._metrics = FrontMetrics(self._models)
-        self._app: ASGIApp = SecurityHeaders(RequestId(self._serve))
+        self._app: ASGIApp = SecurityHeaders(RequestId(UnexpectedErrors(self._serve)))
         self._closed = False
         self.open_requests = 0
 
@@ -168,10 +168,9 @@ async def _unless_left(client: AsgiClient, work: Coroutine[None, None, None]) ->
         if working.done():
             await working
     finally:
-        for task in (working, leaving):
-            task.cancel()
-            with suppress(asyncio.CancelledError, ServiceError):
-                await task
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 def _with_seed(request: Forwarded) -> Forwarded:

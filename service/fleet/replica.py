@@ -23,6 +23,7 @@ from service.images.signing.configure import signer_of
 from service.launch import Parts, build_parts, limits_of, log_ready, watch_keys
 from service.load_model import load_runner
 from service.settings import Settings
+from service.tracing.spans import open_tracing
 
 
 class Replica:
@@ -42,9 +43,11 @@ class Replica:
         self.name = name
         self._settings = settings
         self._keys = key_ring_of(settings, os.environ)
+        self._tracing = open_tracing(os.environ)
         self._parts: Parts = build_parts(
             settings,
             load,
+            tracing=self._tracing,
             signer=signer_of(settings),
             keys=self._keys,
             on_ready=lambda info, limits: log_ready(name, info, limits),
@@ -114,3 +117,5 @@ class Replica:
         await asyncio.wrap_future(self.engine.ended)
         if self._watch is not None:
             self._watch.stop()
+        if self._tracing is not None:
+            self._tracing.close()

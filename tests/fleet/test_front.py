@@ -247,6 +247,13 @@ def test_no_replica_is_waited_for_in_vain_for_ever(house: House) -> None:
     assert (got.status, got.json()["detail"]) == (503, "no replica is ready")
 
 
+def test_a_fault_of_ours_is_an_answer_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    front, first, _ = house.open()
+    monkeypatch.setattr(first, "send", lambda errand: 1 / 0)
+    got = run(ask(front, "/generate", BODY))
+    assert (got.status, got.headers["content-type"]) == (500, "application/problem+json")
+
+
 def test_head_has_no_body(house: House) -> None:
     front, *_ = house.open()
     for path in ("/livez", "/readyz", "/models", "/metrics", "/classes"):

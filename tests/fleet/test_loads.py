@@ -47,15 +47,15 @@ def test_a_report_counts_what_others_sent(loads: ReplicaLoads, clock: Clock) -> 
 def test_work_that_a_report_includes_is_not_counted_twice(
     loads: ReplicaLoads, clock: Clock
 ) -> None:
-    loads.choose("a", "first", 100)
-    loads.choose("b", "second", 60)
+    assert loads.choose("ab", "first", 100)[0] == "a"
+    assert loads.choose("ab", "second", 60)[0] == "b"
     clock.now += 1.0
     loads.report("a", Load(10, clock.now))  # nearly done
     assert loads.choose("ab", "third", 1)[0] == "a"
 
 
 def test_work_sent_just_before_a_report_is_counted(loads: ReplicaLoads, clock: Clock) -> None:
-    loads.choose("a", "first", 100)
+    assert loads.choose("ab", "first", 100)[0] == "a"
     loads.report("a", Load(0, clock.now + 0.01))
     assert loads.choose("ab", "second", 1)[0] == "b"
 

@@ -134,7 +134,7 @@ async def ask(
             got.headers = {name.decode(): value.decode() for name, value in message["headers"]}
         else:
             got.chunks.append(message["body"])
-            got.ended = not message["more_body"]
+            got.ended = not message.get("more_body", False)
         if leave_when(got):
             left.set()
 
