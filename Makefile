@@ -48,9 +48,9 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install run client test test-slow test-browser test-kernels test-gpu test-ray drill lint format bench \
-	gpu-check gpu-wheels train solver contact-sheet screenshot dashboard lock sbom audit image-check prometheus debian-lists \
-	clean distclean
+.PHONY: FORCE help install run client test test-slow test-browser test-kernels test-gpu test-ray drill lint format \
+	bench gpu-check gpu-wheels train solver contact-sheet screenshot dashboard lock sbom audit image-check prometheus \
+	debian-lists clean distclean manifests schemas
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -146,8 +146,15 @@ audit: $(DEV) ## look the packages of the image up among the known vulnerabiliti
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes \
 		--requirement deploy/lock/base.txt --requirement deploy/lock/cuda.txt
 
-image-check: $(DEV) ## build the image with buildah, as root, and try it; ARGS=--keep keeps it
+image-check: $(DEV) ## build the image with buildah, as root, and try it; ARGS=--keep keeps it, --ray has Ray in it
 	@$(BIN)/python -m deploy.image_check $(ARGS)
+
+manifests: $(DEV) ## write the manifests' alerts and check all against their schemas; CRDS=FOLDER adds a cluster's
+	@$(BIN)/python -m deploy.manifests $(if $(CRDS),--crds $(CRDS))
+
+schemas: $(DEV) ## take the schemas of Kubernetes that the manifests need from a package (22 MB)
+	@$(PIP) --quiet --group schemas
+	@$(BIN)/python -m deploy.manifests.extract
 
 prometheus: $(PROMETHEUS)/usr/bin/promtool ## fetch Debian's Prometheus and Alertmanager for the tests of the alerts
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -196,6 +197,9 @@ def check_fleet(root: Path, config: ImageConfig, findings: Findings) -> None:
     """A head with one replica, on a read-only root: it serves a picture, and Ray asks for its token."""
     mounts, ray = fleet.write_files(FOLDER / "fleet"), fleet.head(config)
     log, variables = FOLDER / "fleet.log", fleet.environment()
+    # As every container engine gives to its containers.
+    hosts = f"127.0.0.1 localhost {socket.gethostname()}\n"
+    (root / "etc/hosts").write_text(hosts, encoding="ascii")
     with running(root, ray, log, variables, mounts, alone=True) as container:
         seconds = container.wait_healthy(FLEET_READY_S)
         findings.check("a fleet on Ray is ready", True, f"after {seconds:.1f} s")
