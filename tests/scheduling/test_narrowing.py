@@ -54,9 +54,9 @@ def test_equal_requests_fill_the_tick() -> None:
 
 
 def test_a_tick_stays_wide_enough_to_be_efficient() -> None:
-    scheduler = narrow(far("a", SHORT), far("b", LONG), far("c", LONG), far("d", LONG))
-    assert len(names(scheduler.pick())) == 2
-    assert "a" in names(scheduler.pick())
+    """The second has more than twice as long to go as the first, and is in it for the width."""
+    scheduler = narrow(far("a", SHORT), far("b", [2] * 30), far("c", LONG), far("d", LONG))
+    assert names(scheduler.pick()) == {"a", "b"}
 
 
 def test_nobody_sits_out_if_the_tick_is_narrow_anyway() -> None:
@@ -111,5 +111,5 @@ def test_nothing_is_kept_of_a_request_that_sat_out_and_left() -> None:
     scheduler.drop(gone)
     del gone
     gc.collect()
-    jobs = [each for each in gc.get_objects() if isinstance(each, Job)]
+    jobs = [each for each in gc.get_objects() if type(each) is Job]
     assert "gone for good" not in {each.id for each in jobs}
