@@ -15,14 +15,14 @@ from bench.options import REPORT, RESULTS, WORK, Options
 from bench.report import machine
 from bench.report.figures import write_result
 from bench.report.page import write_report
-from bench.simulate import plan
+from bench.simulate import planner
 from bench.suites.catalogue import SUITES, plan_of
 
 
 def main(arguments: list[str]) -> int:
     """Run the suites; returns the process's exit code."""
     if arguments[:1] == ["plan"]:
-        return plan.main(arguments[1:])
+        return planner.main(arguments[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwind, so that arms are stopped
     given = _parser().parse_args(arguments)
     options = _options(given)

@@ -13,7 +13,7 @@ EQUAL_ALONE = "Equal quality, one image alone"
 EQUAL_SERVED = "Equal quality, many clients over HTTP"
 ALONE = "One image alone: latency without HTTP"
 UNIFORM = "Uniform load: throughput over HTTP"
-MIXED = "Mixed load: p95 latency against a static batcher"
+MIXED = "Mixed load, simulated: p95 latency against a static batcher"
 
 PEERS: tuple[tuple[str, str, str, str], ...] = (
     (EQUAL_ALONE, "diffusers fp32, DDIM 50", "quality", "alone over diffusers fp32 ddim 50"),
@@ -30,8 +30,17 @@ PEERS: tuple[tuple[str, str, str, str], ...] = (
     (UNIFORM, "FastAPI + diffusers bf16", "serving", "over naive bfloat16"),
     (UNIFORM, "LitServe + diffusers fp32", "serving", "over LitServe float32"),
     (UNIFORM, "LitServe + diffusers bf16", "serving", "over LitServe bfloat16"),
-    (MIXED, "uniform steps at 0.8 of capacity", "mixed", "p95.uniform.0.8"),
-    (MIXED, "log-uniform steps at 0.8 of capacity", "mixed", "p95.log-uniform.0.8"),
+    *(
+        (
+            MIXED,
+            f"{device}, {steps} steps, load of {load:g}",
+            "simulate",
+            f"p95.{key}.{steps}.{load:g}",
+        )
+        for key, device in (("cpu", "CPU"), ("h100", "H100"))
+        for steps in ("uniform", "log-uniform")
+        for load in (0.5, 0.8, 0.95)
+    ),
 )
 """Scenario, alternative, suite, figure."""
 

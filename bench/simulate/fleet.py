@@ -17,6 +17,12 @@ Route = Callable[[Sequence[Engine], random.Random], Engine]
 """Chooses the engine of a request."""
 
 
+def fewest_requests(engines: Sequence[Engine], draw: random.Random) -> Engine:
+    """The one with the fewest requests; of several one at random."""
+    fewest = min(engine.ongoing for engine in engines)
+    return draw.choice([engine for engine in engines if engine.ongoing == fewest])
+
+
 def fewest_requests_of_two(engines: Sequence[Engine], draw: random.Random) -> Engine:
     """Of two at random the one with fewer requests, as Ray Serve does by default."""
     return min(draw.sample(engines, min(2, len(engines))), key=lambda engine: engine.ongoing)

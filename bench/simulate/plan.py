@@ -1,4 +1,4 @@
-"""python -m bench plan: how many devices a load needs, from the simulation.
+"""Plan: how many devices a load needs, from the simulation.
 
 It looks for the fewest devices whose p95 latency, with requests routed to the least work, is not above
 the wish. Latency is the engine's: HTTP and encoding come on top.
@@ -6,21 +6,17 @@ the wish. Latency is the engine's: HTTP and encoding come on top.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from bench.simulate.curve import CURVES, TickCurve, read_curve
+from bench.simulate.curve import TickCurve
 from bench.simulate.fleet import simulate
 from bench.simulate.outcome import Latencies
-from bench.simulate.traffic import Request, arrivals
+from bench.simulate.traffic import Request
 from service.scheduling.fair import fair_scheduler
 
 REQUESTS = 4000
-DECODE_S = {"cpu": 8e-3, "h100": 3e-3}
-"""An image's seconds in the decoder, which the built-in curves leave out: measured, and estimated."""
-
 FULLEST = 0.98
 """Loads above this are not tried: the queue would grow for as long as the simulation runs."""
 
@@ -76,40 +72,3 @@ def _alone_seconds(curve: TickCurve, request: Request) -> float:
 def _tried(curve: TickCurve, requests: Sequence[Request], devices: int) -> Plan:
     outcomes = simulate(curve, requests, fair_scheduler, engines=devices)
     return Plan(devices, _devices_full(curve, requests) / devices, Latencies.of(outcomes))
-
-
-def main(arguments: Sequence[str]) -> int:
-    given = _parser().parse_args(arguments)
-    try:
-        curve = read_curve(given.curve)
-        if given.curve in DECODE_S:
-            curve = replace(curve, decode_s=DECODE_S[given.curve])
-        requests = arrivals(given.rate, given.steps, REQUESTS, guided=not given.unguided)
-        planned = plan(curve, requests, given.p95)
-    except ValueError as error:
-        print(f"bench plan: {error}")
-        return 1
-    latencies = planned.latencies
-    print(
-        f"{planned.devices} x {curve.name}: load {planned.load:.2f}, latency p50 {latencies.p50:.3g} s,"
-        f" p95 {latencies.p95:.3g} s, p99 {latencies.p99:.3g} s"
-    )
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench plan", description=__doc__)
-    parser.add_argument("--rate", type=_positive, required=True, help="images per second")
-    parser.add_argument("--steps", type=int, required=True, help="steps of each image")
-    parser.add_argument("--p95", type=_positive, required=True, help="seconds, at most")
-    parser.add_argument("--unguided", action="store_true", help="guidance 1: half of the rows")
-    curves = f"{', '.join(CURVES)}, or a JSON file (docs/benchmarks.md)"
-    parser.add_argument("--curve", default="h100", help=f"{curves}; default: h100")
-    return parser
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value

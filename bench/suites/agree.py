@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
-import httpx
-
-from bench.load.clients import PATH, LoadRun, open_loop, stages_of
+from bench.load.clients import LoadRun, closed_loop, open_loop
 from bench.load.fleet import fleet_loop
+from bench.load.metrics import difference, read_metrics, rows_per_tick
 from bench.load.servers import Server, ServerSpec, running_server
 from bench.load.workload import STEPS, Ask, mixed, uniform
 from bench.options import Options
@@ -28,74 +27,101 @@ TIMEOUT_S = 600.0
 EQUAL_STEPS = 50
 """Of the planner's requests, which are all alike."""
 
-CURVE_IMAGES = (1, 4, 8, 16)
-"""Guided images of a request by which the curve is measured: with nothing else in, it fills its ticks."""
+MAX_ROWS = 32
+CURVE_CLIENTS = (3, 8, 24)
+ASKS_EACH, ALONE_ASKS = 3, 12
 
-CURVE_STEPS = 30
-NOTE = (
-    "Over HTTP: the service with a device that sleeps the CPU's curve (everything but the model is real), with"
-    " two such services behind a choice of the least work left (/metrics), and with the bundled model, whose"
-    " curve is measured just before and just after. Requests of 10 to 250 steps, log-uniform, at a load of 0.8;"
-    " for two services equal ones of 50 steps, as the planner has them. Latency counts from the scheduled"
-    " arrival, and has HTTP and the PNG in it, which the simulation has not."
+HTTP = " Latency counts from the scheduled arrival, and has HTTP and the PNG in it, which the simulation has not."
+SLEEPING = (
+    "Over HTTP: one service with a device that sleeps the CPU's curve (everything but the model is real), with"
+    " requests of 10 to 250 steps, log-uniform, at a load of 0.8; and two of them behind a choice of the least"
+    " work left (/metrics), with equal requests of 50 steps as the planner has them." + HTTP
 )
+MODEL = (
+    "The curve is that of a busy service, measured just before and just after; the simulation has the mean of"
+    " the two. Requests of 10 to 250 steps, log-uniform, at a load of 0.8 by the curve before."
+    + HTTP
+)
+
+
+Figures = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Agree:
-    """Whether the simulation tells the truth: the same requests simulated and sent over HTTP."""
+    """Whether the simulation tells the truth: the same requests simulated, and sent to real services."""
 
-    model: str
     sleeping: int
     fleet: int
-    real: int
 
     @classmethod
     def planned(cls, options: Options) -> Agree:
-        sleeping, fleet, real = options.pick((700, 1200, 900), (6, 6, 6))
-        return cls(options.served_model, sleeping, fleet, real)
+        return cls(*options.pick((700, 1200), (6, 6)))
 
     def run(self, options: Options) -> Measured:
-        slept, two = CURVES["cpu"], CURVES["cpu"]
-        arms = {
-            "sleeping": self._sleeping(slept, _mixed(slept, self.sleeping), options),
-            "two sleeping": self._sleeping(two, _equal(two, self.fleet), options, engines=2),
-            "bundled model": self._real(options),
-        }
-        figures: dict[str, Spread] = {}
-        rows: list[tuple[Cell, ...]] = []
-        for arm, (real, simulated) in arms.items():
-            for figure, seconds in real.items():
-                ratio = seconds / simulated[figure]
-                figures[f"{arm}.{figure}"] = Spread((ratio,))
-                rows.append((arm, figure, simulated[figure], seconds, ratio))
-        header = ("service", "figure", "simulated", "real", "real / simulated")
-        return Measured(figures, (Table("Simulated and real", header, tuple(rows)),), (NOTE,))
+        curve = CURVES["cpu"]
+        return _compared(
+            {
+                "one": _sleeping(curve, _mixed(curve, self.sleeping), options, 1),
+                "two": _sleeping(curve, _equal(curve, self.fleet), options, 2),
+            },
+            SLEEPING,
+        )
 
-    def _sleeping(
-        self,
-        curve: TickCurve,
-        schedule: list[tuple[float, Ask]],
-        options: Options,
-        engines: int = 1,
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        """Figures of the real services, and of the simulated ones."""
-        with ExitStack() as stack:
-            started = [
-                stack.enter_context(running_server(sleeping_server(curve, options, str(each))))
-                for each in range(engines)
-            ]
-            urls = [server.url for server in started]
-            run = fleet_loop(urls, schedule) if engines > 1 else open_loop(urls[0], schedule)
-        return _real_figures(run), _simulated(curve, schedule, engines)
 
-    def _real(self, options: Options) -> tuple[dict[str, float], dict[str, float]]:
+@dataclass(frozen=True, slots=True)
+class AgreeModel:
+    """The same with a real model: its curve is measured, and then a long load is simulated and sent."""
+
+    model: str
+    requests: int
+
+    @classmethod
+    def planned(cls, options: Options) -> AgreeModel:
+        return cls(options.served_model, options.pick(900, 6))
+
+    def run(self, options: Options) -> Measured:
         with running_server(our_server(options)) as server:
             before = measured_curve(server)
-            schedule = _mixed(before, self.real)
+            schedule = _mixed(before, self.requests)
             run = open_loop(server.url, schedule)
             after = measured_curve(server)
-        return _real_figures(run), _simulated(between(before, after), schedule)
+        simulated = _simulated(between(before, after), schedule)
+        rows = tuple(
+            (when, str(rows), seconds)
+            for when, curve in (("before", before), ("after", after))
+            for rows, seconds in curve.points
+        )
+        compared = _compared({self.model: (_real_figures(run), simulated)}, MODEL)
+        curves = Table("The curve", ("measured", "rows", "s"), rows)
+        return Measured(compared.figures, (*compared.tables, curves), compared.notes)
+
+
+def _compared(arms: dict[str, tuple[Figures, Figures]], note: str) -> Measured:
+    """Of each arm its real and its simulated figures."""
+    figures: dict[str, Spread] = {}
+    rows: list[tuple[Cell, ...]] = []
+    for arm, (real, simulated) in arms.items():
+        for figure, seconds in real.items():
+            ratio = seconds / simulated[figure]
+            figures[f"{arm}.{figure}"] = Spread((ratio,))
+            rows.append((arm, figure, simulated[figure], seconds, ratio))
+    header = ("service", "figure", "simulated", "real", "real / simulated")
+    return Measured(figures, (Table("Simulated and real", header, tuple(rows)),), (note,))
+
+
+def _sleeping(
+    curve: TickCurve, schedule: list[tuple[float, Ask]], options: Options, engines: int
+) -> tuple[Figures, Figures]:
+    """Figures of the real services, and of the simulated ones."""
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(running_server(sleeping_server(curve, options, str(each))))
+            for each in range(engines)
+        ]
+        urls = [server.url for server in started]
+        run = fleet_loop(urls, schedule) if engines > 1 else open_loop(urls[0], schedule)
+    return _real_figures(run), _simulated(curve, schedule, engines)
 
 
 def sleeping_server(curve: TickCurve, options: Options, name: str) -> ServerSpec:
@@ -107,34 +133,28 @@ def sleeping_server(curve: TickCurve, options: Options, name: str) -> ServerSpec
 
 
 def measured_curve(server: Server) -> TickCurve:
-    """Of a service with nothing else to do, in company of its own HTTP and loop."""
-    points, decodes = [], []
-    for images in CURVE_IMAGES:
-        body = {
-            "class_label": 0,
-            "cfg_scale": 2.0,
-            "num_sampling_steps": CURVE_STEPS,
-            "sampler": "ddim",
-            "num_images": images,
-            "seed": 1,
-        }
-        stages = [
-            stages_of(httpx.post(f"{server.url}{PATH}", json=body, timeout=600.0).headers)
-            for _ in range(3)
-        ]
-        points.append(
-            (2 * images, statistics.median(each["denoise"] for each in stages) / CURVE_STEPS)
-        )
-        decodes.append(statistics.median(each["decode"] for each in stages) / images)
-    return TickCurve("measured", 2 * CURVE_IMAGES[-1], tuple(points), min(decodes))
+    """Of a busy service: what a tick takes with all that goes on beside it, decoder, HTTP and files.
+
+    The first point is of a single image, from its stages; each of the others of clients that always
+    have a request in, by the wall time over the ticks.
+    """
+    asks = mixed(ALONE_ASKS, seed=2, timeout_s=TIMEOUT_S, steps=STEPS["log-uniform"])
+    alone = [each for each in closed_loop(server.url, asks, 1).outcomes if each.ask.cfg_scale > 1]
+    steps_s = [each.stages["denoise"] / each.ask.num_sampling_steps for each in alone]
+    points = [(2, statistics.median(steps_s))]
+    for clients in CURVE_CLIENTS:
+        asks = mixed(ASKS_EACH * clients, seed=3, timeout_s=TIMEOUT_S, steps=STEPS["log-uniform"])
+        before = read_metrics(server.url)
+        run = closed_loop(server.url, asks, clients)
+        added = difference(read_metrics(server.url), before)
+        points.append((round(rows_per_tick(added)), run.seconds / added["dit_tick_rows_count", ""]))
+    return TickCurve("measured", MAX_ROWS, tuple(dict(points).items()))
 
 
 def between(before: TickCurve, after: TickCurve) -> TickCurve:
-    """The mean of two curves at the same rows."""
-    points = tuple(
-        (rows, (first + second) / 2)
-        for (rows, first), (_, second) in zip(before.points, after.points)
-    )
+    """The mean of two curves."""
+    rows = sorted({rows for curve in (before, after) for rows, _ in curve.points})
+    points = tuple((each, (before.seconds(each) + after.seconds(each)) / 2) for each in rows)
     return TickCurve(before.name, before.max_rows, points, (before.decode_s + after.decode_s) / 2)
 
 

@@ -7,9 +7,8 @@ from typing import Protocol
 
 from bench.options import Options
 from bench.report.figures import Measured
-from bench.suites.agree import Agree
+from bench.suites.agree import Agree, AgreeModel
 from bench.suites.alone import Alone
-from bench.suites.mixed import Mixed
 from bench.suites.offline import Offline
 from bench.suites.operation import Operation
 from bench.suites.overhead import Overhead
@@ -36,7 +35,7 @@ SUITES: dict[str, type[Suite]] = {
     "serving": Serving,
     "simulate": Simulate,
     "agree": Agree,
-    "mixed": Mixed,
+    "agree-model": AgreeModel,
     "overhead": Overhead,
     "operation": Operation,
 }

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
+from functools import partial
 
 from bench.load.workload import STEPS
 from bench.options import Options
 from bench.peers.static import static_batcher
+from bench.report import machine
 from bench.report.figures import Cell, Measured, Spread, Table
 from bench.simulate.curve import CURVES, TickCurve
 from bench.simulate.fleet import (
     Route,
+    fewest_requests,
     fewest_requests_of_two,
     least_work,
     least_work_of_two,
@@ -21,6 +25,7 @@ from bench.simulate.outcome import Latencies, Outcome
 from bench.simulate.request_batches import request_batches
 from bench.simulate.traffic import Request, traffic
 from service.scheduling.fair import fair_scheduler
+from service.scheduling.scheduler import MakeScheduler
 
 LOADS = (0.2, 0.5, 0.8, 0.95)
 OVERLOAD = 3.0
@@ -32,6 +37,7 @@ WAIT_S = 0.05
 """For company, of the server that batches requests."""
 
 ROUTES: dict[str, Route] = {
+    "fewest requests": fewest_requests,
     "fewest requests of two": fewest_requests_of_two,
     "least work of two": least_work_of_two,
     "least work": least_work,
@@ -104,9 +110,9 @@ class Simulate:
             traffic(curve, STEPS[steps], load, self.requests, seed=seed)
             for seed in range(self.seeds)
         ]
-        ours = _spreads(rounds, lambda each: simulate(curve, each, fair_scheduler))
-        static = _spreads(rounds, lambda each: simulate(curve, each, static_batcher))
-        requests = _spreads(rounds, lambda each: request_batches(curve, each, WAIT_S))
+        ours = _spreads(rounds, partial(_simulated, curve, fair_scheduler))
+        static = _spreads(rounds, partial(_simulated, curve, static_batcher))
+        requests = _spreads(rounds, partial(_batched, curve))
         return {
             "ours": ours,
             "static": {name: static[name].over(ours[name]) for name in FIGURES},
@@ -136,15 +142,14 @@ class Simulate:
 
     def _routed(self, curve: TickCurve, steps: str, replicas: int) -> dict[str, dict[str, Spread]]:
         count = max(self.requests, self.requests // 16 * replicas)
-        rounds = [traffic(curve, STEPS[steps], 0.8 * replicas, count)]
-
-        def run(route: Route) -> dict[str, Spread]:
-            return _spreads(
-                rounds,
-                lambda each: simulate(curve, each, fair_scheduler, engines=replicas, route=route),
-            )
-
-        return {name: run(route) for name, route in ROUTES.items()}
+        asked = traffic(curve, STEPS[steps], 0.8 * replicas, count)
+        routed = partial(_routed, curve, asked, replicas)
+        with ProcessPoolExecutor(machine.cores()) as processes:
+            found = dict(zip(ROUTES, processes.map(routed, ROUTES.values())))
+        return {
+            name: {figure: Spread((getattr(each, figure),)) for figure in FIGURES}
+            for name, each in found.items()
+        }
 
     def _refused(self, figures: dict[str, Spread]) -> Table:
         """At three times the capacity: who waits as told after a 429, and is let in at which try."""
@@ -161,21 +166,55 @@ class Simulate:
                     (
                         f"{curve.name}, {steps}",
                         len(answered) / len(outcomes),
+                        goodput(curve, outcomes),
                         early,
+                        sum(each.tries for each in answered) / len(answered),
                         Latencies.of(answered).p95,
                     )
                 )
-        header = ("device, steps", "answered", "of these at the first or second try", "p95, s")
+        header = (
+            "device, steps",
+            "answered",
+            "goodput: their row-steps over what full ticks could do",
+            "of these at the first or second try",
+            "tries of each, mean",
+            "p95, s",
+        )
         return Table(
             f"Refused requests, at {OVERLOAD:g} times the capacity: a queue of {QUEUE_S:g} s,"
-            f" clients that give up after {PATIENCE_S:g} s",
+            f" clients that come back as told and give up after {PATIENCE_S:g} s",
             header,
             tuple(rows),
         )
 
 
+def goodput(curve: TickCurve, outcomes: Sequence[Outcome]) -> float:
+    """Row-steps of the images that were delivered in time, over what full ticks could have done."""
+    good = [each for each in outcomes if each.ended is not None]
+    ended = max(each.ended or 0.0 for each in good)
+    return sum(sum(each.request.rows) for each in good) / (ended * curve.row_steps_per_s)
+
+
+def _simulated(
+    curve: TickCurve,
+    make_scheduler: MakeScheduler,
+    requests: list[Request],
+) -> Latencies:
+    return Latencies.of(simulate(curve, requests, make_scheduler))
+
+
+def _routed(curve: TickCurve, requests: list[Request], replicas: int, route: Route) -> Latencies:
+    return Latencies.of(simulate(curve, requests, fair_scheduler, engines=replicas, route=route))
+
+
+def _batched(curve: TickCurve, requests: list[Request]) -> Latencies:
+    return Latencies.of(request_batches(curve, requests, WAIT_S))
+
+
 def _spreads(
-    rounds: Sequence[list[Request]], run: Callable[[list[Request]], Sequence[Outcome]]
+    rounds: Sequence[list[Request]], run: Callable[[list[Request]], Latencies]
 ) -> dict[str, Spread]:
-    found = [Latencies.of(run(each)) for each in rounds]
+    """By figure. The rounds run next to each other, each in a process of its own."""
+    with ProcessPoolExecutor(machine.cores()) as processes:
+        found = list(processes.map(run, rounds))
     return {name: Spread(tuple(getattr(one, name) for one in found)) for name in FIGURES}

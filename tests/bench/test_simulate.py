@@ -10,11 +10,14 @@ import pytest
 from bench.load.workload import STEPS
 from bench.peers.static import static_batcher
 from bench.simulate.curve import CURVES, TickCurve, linear, read_curve
-from bench.simulate.fleet import fewest_requests_of_two, least_work, simulate
+from bench.simulate.fleet import fewest_requests, fewest_requests_of_two, least_work, simulate
 from bench.simulate.outcome import Latencies, Outcome
-from bench.simulate.plan import main, plan
+from bench.simulate.plan import plan
+from bench.simulate.plan_table import BEGIN, END, planned_table, write_table
+from bench.simulate.planner import main
 from bench.simulate.request_batches import request_batches
 from bench.simulate.traffic import NO_DEADLINE_S, Request, arrivals, traffic
+from bench.suites.simulate import goodput
 from service.scheduling.fair import fair_scheduler
 
 EVEN = TickCurve("even", 4, ((1, 1.0), (4, 1.0)))
@@ -104,6 +107,46 @@ def test_the_plan_is_the_fewest_devices_that_keep_the_wish() -> None:
     assert planned.latencies.p95 <= 0.6
     fewer = simulate(curve, requests, fair_scheduler, engines=planned.devices - 1)
     assert Latencies.of(fewer).p95 > 0.6
+
+
+def test_the_table_has_a_row_for_each_rate_with_devices_latency_and_hours() -> None:
+    header, _, *rows = planned_table(CURVES["h100"], rates=(1, 60), requests=300)
+    assert header.startswith("| images/s | 10 steps, p95 1 s |")
+    assert rows[0].startswith("| 1 | 1 (")
+    assert rows[0].endswith("s, 0.28 h) |")  # an hour of one device makes 3,600 at 1 a second
+    assert rows[1].startswith("| 60 | ")
+
+
+def test_the_table_replaces_what_is_between_its_markers_alone(tmp_path: Path) -> None:
+    page = tmp_path / "scaling.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_table(page, ["new"])
+    assert page.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+
+
+def test_without_markers_the_table_gets_a_section_at_the_end(tmp_path: Path) -> None:
+    page = tmp_path / "scaling.md"
+    page.write_text("# Scaling\n")
+    for lines in (["old"], ["new"]):
+        write_table(page, lines)
+    assert page.read_text() == f"# Scaling\n\n## How many GPUs\n\n{BEGIN}\nnew\n{END}\n"
+
+
+def test_the_command_needs_a_load_or_the_table() -> None:
+    with pytest.raises(SystemExit):
+        main(["--rate", "5"])
+
+
+def test_of_the_fewest_requests_one_is_drawn() -> None:
+    requests = [request(number, 0.0, 3) for number in range(4)]
+    outcomes = simulate(EVEN, requests, fair_scheduler, engines=4, route=fewest_requests)
+    assert ends(outcomes) == [3.0] * 4  # one each
+
+
+def test_goodput_counts_what_was_delivered_over_what_full_ticks_could_do() -> None:
+    asked = [request(0, 0.0, 3), request(1, 0.0, 3), request(2, 0.0, 9, timeout_s=1.0)]
+    outcomes = [Outcome(asked[0], 3.0), Outcome(asked[1], 6.0), Outcome(asked[2], None)]
+    assert goodput(EVEN, outcomes) == 12 / (6.0 * 4)
 
 
 def test_a_wish_that_no_number_of_devices_keeps_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,3 +100,11 @@ def test_one_long_decode_hardly_changes_the_pace() -> None:
     for seconds in (0.1, 600.0, 0.1):
         pace.observe_decode(1, seconds)
     assert pace.decode_seconds == pytest.approx(0.1)
+
+
+def test_the_fewest_rows_of_an_efficient_tick_follow_from_its_fixed_part() -> None:
+    """A tick of r rows takes 1 + r seconds: 4 rows do 0.9 of the rows per second of 8, 3 do 0.84."""
+    assert Pace(TickTimes(one_row=2.0, full=9.0), max_rows=8).rows_at(0.85) == 4
+    assert Pace(TickTimes(one_row=1.0, full=8.0), max_rows=8).rows_at(0.85) == 1
+    assert Pace(TickTimes(one_row=9.0, full=9.0), max_rows=8).rows_at(0.85) == 7
+    assert Pace(TickTimes(one_row=9.0, full=9.0), max_rows=8).rows_at(1.0) == 8

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
+from model.runner.runner import TickTimes
 from service.scheduling.fair import BAND_TICKS, FairScheduler
 from service.scheduling.jobs import Job
+from service.scheduling.narrowing import MOST_SAT_OUT, Narrowing
+from service.scheduling.pace import Pace
 from tests.support.jobs import job, step
 from tests.support.simulation import Simulation, traffic
 
@@ -15,6 +20,15 @@ BAND = BAND_TICKS * MAX_ROWS
 
 def new_simulation() -> Simulation:
     return Simulation(FairScheduler(MAX_ROWS), BAND)
+
+
+def narrowing_simulation() -> Simulation:
+    """A tick of r rows takes (1 + r) / 33 of a unit of time, and a full one a unit."""
+    pace = Pace(TickTimes(2 / (MAX_ROWS + 1), 1.0), MAX_ROWS)
+    simulation: Simulation
+    narrowing = Narrowing(pace, lambda: simulation.tick)
+    simulation = Simulation(FairScheduler(MAX_ROWS, narrowing=narrowing), BAND, full=False)
+    return simulation
 
 
 def latest_end(simulation: Simulation, of: Job) -> int:
@@ -49,6 +63,33 @@ def test_hang_ups_missed_deadlines_and_out_of_memory_do_not_delay_the_others() -
     simulation.run(arrivals, shrink_every=300)
     assert len(simulation.dropped) > 50
     check_all_ended_in_time(simulation, [arrival.job for arrival in arrivals])
+
+
+def check_narrowed(simulation: Simulation, jobs: list[Job]) -> None:
+    """As above, and the ticks that it may sit out."""
+    assert simulation.finished.keys() | simulation.dropped.keys() == set(jobs)
+    for each, ended in simulation.finished.items():
+        sat_out = math.ceil(MOST_SAT_OUT * each.ticks_at_least)
+        assert ended <= latest_end(simulation, each) + sat_out, each.id
+
+
+def test_narrowed_ticks_delay_nobody_by_more_than_it_may_sit_out() -> None:
+    arrivals = traffic(3, 1000, max_rows=MAX_ROWS, load=0.8)
+    simulation = narrowing_simulation()
+    simulation.run(arrivals)
+    assert not simulation.dropped
+    check_narrowed(simulation, [arrival.job for arrival in arrivals])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load", [0.3, 0.8, 1.0, 2.0])
+@pytest.mark.parametrize("impatience", [0.0, 0.2])
+@pytest.mark.parametrize("seed", range(4, 7))
+def test_no_request_starves_in_narrowed_ticks(seed: int, impatience: float, load: float) -> None:
+    arrivals = traffic(seed, 2000, max_rows=MAX_ROWS, load=load, impatience=impatience)
+    simulation = narrowing_simulation()
+    simulation.run(arrivals, shrink_every=700 if impatience else 10**9)
+    check_narrowed(simulation, [arrival.job for arrival in arrivals])
 
 
 @pytest.mark.slow

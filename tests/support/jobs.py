@@ -54,6 +54,7 @@ def step(scheduler: Scheduler) -> list[ImageTask]:
         if task.flight is None:
             task.flight = Flight(task.trajectory, 0, NO_NOISE)
         task.flight.step += 1
+        task.job.steps_done += 1
     scheduler.advanced(picked)
     for task in picked:
         if not task.next_rows:
