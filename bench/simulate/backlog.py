@@ -1,6 +1,6 @@
 """How much work waits at a load, and how long requests take: what the thresholds of autoscaling go by.
 
-python -m deploy.manifests.backlog; prints the table in docs/scaling.md, simulated.
+python -m bench.simulate.backlog; prints the table in docs/scaling.md, simulated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from statistics import mean, quantiles
 from bench.simulate.curve import CURVES, TickCurve
 from bench.simulate.engine import Engine
 from bench.simulate.traffic import Request, arrivals
-from service.scheduling.fair import FairScheduler
+from service.scheduling.fair import fair_scheduler
 
 DECODE_S = 3e-3
 REQUESTS = 4000
@@ -39,7 +39,7 @@ def line(curve: TickCurve, steps: int, load: float) -> str:
     """A row of the table."""
     seconds = 2 * steps / curve.row_steps_per_s + curve.decode_s
     rate = load / seconds
-    engine = Engine(curve, FairScheduler(curve.max_rows))
+    engine = Engine(curve, fair_scheduler)
     seen = list(waiting(engine, arrivals(rate, steps, REQUESTS)))[SAMPLES // 10 :]
     took = [each.ended - each.request.at for each in engine.outcomes if each.ended is not None]
     centiles = quantiles(took, n=100)
