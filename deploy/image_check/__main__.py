@@ -33,8 +33,7 @@ from deploy.image_check.container import Container
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "image-check"
 IMAGE = "localhost/dit-service:check"
-READY_S = 180.0
-FLEET_READY_S = 400.0
+READY_S = FLEET_READY_S = 600.0
 STOP_S = 90.0
 LONG = {"class_label": 0, "seed": 1, "num_images": 4, "num_sampling_steps": 100}
 SHORT = {"class_label": 0, "seed": 1, "num_sampling_steps": 20}

@@ -172,10 +172,10 @@ def test_a_dead_engine_answers_every_request(pipeline_folder: Path, way: str) ->
         running_service(lambda: dying_runner(pipeline_folder, way)) as running,
         ThreadPoolExecutor() as pool,
     ):
-        long = PICTURE | {"num_sampling_steps": 1000}
+        long = PICTURE | {"num_sampling_steps": 1000, "num_images": 8}
         plain = pool.submit(generate, running, long)
         streaming = pool.submit(status_in_events, running, long)
-        wait_until(lambda: running.queue_row_steps > 2000)
+        wait_until(lambda: running.queue_row_steps > 2 * 8 * 1000)  # both are in
         assert generate(running, BAD).status_code == 503
         assert plain.result().status_code == streaming.result() == 503
         running.engine.join(PATIENCE_S)
