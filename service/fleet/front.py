@@ -20,13 +20,13 @@ from model.sampling.parameters import DRAWN_SEEDS
 from service.errors import ServiceError, Unavailable, UnknownModel
 from service.fleet.asgi_client import AsgiClient, ClientLeft, MissingModel
 from service.fleet.config import FleetConfig
-from service.fleet.dispatch import RETRY_AFTER_S, Dispatch, Errand, Replicas, Terms
 from service.fleet.exchange import Forwarded
 from service.fleet.front_metrics import FrontMetrics
 from service.fleet.gathering import Answer, Askable, list_of_models, metrics, readiness
-from service.fleet.reading import VERIFY, Wish, read_wish
-from service.fleet.resending import Setback
-from service.fleet.work import row_steps_of
+from service.fleet.sending.dispatch import RETRY_AFTER_S, Dispatch, Errand, Replicas, Terms
+from service.fleet.sending.reading import VERIFY, Wish, read_wish
+from service.fleet.sending.resending import Setback
+from service.fleet.sending.work import row_steps_of
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.security_headers import SecurityHeaders
 from service.http.middleware.unexpected_errors import UnexpectedErrors

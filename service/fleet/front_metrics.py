@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from service.fleet.resending import Setback
+from service.fleet.sending.resending import Setback
 
 
 class FrontMetrics:

@@ -10,9 +10,9 @@ from http import HTTPStatus
 from typing import Protocol
 
 from service.errors import Unavailable
-from service.fleet.dispatch import RETRY_AFTER_S
 from service.fleet.exchange import Forwarded, Head
 from service.fleet.exposition import merge
+from service.fleet.sending.dispatch import RETRY_AFTER_S
 
 PROBE_S = 5.0
 """How long a replica may take to answer."""

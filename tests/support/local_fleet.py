@@ -14,11 +14,11 @@ from starlette.types import Message as ASGIMessage
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from service.fleet.config import FleetConfig
-from service.fleet.dispatch import Errand, ReplicaLost
 from service.fleet.exchange import Forwarded, Message
 from service.fleet.gathering import Answer
 from service.fleet.loads import ReplicaLoads
 from service.fleet.replica import Replica
+from service.fleet.sending.dispatch import Errand, ReplicaLost
 from service.http.schemas import ModelDescription
 from service.settings import Settings
 from tests.support.services import PATIENCE_S, load_small_checkpoint

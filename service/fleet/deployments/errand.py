@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.fleet.dispatch import Errand
 from service.fleet.exchange import Forwarded
 from service.fleet.loads import ReplicaLoads
+from service.fleet.sending.dispatch import Errand
 
 
 @dataclass(frozen=True, slots=True, eq=False)

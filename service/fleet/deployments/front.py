@@ -18,11 +18,11 @@ from starlette.types import Message as ASGIMessage
 
 from service.fleet.config import FleetConfig
 from service.fleet.deployments.errand import RoutedErrand
-from service.fleet.dispatch import Errand, ReplicaLost
 from service.fleet.exchange import Forwarded, Head, Message, Part, Taken
 from service.fleet.front import Front
 from service.fleet.gathering import Answer
 from service.fleet.loads import ReplicaLoads
+from service.fleet.sending.dispatch import Errand, ReplicaLost
 from service.http.schemas import ModelDescription
 from service.logs import configure_logs
 

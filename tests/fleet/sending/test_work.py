@@ -8,7 +8,7 @@ import torch
 from model.sampling.trajectory import plan_trajectory
 from model.weights.checkpoint import load_checkpoint
 from service.engine.model_info import ModelInfo
-from service.fleet.work import ROWS_UNKNOWN, row_steps_of
+from service.fleet.sending.work import ROWS_UNKNOWN, row_steps_of
 from service.http.routes.catalogue import describe
 from service.images.limits import RequestLimits
 from service.images.order import take_order

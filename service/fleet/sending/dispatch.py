@@ -13,9 +13,9 @@ from typing import Protocol
 
 from service.errors import DeadlinePassed, ServiceError, Unavailable
 from service.fleet.asgi_call import EVENTS
-from service.fleet.continuation import Continuation, Event, EventSplitter, error_event
 from service.fleet.exchange import Forwarded, Head, Message, Part, Taken
-from service.fleet.resending import Resending, Setback
+from service.fleet.sending.continuation import Continuation, Event, EventSplitter, error_event
+from service.fleet.sending.resending import Resending, Setback
 from service.http.problems import problem
 
 LATE_S = 5.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from service.errors import ServiceError
-from service.fleet.work import Body, number_in
+from service.fleet.sending.work import Body, number_in
 from service.images.claim import read_claim
 from service.images.json_object import read_json_object
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from service.fleet.continuation import Continuation, Event, EventSplitter, error_event
+from service.fleet.sending.continuation import Continuation, Event, EventSplitter, error_event
 from service.http.events import sse
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.fleet.resending import Resending, Setback
+from service.fleet.sending.resending import Resending, Setback
 
 LOSSES = (Setback.LOST, Setback.UNAVAILABLE)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.errors import QueueFull, RateLimited, ServiceError, Unavailable
-from service.fleet.dispatch import Dispatch, Errand, ReplicaLost, Terms
 from service.fleet.exchange import Forwarded, Head, Load, Message, Part, Taken
-from service.fleet.resending import Setback
+from service.fleet.sending.dispatch import Dispatch, Errand, ReplicaLost, Terms
+from service.fleet.sending.resending import Setback
 from service.http.problems import problem
 
 NOW = 100.0
@@ -162,6 +162,6 @@ def test_a_silent_replica_does_not_hold_a_request_beyond_its_deadline(
             yield Taken("replica-0", Load(0, 0.0))
             await asyncio.Event().wait()
 
-    monkeypatch.setattr("service.fleet.dispatch.LATE_S", 0.01)
+    monkeypatch.setattr("service.fleet.sending.dispatch.LATE_S", 0.01)
     client, _ = dispatched(Silent([]), lambda: NOW + 59.99)
     assert status_of(client) == 504
