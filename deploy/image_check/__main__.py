@@ -33,7 +33,7 @@ from deploy.image_check.container import Container
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "image-check"
 IMAGE = "localhost/dit-service:check"
-READY_S = FLEET_READY_S = 600.0
+READY_S = 600.0
 STOP_S = 90.0
 LONG = {"class_label": 0, "seed": 1, "num_images": 4, "num_sampling_steps": 100}
 SHORT = {"class_label": 0, "seed": 1, "num_sampling_steps": 20}
@@ -200,7 +200,7 @@ def check_fleet(root: Path, config: ImageConfig, findings: Findings) -> None:
     hosts = f"127.0.0.1 localhost {socket.gethostname()}\n"
     (root / "etc/hosts").write_text(hosts, encoding="ascii")
     with running(root, ray, log, variables, mounts, alone=True) as container:
-        seconds = container.wait_healthy(FLEET_READY_S)
+        seconds = container.wait_healthy(READY_S)
         findings.check("a fleet on Ray is ready", True, f"after {seconds:.1f} s")
         status, _, body = ask(container, "http://127.0.0.1:8000/generate", SHORT)
         drawn = status == b"200" and body[:4] == b"\x89PNG"
