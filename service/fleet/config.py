@@ -44,7 +44,7 @@ class Autoscaling(Record):
     min_replicas: int = Field(1, ge=1, description="the fewest")
     max_replicas: int = Field(ge=1, description="the most")
     target_row_steps: int = Field(
-        10_000, ge=1, description="work per replica that is aimed at, in rows times steps"
+        400, ge=1, description="work per replica that is aimed at, in rows times steps"
     )
     upscale_delay_s: Amount = Field(15.0, description="how long the load has to ask for more")
     downscale_delay_s: Amount = Field(300.0, description="how long it has to ask for fewer")
