@@ -13,7 +13,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from ray.serve.schema import LoggingConfig
 
 from model.runner.runner import ModelRunner
-from service.fleet.config import FleetConfig, ModelConfig
+from service.fleet.config import FleetConfig, ModelConfig, read_config
 from service.fleet.deployments.front import FrontDeployment
 from service.fleet.deployments.replica import ModelReplica
 from service.load_model import load_runner
@@ -28,13 +28,13 @@ QUIET = LoggingConfig(enable_access_log=False)
 """Replicas log their requests themselves."""
 
 
-def build(args: FleetConfig) -> Application:
-    """The application of a configuration.
+def build(args: dict[str, object]) -> Application:
+    """The application of a configuration, which the file has as its ``args``.
 
     Raises:
-        SettingsError: a setting of a model is wrong.
+        SettingsError: something in it is wrong.
     """
-    return application(args)
+    return application(read_config(args))
 
 
 def application(

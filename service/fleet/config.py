@@ -6,6 +6,7 @@ It is the ``args`` of the application in deploy/ray/serve.yaml.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -112,7 +113,7 @@ class FrontConfig(Record):
     """What takes requests in and sends them to the models' replicas."""
 
     num_replicas: int = Field(1, ge=1, description="fronts, each knowing what it sent itself")
-    num_cpus: Amount = Field(0.5, description="CPUs that Ray sets aside for one")
+    num_cpus: Amount = Field(0.0, description="CPUs that Ray sets aside for one")
     wait_for_replica_s: float = Field(
         30.0, gt=0, description="how long a request may wait for a replica that takes it"
     )
@@ -138,3 +139,17 @@ class FleetConfig(Record):
         if len(set(names)) < len(names):
             raise ValueError("models: two have the same name")
         return self
+
+
+def read_config(args: Mapping[str, object]) -> FleetConfig:
+    """The configuration in an application's ``args``.
+
+    Raises:
+        SettingsError: something in it is wrong.
+    """
+    try:
+        return FleetConfig.model_validate(args)
+    except ValidationError as error:
+        found = error.errors()
+    places = [(".".join(map(str, one["loc"])), one["msg"]) for one in found]
+    raise SettingsError("; ".join(f"{place or 'args'}: {message}" for place, message in places))
