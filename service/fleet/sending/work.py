@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from service.http.openai.request import PRESETS
 from service.http.schemas import ModelDescription, RecipeDescription
 
 Body = Mapping[str, object]
 
-QUALITIES = {"low": "fast", "medium": "balanced", "high": "best", "hd": "best"}
-"""OpenAI's words for ours."""
 NAMED_STEPS = 50
 """Steps of a request that names only a sampler, where the server has no default."""
 ROWS_UNKNOWN = 2 * NAMED_STEPS
@@ -46,7 +45,7 @@ def _recipe(
     if sampler is not None or (quality is None and default is None):
         named = _steps_of_sampler(sampler, model, cfg_scale)
         return named or _float(model.defaults["num_sampling_steps"]), (0.0, 1.0)
-    named_quality = QUALITIES.get(str(quality), str(quality))
+    named_quality = PRESETS.get(str(quality)) or str(quality)
     recipes = model.presets.get(named_quality) or model.presets.get(str(default), [])  # type: ignore[call-overload]
     recipe = _covering(recipes, cfg_scale)
     if recipe is None:

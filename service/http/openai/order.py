@@ -6,27 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from model.sampling.presets import Quality
 from service.engine.model_info import ModelInfo
 from service.errors import FieldError, InvalidRequest, UnknownClass
-from service.http.openai.request import PLACE, Asked, ImagesRequest, QualityName
+from service.http.openai.request import PLACE, PRESETS, Asked, ImagesRequest
 from service.images.encoding import LOSSY_QUALITY
 from service.images.fields import read_fields
 from service.images.limits import RequestLimits
 from service.images.order import Order, check_model, take_order
 from service.images.request import GenerateRequest
 
-PRESETS: MappingProxyType[QualityName | None, Quality | None] = MappingProxyType(
-    {
-        None: None,
-        "auto": None,
-        "standard": None,
-        "low": "fast",
-        "medium": "balanced",
-        "high": "best",
-        "hd": "best",
-    }
-)
 LOSSLESS = 100
 """The output_compression of a PNG."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from annotated_types import doc
@@ -17,6 +18,19 @@ from service.images.json_object import read_json_object
 from service.images.request import GenerateRequest, allow_null
 
 QualityName = Literal["auto", "low", "medium", "high", "standard", "hd"]
+
+PRESETS: MappingProxyType[str | None, str | None] = MappingProxyType(
+    {
+        None: None,
+        "auto": None,
+        "standard": None,
+        "low": "fast",
+        "medium": "balanced",
+        "high": "best",
+        "hd": "best",
+    }
+)
+"""Our qualities, by OpenAI's words."""
 
 MOST_PARTIAL_IMAGES = 3
 PLACE = "this request"
