@@ -11,11 +11,10 @@ from model.sampling.presets import Quality, Recipe, recipe_for
 from service.engine.model_info import ModelInfo
 from service.errors import FieldError, InvalidRequest
 from service.images.limits import RequestLimits
-from service.images.request import GenerateRequest
+from service.images.request import NAMED_STEPS, GenerateRequest
 
-NAMED_STEPS = 50
 NAMED_SAMPLER: SamplerName = "ddim"
-"""What a request takes that names only the other of the two, as far as the server has no default."""
+"""What a request takes that names only steps, as far as the server has no default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from service.images.fields import read_fields
 from service.images.json_object import read_json_object
 
 LONGEST_NAME = 200
+NAMED_STEPS = 50
+"""What a request takes that names only a sampler, as far as the server has no default."""
 
 
 def allow_null(schema: dict[str, Any]) -> None:

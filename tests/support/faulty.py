@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from model.backends.network import Network, Pair
+from model.backends.network import Network
 from model.networks.vae import Vae
 from model.weights.checkpoint import Checkpoint
+from tests.support.networks import WrappedNetwork
 from tests.support.services import PATIENCE_S
 
 BAD_LABEL = 4
@@ -21,7 +22,7 @@ HUGE = 1e4
 Fault = Callable[[], BaseException]
 
 
-class FaultyNetwork:
+class FaultyNetwork(WrappedNetwork):
     """A network that misbehaves in a pass with rows of ``BAD_LABEL``.
 
     Args:
@@ -43,24 +44,13 @@ class FaultyNetwork:
         first: Callable[[], object] = lambda: None,
         spared: int = 0,
     ) -> None:
-        self._network = network
+        super().__init__(network)
         self._fault = fault
         self._fill = fill
         self._first = first
         self.most_rows = most_rows
         self._spared = spared
         self.faults = 0
-
-    @property
-    def rows_are_independent(self) -> bool:
-        return self._network.rows_are_independent
-
-    @property
-    def foreseen_steps(self) -> int:
-        return self._network.foreseen_steps
-
-    def foresee(self, pairs: Iterable[Pair]) -> None:
-        self._network.foresee(pairs)
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         if len(x) > self.most_rows:

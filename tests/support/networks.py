@@ -87,3 +87,21 @@ class FunctionNetwork:
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         return self._forward(x, t, y)
+
+
+class WrappedNetwork:
+    """A network around another one, which has its properties; what a pass does is the subclass's own."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    @property
+    def rows_are_independent(self) -> bool:
+        return self._network.rows_are_independent
+
+    @property
+    def foreseen_steps(self) -> int:
+        return self._network.foreseen_steps
+
+    def foresee(self, pairs: Iterable[Pair]) -> None:
+        self._network.foresee(pairs)

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from model.backends.network import Network, Pair
 from model.device import DeviceLost
 from model.runner.runner import ModelRunner
 from model.weights.checkpoint import Checkpoint
 from service.settings import Settings
 from tests.support.faulty import FaultyNetwork
-from tests.support.networks import network_of
+from tests.support.networks import WrappedNetwork, network_of
 from tests.support.services import load_small_checkpoint
 
 TICK_S = 0.05
 MAX_ROWS = 4
 
 
-class SleepingNetwork:
+class SleepingNetwork(WrappedNetwork):
     """A network that computes a pass, then sleeps until the pass has taken ``TICK_S``."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-
-    @property
-    def rows_are_independent(self) -> bool:
-        return self._network.rows_are_independent
-
-    @property
-    def foreseen_steps(self) -> int:
-        return self._network.foreseen_steps
-
-    def foresee(self, pairs: Iterable[Pair]) -> None:
-        self._network.foresee(pairs)
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         ends = time.monotonic() + TICK_S

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 
 from service.http.openai.request import PRESETS
 from service.http.schemas import ModelDescription, RecipeDescription
+from service.images.request import NAMED_STEPS
 
 Body = Mapping[str, object]
 
-NAMED_STEPS = 50
-"""Steps of a request that names only a sampler, where the server has no default."""
 ROWS_UNKNOWN = 2 * NAMED_STEPS
 """Row-steps of an image while nothing is known of the model."""
 
