@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.engine.heartbeat import Heartbeat
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture

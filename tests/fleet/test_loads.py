@@ -6,18 +6,12 @@ import pytest
 
 from service.fleet.exchange import Load
 from service.fleet.loads import ReplicaLoads, load_of, stats_of
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from model.backends.network import Network, Pair
+from model.backends.network import Network
 from model.runner.runner import ModelRunner
 from model.weights import checkpoint
 from model.weights.weight_files import load_state
@@ -26,7 +26,7 @@ from service.launch import serve
 from service.logs import configure_logs
 from service.settings import Settings, read_settings
 from tests.support.faulty import BAD_LABEL
-from tests.support.networks import network_of
+from tests.support.networks import WrappedNetwork, network_of
 from tests.support.services import load_small_checkpoint
 
 Fault = Literal[
@@ -63,7 +63,7 @@ ERRORS: dict[Fault, Callable[[], BaseException]] = {
 }
 
 
-class OrderedNetwork:
+class OrderedNetwork(WrappedNetwork):
     """A network that fails as the file says.
 
     Args:
@@ -71,17 +71,9 @@ class OrderedNetwork:
         orders: the file.
     """
 
-    rows_are_independent = True
-    foreseen_steps = 0
-
     def __init__(self, network: Network, orders: Path) -> None:
-        self._network = network
+        super().__init__(network)
         self._orders = orders
-        self.rows_are_independent = network.rows_are_independent
-        self.foreseen_steps = network.foreseen_steps
-
-    def foresee(self, pairs: Iterable[Pair]) -> None:
-        self._network.foresee(pairs)
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         fault, bad = self._fault(), y == BAD_LABEL

@@ -14,6 +14,7 @@ from service.errors import RateLimited
 from service.http.keys.api_key import ApiKey
 from service.http.keys.key_list import parse_keys
 from service.http.keys.request_rates import RequestRates
+from tests.support.clock import Clock
 from tests.support.keys import ALICE, BOB, bearer, key_ring
 from tests.support.requests import PICTURE, gated_service
 from tests.support.services import Running, load_small_runner, running_service, wait_until
@@ -25,13 +26,6 @@ def post(
     service: Running, key: str, body: Mapping[str, object], path: str = "/generate"
 ) -> httpx.Response:
     return service.client.post(path, json=body, headers=bearer(key))
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def waits_of(rates: RequestRates, key: ApiKey, count: int) -> list[float]:
