@@ -97,6 +97,12 @@ class Job:
     decode_began: float | None = None  # when the first pass of the decoder with one of them did
     decoded: float | None = None  # when the latest pass ended
     pixels: dict[int, np.ndarray] = field(default_factory=dict)  # finished images by index
+    steps: int = field(init=False)  # of all its images
+    ticks_at_least: int = field(init=False)  # its ticks, if all its images ran in parallel
+
+    def __post_init__(self) -> None:
+        lengths = [trajectory.steps for trajectory in self.trajectories]
+        self.steps, self.ticks_at_least = sum(lengths), max(lengths)
 
     @property
     def row_steps(self) -> int:
@@ -139,15 +145,6 @@ class Job:
     @property
     def images_left(self) -> int:
         return len(self.trajectories) - len(self.pixels)
-
-    @property
-    def steps(self) -> int:
-        return sum(trajectory.steps for trajectory in self.trajectories)
-
-    @property
-    def ticks_at_least(self) -> int:
-        """Its ticks, if all its images ran in parallel."""
-        return max(trajectory.steps for trajectory in self.trajectories)
 
     @property
     def ticks_left_at_least(self) -> float:

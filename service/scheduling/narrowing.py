@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from service.scheduling.jobs import Job
 from service.scheduling.pace import Pace
@@ -56,7 +56,7 @@ class Narrowing:
             kept_left += left[job]
         return frozenset()
 
-    def sat_out(self, jobs: Sequence[Job] | frozenset[Job]) -> None:
+    def sat_out(self, jobs: Iterable[Job]) -> None:
         """A tick was run without these."""
         for job in jobs:
             self._sat_out[job] = self._sat_out.get(job, 0) + 1
