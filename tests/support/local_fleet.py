@@ -14,7 +14,7 @@ from starlette.types import Message as ASGIMessage
 from model.runner.build import build_runner
 from model.runner.runner import ModelRunner
 from service.fleet.config import FleetConfig
-from service.fleet.exchange import Forwarded, Message
+from service.fleet.exchange import Forwarded, Message, Part
 from service.fleet.gathering import Answer
 from service.fleet.loads import ReplicaLoads
 from service.fleet.replica import Replica
@@ -69,9 +69,9 @@ class LocalReplicas:
                 async for message in messages:
                     if passed == self.cut_after.get(number):
                         raise ReplicaLost
+                    complete = isinstance(message, Part) and message.last
                     yield message
                     passed += 1
-                complete = True
         finally:
             self.cancelled += not complete
             self._loads.ended(str(number))
