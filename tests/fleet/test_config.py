@@ -27,6 +27,14 @@ def test_the_file_for_serve_is_valid() -> None:
     assert [model.read_settings().model for model in config.models] == ["bundled"]
 
 
+def test_the_file_for_serve_fits_a_laptop() -> None:
+    """Of two processors: or the front waits for one for ever."""
+    content = yaml.safe_load(SERVE_YAML.read_text(encoding="utf-8"))
+    config = read_config(content["applications"][0]["args"])
+    needed = sum(model.num_cpus * (model.num_replicas or 1) for model in config.models)
+    assert needed + config.front.num_cpus * config.front.num_replicas <= 2
+
+
 def test_a_model_is_served_under_its_name() -> None:
     (model,) = config_of(model="/models/x", settings={"max_rows": 8}).models
     settings = model.read_settings()
