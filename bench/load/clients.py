@@ -50,12 +50,13 @@ class Outcome:
 class LoadRun:
     """All requests of a load in the order they ended, and the seconds it took.
 
-    ``last_sent`` is the clock when the last request was sent.
+    ``began`` is the clock at its start, ``last_sent`` when the last request was sent.
     """
 
     outcomes: tuple[Outcome, ...]
     seconds: float
     last_sent: float = 0.0
+    began: float = 0.0
 
     @property
     def good(self) -> list[Outcome]:
@@ -140,7 +141,7 @@ async def _open_loop(url: str, schedule: Sequence[tuple[float, Ask]]) -> LoadRun
             for (at, ask), client in zip(schedule, itertools.cycle(clients)):
                 await asyncio.sleep(max(0.0, began + at - time.perf_counter()))
                 group.create_task(work(client, ask, began + at))
-        return LoadRun(tuple(outcomes), time.perf_counter() - began)
+        return LoadRun(tuple(outcomes), time.perf_counter() - began, began=began)
 
 
 async def send(client: httpx.AsyncClient, ask: Ask, since: float, url: str = "") -> Outcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from bench.simulate.curve import TickCurve
@@ -22,6 +24,14 @@ UNBOUNDED = 2**62
 _NO_STEPS = SamplerTable(torch.zeros(0), torch.zeros(0, 8))
 _NO_NOISE = ImageNoise(0, (0,))
 
+Slowness = Callable[[float], float]
+"""How much longer than by its curve a device takes, at a time."""
+
+
+def steady(_: float) -> float:
+    """Of a device whose speed does not change."""
+    return 1.0
+
 
 class Engine:
     """One device and its jobs, in virtual time.
@@ -29,14 +39,20 @@ class Engine:
     Args:
         make_scheduler: as for the service's engine.
         max_queue_row_steps: the admission's bound.
+        slowness: of the device.
     """
 
     def __init__(
-        self, curve: TickCurve, make_scheduler: MakeScheduler, max_queue_row_steps: int = UNBOUNDED
+        self,
+        curve: TickCurve,
+        make_scheduler: MakeScheduler,
+        max_queue_row_steps: int = UNBOUNDED,
+        slowness: Slowness = steady,
     ) -> None:
         self.now = 0.0
         self.outcomes: list[Outcome] = []
         self._curve = curve
+        self._slowness = slowness
         self._queue = AdmissionQueue(max_queue_row_steps, clock=lambda: self._asked)
         self._asked = 0.0
         self._pace = Pace(curve.times, curve.max_rows)
@@ -89,7 +105,8 @@ class Engine:
         if not picked:
             return
         rows = [task.next_rows for task in picked]
-        seconds = self._curve.seconds(sum(rows))
+        slowness = self._slowness(self.now)
+        seconds = slowness * self._curve.seconds(sum(rows))
         for task in picked:
             if task.flight is None:
                 task.flight = Flight(task.trajectory, 0, _NO_NOISE)
@@ -101,7 +118,7 @@ class Engine:
             task.job.steps_done += 1
             self._queue.work_off(task.job, each)
         done = [task for task in picked if flight_of(task).done]
-        self.now += self._curve.decode_s * len(done)
+        self.now += slowness * self._curve.decode_s * len(done)
         for task in done:
             self._scheduler.finish(task)
             self._end(task.job, self.now)

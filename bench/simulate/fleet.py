@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from bench.simulate.curve import TickCurve
-from bench.simulate.engine import UNBOUNDED, Engine
+from bench.simulate.engine import UNBOUNDED, Engine, Slowness, steady
 from bench.simulate.outcome import Outcome
 from bench.simulate.traffic import Request
 from service.scheduling.scheduler import MakeScheduler
@@ -47,9 +47,10 @@ def simulate(
     route: Route = least_work,
     max_queue_row_steps: int = UNBOUNDED,
     seed: int = 0,
+    slowness: Slowness = steady,
 ) -> list[Outcome]:
     """Outcomes in the order of the requests. Who is refused comes again when it was told to."""
-    fleet = [Engine(curve, make_scheduler, max_queue_row_steps) for _ in range(engines)]
+    fleet = [Engine(curve, make_scheduler, max_queue_row_steps, slowness) for _ in range(engines)]
     draw = random.Random(seed)
     coming = [(each.at, each.number, each, 1) for each in requests]
     heapq.heapify(coming)

@@ -9,39 +9,50 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 from bench.load.clients import LoadRun, closed_loop, open_loop
+from bench.load.clients import Outcome as Answered
 from bench.load.fleet import fleet_loop
-from bench.load.metrics import difference, read_metrics, rows_per_tick
 from bench.load.servers import Server, ServerSpec, running_server
+from bench.load.stretches import Stretch, watched
 from bench.load.workload import STEPS, Ask, mixed, uniform
 from bench.options import Options
 from bench.peers.specs import our_server
 from bench.report.figures import Cell, Measured, Spread, Table, percentile
 from bench.simulate.curve import CURVES, TickCurve
+from bench.simulate.engine import Slowness, steady
 from bench.simulate.fleet import simulate
+from bench.simulate.observed import observed_curve, observed_slowness
 from bench.simulate.outcome import Outcome
+from bench.simulate.plan import plan
 from bench.simulate.traffic import requests_of, scheduled
 from service.scheduling.fair import fair_scheduler
 
 LOAD = 0.8
 TIMEOUT_S = 600.0
+REPLICAS = 2
 EQUAL_STEPS = 50
 """Of the planner's requests, which are all alike."""
 
 MAX_ROWS = 32
-CURVE_CLIENTS = (3, 8, 24)
-ASKS_EACH, ALONE_ASKS = 3, 12
+CURVE_CLIENTS = (1, 3, 8, 24)
+ASKS_EACH = 4
 
-HTTP = " Latency counts from the scheduled arrival, and has HTTP and the PNG in it, which the simulation has not."
+ENGINE = (
+    " Latency is the engine's, from admission to the decoded image, as the simulation has it; what HTTP, the file"
+    " and the network add is in a row of its own."
+)
 SLEEPING = (
-    "Over HTTP: one service with a device that sleeps the CPU's curve (everything but the model is real), with"
-    " requests of 10 to 250 steps, log-uniform, at a load of 0.8; and two of them behind a choice of the least"
-    " work left (/metrics), with equal requests of 50 steps as the planner has them." + HTTP
+    "Over HTTP, with a device that sleeps the CPU's curve; everything but the model is real. One service:"
+    " requests of 10 to 250 steps, log-uniform, at a load of 0.8; the simulation has the curve as observed"
+    " during the load, with the host's work between ticks. Two services behind a choice of the least work left"
+    " (/metrics): equal requests of 50 steps, as the planner has them, beside the planner's answer for the"
+    " curve itself." + ENGINE
 )
 MODEL = (
-    "The curve is that of a busy service, measured just before and just after; the simulation has the mean of"
-    " the two. Requests of 10 to 250 steps, log-uniform, at a load of 0.8 by the curve before."
-    + HTTP
+    "Requests of 10 to 250 steps, log-uniform, at a load of 0.8 by the curve of a busy service before. The"
+    " simulation has the device as observed during the load: the line nearest to its ticks, and how much slower"
+    " or faster it was in each second; and for comparison the line alone." + ENGINE
 )
+STAGES = ("queue", "denoise", "decode")
 
 
 Figures = dict[str, float]
@@ -60,10 +71,20 @@ class Agree:
 
     def run(self, options: Options) -> Measured:
         curve = CURVES["cpu"]
+        schedule = _mixed(curve, self.sleeping)
+        with running_server(sleeping_server(curve, options, "one")) as server:
+            one = Observed.of(server, schedule)
+        answer = planners_answer(curve, self.fleet)
+        with ExitStack() as stack:
+            started = [
+                stack.enter_context(running_server(sleeping_server(curve, options, str(each))))
+                for each in range(REPLICAS)
+            ]
+            two = fleet_loop([server.url for server in started], answer.schedule)
         return _compared(
             {
-                "one": _sleeping(curve, _mixed(curve, self.sleeping), options, 1),
-                "two": _sleeping(curve, _equal(curve, self.fleet), options, 2),
+                "one": (one.run, one.simulated()),
+                "two, and the planner": (two, answer.figures),
             },
             SLEEPING,
         )
@@ -71,7 +92,7 @@ class Agree:
 
 @dataclass(frozen=True, slots=True)
 class AgreeModel:
-    """The same with a real model: its curve is measured, and then a long load is simulated and sent."""
+    """The same with a real model, whose ticks are observed during the load."""
 
     model: str
     requests: int
@@ -82,46 +103,89 @@ class AgreeModel:
 
     def run(self, options: Options) -> Measured:
         with running_server(our_server(options)) as server:
-            before = measured_curve(server)
-            schedule = _mixed(before, self.requests)
-            run = open_loop(server.url, schedule)
-            after = measured_curve(server)
-        simulated = _simulated(between(before, after), schedule)
-        rows = tuple(
-            (when, str(rows), seconds)
-            for when, curve in (("before", before), ("after", after))
-            for rows, seconds in curve.points
+            seen = Observed.of(server, _mixed(busy_curve(server), self.requests))
+        compared = _compared(
+            {
+                self.model: (seen.run, seen.simulated()),
+                f"{self.model}, were its speed steady": (seen.run, seen.simulated(steadily=True)),
+            },
+            MODEL,
         )
-        compared = _compared({self.model: (_real_figures(run), simulated)}, MODEL)
-        curves = Table("The curve", ("measured", "rows", "s"), rows)
-        return Measured(compared.figures, (*compared.tables, curves), compared.notes)
+        return Measured(compared.figures, (*compared.tables, seen.device_table()), compared.notes)
 
 
-def _compared(arms: dict[str, tuple[Figures, Figures]], note: str) -> Measured:
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A load on a real service, and what its device did."""
+
+    schedule: Sequence[tuple[float, Ask]]
+    run: LoadRun
+    stretches: Sequence[Stretch]
+    curve: TickCurve
+
+    @classmethod
+    def of(cls, server: Server, schedule: Sequence[tuple[float, Ask]]) -> Observed:
+        with watched(server.url) as stretches:
+            run = open_loop(server.url, schedule)
+        curve = observed_curve(stretches, images=len(schedule), max_rows=MAX_ROWS)
+        return cls(schedule, run, stretches, curve)
+
+    def simulated(self, *, steadily: bool = False) -> Figures:
+        """The same requests on this device, or on one that is always as fast as this one on average."""
+        slowness = steady if steadily else self._slowness
+        requests = requests_of(self.schedule)
+        return _simulated_figures(simulate(self.curve, requests, fair_scheduler, slowness=slowness))
+
+    def device_table(self) -> Table:
+        """What the simulation was given."""
+        ends = [each.began - self.run.began for each in self.stretches]
+        factors = [self._slowness(end) for end in ends]
+        slowness = tuple(percentile(factors, q) for q in (5, 50, 95))
+        header = ("tick of 1 row, s", f"of {MAX_ROWS}", "decode, s", "slowness p5", "p50", "p95")
+        seconds = (self.curve.seconds(1), self.curve.seconds(MAX_ROWS), self.curve.decode_s)
+        return Table("The device during the load", header, ((*seconds, *slowness),))
+
+    @property
+    def _slowness(self) -> Slowness:
+        return observed_slowness(self.stretches, self.curve, self.run.began)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannersAnswer:
+    """The planner's requests at a load of two devices, and what it says of them."""
+
+    schedule: list[tuple[float, Ask]]
+    figures: Figures
+
+
+def planners_answer(curve: TickCurve, count: int) -> PlannersAnswer:
+    """For `REPLICAS` devices.
+
+    Raises:
+        RuntimeError: the planner wants another number of them.
+    """
+    schedule = scheduled(curve, uniform(count, steps=EQUAL_STEPS), REPLICAS * LOAD, 1)
+    requests = requests_of(schedule)
+    outcomes = simulate(curve, requests, fair_scheduler, engines=REPLICAS)
+    figures = _simulated_figures(outcomes)
+    planned = plan(curve, requests, figures["p95, s"])
+    if planned.devices != REPLICAS:
+        raise RuntimeError(f"the planner wants {planned.devices} devices, not {REPLICAS}")
+    return PlannersAnswer(schedule, figures)
+
+
+def _compared(arms: dict[str, tuple[LoadRun, Figures]], note: str) -> Measured:
     """Of each arm its real and its simulated figures."""
     figures: dict[str, Spread] = {}
     rows: list[tuple[Cell, ...]] = []
-    for arm, (real, simulated) in arms.items():
-        for figure, seconds in real.items():
+    for arm, (run, simulated) in arms.items():
+        for figure, seconds in _real_figures(run).items():
             ratio = seconds / simulated[figure]
             figures[f"{arm}.{figure}"] = Spread((ratio,))
             rows.append((arm, figure, simulated[figure], seconds, ratio))
+        rows.append((arm, "added by HTTP, median, s", None, _added_by_http(run), None))
     header = ("service", "figure", "simulated", "real", "real / simulated")
     return Measured(figures, (Table("Simulated and real", header, tuple(rows)),), (note,))
-
-
-def _sleeping(
-    curve: TickCurve, schedule: list[tuple[float, Ask]], options: Options, engines: int
-) -> tuple[Figures, Figures]:
-    """Figures of the real services, and of the simulated ones."""
-    with ExitStack() as stack:
-        started = [
-            stack.enter_context(running_server(sleeping_server(curve, options, str(each))))
-            for each in range(engines)
-        ]
-        urls = [server.url for server in started]
-        run = fleet_loop(urls, schedule) if engines > 1 else open_loop(urls[0], schedule)
-    return _real_figures(run), _simulated(curve, schedule, engines)
 
 
 def sleeping_server(curve: TickCurve, options: Options, name: str) -> ServerSpec:
@@ -132,30 +196,17 @@ def sleeping_server(curve: TickCurve, options: Options, name: str) -> ServerSpec
     return ServerSpec(ours.module, (str(path),), ours.environment, log=ours.log)
 
 
-def measured_curve(server: Server) -> TickCurve:
-    """Of a busy service: what a tick takes with all that goes on beside it, decoder, HTTP and files.
-
-    The first point is of a single image, from its stages; each of the others of clients that always
-    have a request in, by the wall time over the ticks.
-    """
-    asks = mixed(ALONE_ASKS, seed=2, timeout_s=TIMEOUT_S, steps=STEPS["log-uniform"])
-    alone = [each for each in closed_loop(server.url, asks, 1).outcomes if each.ask.cfg_scale > 1]
-    steps_s = [each.stages["denoise"] / each.ask.num_sampling_steps for each in alone]
-    points = [(2, statistics.median(steps_s))]
+def busy_curve(server: Server) -> TickCurve:
+    """Of a service with clients that always have a request in: few, more, and many of them."""
+    stretches: list[Stretch] = []
+    images = 0
     for clients in CURVE_CLIENTS:
         asks = mixed(ASKS_EACH * clients, seed=3, timeout_s=TIMEOUT_S, steps=STEPS["log-uniform"])
-        before = read_metrics(server.url)
-        run = closed_loop(server.url, asks, clients)
-        added = difference(read_metrics(server.url), before)
-        points.append((round(rows_per_tick(added)), run.seconds / added["dit_tick_rows_count", ""]))
-    return TickCurve("measured", MAX_ROWS, tuple(dict(points).items()))
-
-
-def between(before: TickCurve, after: TickCurve) -> TickCurve:
-    """The mean of two curves."""
-    rows = sorted({rows for curve in (before, after) for rows, _ in curve.points})
-    points = tuple((each, (before.seconds(each) + after.seconds(each)) / 2) for each in rows)
-    return TickCurve(before.name, before.max_rows, points, (before.decode_s + after.decode_s) / 2)
+        with watched(server.url) as some:
+            closed_loop(server.url, asks, clients)
+        stretches += some
+        images += len(asks)
+    return observed_curve(stretches, images=images, max_rows=MAX_ROWS)
 
 
 def _mixed(curve: TickCurve, count: int) -> list[tuple[float, Ask]]:
@@ -163,31 +214,31 @@ def _mixed(curve: TickCurve, count: int) -> list[tuple[float, Ask]]:
     return scheduled(curve, asks, LOAD, 1)
 
 
-def _equal(curve: TickCurve, count: int) -> list[tuple[float, Ask]]:
-    return scheduled(curve, uniform(count, steps=EQUAL_STEPS), 2 * LOAD, 1)
+def _real_figures(run: LoadRun) -> Figures:
+    latencies = [_engine_seconds(each) for each in run.outcomes]
+    steps = [each.ask.num_sampling_steps for each in run.outcomes]
+    return _figures(latencies, steps, len(run.good) / run.seconds)
 
 
-def _real_figures(run: LoadRun) -> dict[str, float]:
-    return _figures(run.latencies(), run.latencies_per_step(), len(run.good) / run.seconds)
+def _engine_seconds(outcome: Answered) -> float:
+    """A failure counts as at least its timeout."""
+    if not outcome.good:
+        return outcome.latency
+    return sum(outcome.stages[stage] for stage in STAGES)
 
 
-def _simulated(
-    curve: TickCurve, schedule: Sequence[tuple[float, Ask]], engines: int = 1
-) -> dict[str, float]:
-    outcomes = simulate(curve, requests_of(schedule), fair_scheduler, engines=engines)
-    return _figures(
-        [each.latency for each in outcomes],
-        [each.latency / each.request.steps for each in outcomes],
-        _rate(outcomes),
-    )
+def _added_by_http(run: LoadRun) -> float:
+    return statistics.median(each.latency - _engine_seconds(each) for each in run.outcomes)
 
 
-def _rate(outcomes: Sequence[Outcome]) -> float:
+def _simulated_figures(outcomes: Sequence[Outcome]) -> Figures:
     ends = [each.ended for each in outcomes if each.ended is not None]
-    return len(ends) / max(ends)
+    latencies = [each.latency for each in outcomes]
+    return _figures(latencies, [each.request.steps for each in outcomes], len(ends) / max(ends))
 
 
-def _figures(latencies: list[float], per_step: list[float], rate: float) -> dict[str, float]:
+def _figures(latencies: Sequence[float], steps: Sequence[int], rate: float) -> Figures:
+    per_step = [latency / each for latency, each in zip(latencies, steps, strict=True)]
     return {
         "p50, s": percentile(latencies, 50),
         "p95, s": percentile(latencies, 95),

@@ -13,9 +13,8 @@ from bench.load.clients import Outcome
 from bench.load.fleet import fleet_loop
 from bench.load.workload import Ask, mixed, uniform
 from bench.peers.sleeping import HIDDEN_S, SleepingRunner
-from bench.simulate.curve import TickCurve, linear
+from bench.simulate.curve import linear
 from bench.simulate.traffic import requests_of, scheduled
-from bench.suites.agree import between
 from model.sampling.noise import ImageNoise
 from tests.support.jobs import trajectory
 
@@ -30,12 +29,6 @@ def test_a_schedule_asks_the_simulation_for_the_same_rows_at_the_same_times() ->
     assert [each.rows[0] for each in requests] == [1 if a.cfg_scale == 1.0 else 2 for a in asks]
     work = sum(sum(each.rows) for each in requests)
     assert work / requests[-1].at / curve.row_steps_per_s == pytest.approx(0.8, rel=0.2)
-
-
-def test_the_curve_of_a_run_lies_between_those_before_and_after_it() -> None:
-    before = TickCurve("a", 4, ((2, 1.0), (4, 2.0)), 0.1)
-    after = TickCurve("a", 4, ((2, 2.0), (4, 4.0)), 0.3)
-    assert between(before, after) == TickCurve("a", 4, ((2, 1.5), (4, 3.0)), 0.2)
 
 
 def test_a_sleeping_device_is_busy_for_what_the_curve_says(
