@@ -16,6 +16,7 @@ from service.fleet.sending.resending import Setback
 from service.http.problems import problem
 
 NOW = 100.0
+HANGS_S = 60.0
 PATH = "/generate"
 PICTURE = b"a picture"
 FULL = QueueFull("full", retry_after_s=3.0)
@@ -82,7 +83,7 @@ def dispatched(
         on_setback=setbacks.append,
         clock=clock,
     )
-    asyncio.run(dispatch.run())
+    asyncio.run(asyncio.wait_for(dispatch.run(), HANGS_S))
     assert client.ends == 1
     return client, setbacks
 
