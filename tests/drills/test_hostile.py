@@ -102,7 +102,13 @@ def test_memory_does_not_grow_and_a_leak_is_caught(service: Served) -> None:
 @pytest.mark.drill
 def test_hostile_input_for_minutes(pipeline_folder: Path, tmp_path: Path) -> None:
     """A leak is looked for in the service as it is, and in one that has one."""
-    with served(tmp_path, pipeline_folder, request_timeout_s="5", **HASTY) as service:
+    with served(
+        tmp_path,
+        pipeline_folder,
+        module="tests.drills.services.leaking",
+        request_timeout_s="5",
+        **HASTY,
+    ) as service:
         began = service.descriptors
         growth = growth_mib(service, lambda: send(service, CORPUS), warm_up=12, rounds=11)
         service.check_unharmed()

@@ -210,7 +210,8 @@ def test_clients_that_vanish_for_minutes(pipeline_folder: Path, tmp_path: Path) 
             leave(slow, stage, way) for _ in range(10) for stage in sorted(RUNNING) for way in WAYS
         ]
         slow.check_unharmed()
-    with served(tmp_path, "bundled", **SETTINGS) as service:
+    leaking = {"module": "tests.drills.services.leaking"}
+    with served(tmp_path, "bundled", **leaking, **SETTINGS) as service:
         hold_idle(service)
         withhold(service, count=30)
         descriptors, threads = service.descriptors, service.threads

@@ -14,7 +14,10 @@ MOST_MIB = 1.0
 def growth_mib(service: Served, load: Callable[[], int], *, warm_up: int, rounds: int) -> float:
     """MiB per thousand requests, as the median of rounds: a leak grows in every one of them.
 
+    Freed memory is given back before each reading, or a leak would fill that first.
+
     Args:
+        service: one that gives it back when told to.
         load: sends requests, and says how many.
         warm_up: rounds before the first reading, for what is made once and kept.
     """
@@ -22,7 +25,12 @@ def growth_mib(service: Served, load: Callable[[], int], *, warm_up: int, rounds
         load()
     grown = []
     for _ in range(rounds):
-        before = service.memory
+        before = _memory_in_use(service)
         sent = load()
-        grown.append((service.memory - before) / MIB * 1000 / sent)
+        grown.append((_memory_in_use(service) - before) / MIB * 1000 / sent)
     return median(grown)
+
+
+def _memory_in_use(service: Served) -> int:
+    service.trim()
+    return service.memory

@@ -1,6 +1,6 @@
-"""python -m tests.drills.services.leaking: the service, but it keeps some memory of every request.
+"""python -m tests.drills.services.leaking: the service, but it keeps some memory if a request says so.
 
-A request's header X-Leak says how many KiB. What a drill says about memory, it has to say of this one, too.
+A request's header X-Leak says how many KiB. What a drill says about memory, it has to say of this one with leaks, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import service.launch
 from service.__main__ import main
 from service.http.app import create_app
+from tests.drills.services.trimming import Trimming
 
 LEAK_KIB = 4
 LEAK = b"X-Leak: %d" % LEAK_KIB
@@ -36,6 +37,7 @@ class Leak:
 def leaking_app(*given: object, **named: object) -> FastAPI:
     app = create_app(*given, **named)  # type: ignore[arg-type]
     app.add_middleware(Leak)
+    app.add_middleware(Trimming)
     return app
 
 

@@ -1,0 +1,27 @@
+"""Trimming: a service that gives memory back when it is told to, so that what it holds is what it uses.
+
+Without it a leak first fills what earlier requests have freed, and for thousands of requests nothing grows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+HEADER = "X-Trim"
+
+
+class Trimming:
+    """Middleware: a request with this header gives freed memory back to the system first."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._libc = ctypes.CDLL(None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if any(name == HEADER.lower().encode() for name, _ in scope.get("headers", ())):
+            gc.collect()
+            self._libc.malloc_trim(0)
+        await self._app(scope, receive, send)
