@@ -6,6 +6,7 @@ from collections.abc import Callable
 from statistics import median
 
 from tests.drills.services.served import MIB, Served
+from tests.drills.services.trimming import trim
 
 MOST_MIB = 1.0
 """What a thousand requests may add."""
@@ -32,5 +33,5 @@ def growth_mib(service: Served, load: Callable[[], int], *, warm_up: int, rounds
 
 
 def _memory_in_use(service: Served) -> int:
-    service.trim()
+    trim(service.url)
     return service.memory

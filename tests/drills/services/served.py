@@ -14,7 +14,6 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.drills.services.started import GAUGES, started
-from tests.drills.services.trimming import HEADER
 from tests.support.processes import answers, free_port
 from tests.support.services import PATIENCE_S, wait_until
 
@@ -43,13 +42,6 @@ class Served:
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         (kibibytes,) = re.findall(r"^RssAnon:\s*(\d+) kB$", status, re.MULTILINE)
         return int(kibibytes) * 1024
-
-    def trim(self) -> None:
-        """Have it give back the memory that it has freed: only `leaking` does."""
-        answer = httpx.get(
-            f"{self.url}/livez", headers={HEADER: "1"}, trust_env=False, timeout=PATIENCE_S
-        )
-        assert answer.status_code == 200
 
     @property
     def descriptors(self) -> int:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import ctypes
 import gc
 
+import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tests.support.services import PATIENCE_S
 
 HEADER = "X-Trim"
 
@@ -25,3 +28,10 @@ class Trimming:
             gc.collect()
             self._libc.malloc_trim(0)
         await self._app(scope, receive, send)
+
+
+def trim(url: str) -> None:
+    """Have such a service give back the memory that it has freed."""
+    headers = {HEADER: "1"}
+    answer = httpx.get(f"{url}/livez", headers=headers, trust_env=False, timeout=PATIENCE_S)
+    assert answer.status_code == 200

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import __main__ as entry
 from service.http.app import create_app
+from tests.drills.services.trimming import Trimming
 
 KEPT_BYTES = 4096
 PER_DESCRIPTOR = 10
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> int:
     def create_leaky(*given: object, **named: object) -> FastAPI:
         app = create_app(*given, **named)  # type: ignore[arg-type]
         app.add_middleware(Leak)
+        app.add_middleware(Trimming)
         return app
 
     with pytest.MonkeyPatch.context() as patch:

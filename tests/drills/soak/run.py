@@ -140,8 +140,12 @@ def sample_until(
     every_s: float,
     sources: dict[str, tuple[int, Tally]],
     keep: Callable[[str, Sample], None],
+    settle: Callable[[str], None],
 ) -> None:
     """Sample processes, each given by its id and the visits to it, until a moment of the monotonic clock.
+
+    Args:
+        settle: called before each sample, with the name of the process.
 
     Raises:
         OSError: a process has ended.
@@ -149,5 +153,6 @@ def sample_until(
     began = time.monotonic()
     while (now := time.monotonic()) < ends:
         for name, (pid, tally) in sources.items():
+            settle(name)
             keep(name, sample(pid, now - began, tally.visits))
         time.sleep(max(0.0, min(every_s, ends - time.monotonic())))

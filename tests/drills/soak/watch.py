@@ -10,13 +10,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.drills.services.started import Started, started
+from tests.drills.services.trimming import trim
 from tests.drills.soak.judge import Trend, Verdict
 from tests.drills.soak.run import Load, Tally, sample_until
 from tests.drills.soak.sampling import Sample, per_thousand
 from tests.support.processes import PROCESS_S
 from tests.support.services import wait_until
 
-SERVICE, TWIN = "service", "tests.drills.soak.leaky"
+SERVICE, TWIN = "tests.drills.services.leaking", "tests.drills.soak.leaky"
+"""Both give freed memory back before each sample; the first leaks nothing unless a request says so."""
+
 MEASURES = {
     "memory": lambda each: each.anonymous_kib,
     "threads": lambda each: each.threads,
@@ -81,12 +84,15 @@ def soak(
             record.write(json.dumps({"process": name, **asdict(sample)}) + "\n")
             record.flush()
 
+        def settle(name: str) -> None:
+            trim(both[name].service.url)
+
         for each in both.values():
             each.load.tick_all()
             each.load.visit_all()
             each.load.start()
         sources = {name: (each.service.process.pid, each.load.tally) for name, each in both.items()}
-        sample_until(time.monotonic() + seconds, every_s, sources, keep)
+        sample_until(time.monotonic() + seconds, every_s, sources, keep, settle)
         for each in both.values():
             each.load.end()
         return _course(both["service"]), _course(both["twin"])
