@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from model.runner.runner import ModelRunner
 from service.engine.engine import Engine, State
 from service.fleet.asgi_call import AsgiCall
+from service.fleet.contention import counts_of
 from service.fleet.exchange import Forwarded, Head, Load, Message, Part, Taken
 from service.fleet.gathering import Answer
 from service.http.keys.configure import key_ring_of
@@ -65,7 +66,8 @@ class Replica:
     @property
     def load(self) -> Load:
         """The work admitted and not yet done."""
-        return Load(self._parts.queue.row_steps, time.time())
+        queue = self._parts.queue
+        return Load(queue.row_steps, time.time(), counts_of(queue.left))
 
     def describe(self) -> ModelDescription:
         """The model, as /models has it."""

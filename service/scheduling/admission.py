@@ -46,6 +46,12 @@ class AdmissionQueue:
         """The work admitted and neither done nor dropped, in rows times steps, with previews."""
         return self._row_steps
 
+    @property
+    def left(self) -> list[int]:
+        """What is left of each job that has not ended, in row-steps. Any thread may ask."""
+        with self._changed:
+            return list(self._row_steps_left.values())
+
     def offer(self, job: Job, pace: Pace) -> None:
         """Admit a job, or refuse it at once.
 

@@ -35,6 +35,19 @@ def test_work_is_bounded_and_counted_until_it_is_worked_off() -> None:
     assert queue.row_steps == 20
 
 
+def test_what_is_left_is_known_by_job_until_it_ends() -> None:
+    queue, pace = new_queue(100), steady_pace()
+    first, second = job("a", TEN, TEN), job("b", TEN)
+    queue.offer(first, pace)
+    queue.offer(second, pace)
+    queue.work_off(first, 4)
+    queue.work_off(second, 10)
+    assert queue.left == [16, 0]
+    queue.forget(first)
+    assert queue.left == [0]
+    assert sum(queue.left) == queue.row_steps
+
+
 def test_work_that_fits_exactly_is_admitted() -> None:
     queue, pace = new_queue(20), steady_pace()
     queue.offer(job("a", TEN), pace)

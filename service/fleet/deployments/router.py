@@ -12,7 +12,7 @@ from service.fleet.loads import load_of
 
 
 class RowStepsRouter(RequestRouter):  # type: ignore[misc]
-    """Sends a request to the replica with the fewest row-steps left, see `ReplicaLoads`.
+    """Sends a request where it and those that are there delay each other least, see `ReplicaLoads`.
 
     What is no `RoutedErrand` is counted as no work.
     """
