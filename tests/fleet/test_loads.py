@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from service.fleet.contention import counts_of
 from service.fleet.exchange import Load
 from service.fleet.loads import ReplicaLoads, load_of, stats_of
+from service.fleet.replica import Replica
 from tests.support.clock import Clock
+from tests.support.jobs import due_in, steady_pace
+from tests.support.local_fleet import config_of, load_small
 
 
 @pytest.fixture
@@ -114,3 +119,12 @@ def test_replicas_that_are_gone_are_forgotten(loads: ReplicaLoads) -> None:
 def test_a_report_survives_as_statistics() -> None:
     assert load_of(stats_of(load(2.5, 4, 3))) == load(2.5, 4, 3)
     assert load_of({}) is None
+
+
+def test_a_replica_reports_how_much_is_left_of_each_request(pipeline_folder: Path) -> None:
+    settings = config_of("small", folder=pipeline_folder).models[0].read_settings()
+    replica = Replica("a", settings, load_small)  # never started
+    for steps in (3, 50, 60):
+        replica.queue.offer(due_in(1e6, [2] * steps), steady_pace())
+    assert stats_of(replica.load)["counts"] == (0, 0, 1, 0, 0, 0, 2)
+    assert replica.load.row_steps == 226
