@@ -59,7 +59,8 @@ NOTE = (
     " with DiT-XL/2 at 256 pixels (1.8 + 0.53 ms a row, estimated). Requests arrive by a Poisson process, of"
     " 10 to 250 steps each. The static batcher runs a batch to its end but frees a finished image's rows; the"
     " server of request batches waits 50 ms for company, and answers all of a batch with its longest. Ratios"
-    " are theirs over ours, the median over the seeds. Latency over steps is its p95."
+    " are theirs over ours, the median over the seeds. Latency over steps is its p95. Of several devices, a fleet's"
+    " front chooses the one of least contention (service/fleet/contention.py)."
 )
 
 
