@@ -72,8 +72,8 @@ class Engine:
         return self._queue.row_steps
 
     @property
-    def left(self) -> list[int]:
-        """The work that is left of each."""
+    def left(self) -> list[tuple[int, int]]:
+        """What is left of each: row-steps and images."""
         return self._queue.left
 
     def advance(self, until: float) -> None:

@@ -43,7 +43,8 @@ def least_contention(engines: Sequence[Engine], request: Request, _: random.Rand
     """The one where it and what is there delay each other least, as a fleet's front does."""
 
     def cost(engine: Engine) -> tuple[float, int]:
-        return contention(counts_of(engine.left), request.row_steps), engine.row_steps
+        work = request.row_steps, request.images
+        return contention(counts_of(engine.left), work), engine.row_steps
 
     return min(engines, key=cost)
 

@@ -36,7 +36,7 @@ class Forwarded:
 class Load:
     """The work that a replica had admitted and not done, in row-steps, and when: Unix time.
 
-    ``counts`` says how many requests it is of.
+    ``counts`` says of how many requests and images it is.
     """
 
     row_steps: int

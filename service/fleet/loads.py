@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from service.fleet.contention import contention
+from service.fleet.contention import Work, contention
 from service.fleet.exchange import Load
 
 ON_THE_WAY_S = 0.05
@@ -18,7 +18,7 @@ NOTHING = Load(0, float("-inf"), ())
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    row_steps: int
+    work: Work
     at: float
 
 
@@ -30,14 +30,15 @@ class Known:
     sent: dict[str, Sent] = field(default_factory=dict)
     chosen: int = 0  # the number of the latest choice that fell on it
 
-    def cost(self, row_steps: int) -> tuple[float, int]:
-        """To a request of so many: its contention, and all the work that is there.
+    def cost(self, request: Work) -> tuple[float, int]:
+        """To a request: its contention, and all the work that is there.
 
         Both of what the replica reported, and of what has been sent since.
         """
         missed = self.load.at - ON_THE_WAY_S
-        since = [each.row_steps for each in self.sent.values() if each.at > missed]
-        return contention(self.load.counts, row_steps, since), self.load.row_steps + sum(since)
+        since = [each.work for each in self.sent.values() if each.at > missed]
+        row_steps = self.load.row_steps + sum(left for left, _ in since)
+        return contention(self.load.counts, request, since), row_steps
 
 
 class ReplicaLoads:
@@ -60,25 +61,32 @@ class ReplicaLoads:
             return frozenset(self._known)
 
     def choose(
-        self, replicas: Collection[str], request: str, row_steps: int, avoid: Collection[str] = ()
+        self,
+        replicas: Collection[str],
+        request: str,
+        row_steps: int,
+        avoid: Collection[str] = (),
+        *,
+        images: int = 1,
     ) -> list[str]:
         """Rank them, and note that the request goes to the first; a later call may change that.
 
         First is where the request and those that are there delay each other least; of equal ones that
         with the least work, then that which was chosen longest ago. Those to avoid are last.
         """
+        work = row_steps, images
         with self._lock:
             self._forget(request)
             for gone in self._known.keys() - set(replicas):
                 del self._known[gone]
             for replica in replicas:
                 self._known.setdefault(replica, Known())
-            ranked = sorted(replicas, key=lambda replica: self._order(replica, row_steps, avoid))
+            ranked = sorted(replicas, key=lambda replica: self._order(replica, work, avoid))
             if ranked:
                 self._choices += 1
                 first = self._known[ranked[0]]
                 first.chosen = self._choices
-                first.sent[request] = Sent(row_steps, self._clock())
+                first.sent[request] = Sent(work, self._clock())
             return ranked
 
     def ended(self, request: str) -> None:
@@ -99,10 +107,10 @@ class ReplicaLoads:
             self._known.pop(replica, None)
 
     def _order(
-        self, replica: str, row_steps: int, avoid: Collection[str]
+        self, replica: str, work: Work, avoid: Collection[str]
     ) -> tuple[bool, tuple[float, int], int]:
         known = self._known[replica]
-        return replica in avoid, known.cost(row_steps), known.chosen
+        return replica in avoid, known.cost(work), known.chosen
 
     def _forget(self, request: str) -> None:
         for known in self._known.values():

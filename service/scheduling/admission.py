@@ -47,10 +47,10 @@ class AdmissionQueue:
         return self._row_steps
 
     @property
-    def left(self) -> list[int]:
-        """What is left of each job that has not ended, in row-steps. Any thread may ask."""
+    def left(self) -> list[tuple[int, int]]:
+        """What is left of each job that has not ended: row-steps and images. Any thread may ask."""
         with self._changed:
-            return list(self._row_steps_left.values())
+            return [(left, max(job.images_left, 1)) for job, left in self._row_steps_left.items()]
 
     def offer(self, job: Job, pace: Pace) -> None:
         """Admit a job, or refuse it at once.

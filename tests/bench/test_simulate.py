@@ -128,7 +128,7 @@ def test_where_a_request_contends_least_depends_on_its_work() -> None:
         return engines.index(least_contention(engines, asked, random.Random(0)))
 
     assert (chosen(5), chosen(400)) == (0, 1)
-    assert chosen(5, images=80) == 1  # the work of all its images
+    assert chosen(5, images=80) == 0  # its images are as short
 
 
 def test_of_equal_contention_the_least_work_left_decides() -> None:

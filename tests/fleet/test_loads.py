@@ -27,7 +27,7 @@ def loads(clock: Clock) -> ReplicaLoads:
 
 def load(at: float, *left: int) -> Load:
     """The report of a replica with so many row-steps left of each of its requests."""
-    return Load(sum(left), at, counts_of(left))
+    return Load(sum(left), at, counts_of((each, 1) for each in left))
 
 
 def test_a_large_request_goes_where_the_least_work_is(loads: ReplicaLoads, clock: Clock) -> None:
@@ -56,6 +56,16 @@ def test_what_was_sent_since_counts_as_what_is_reported(loads: ReplicaLoads, clo
     assert loads.choose("ab", "as large", 800)[0] == "b"
     loads.ended("as large")
     assert loads.choose("ab", "small", 10)[0] == "a"
+
+
+def test_a_wide_request_goes_where_few_are_delayed(loads: ReplicaLoads, clock: Clock) -> None:
+    """And where one was sent, the next does not go."""
+    loads.report("a", load(clock.now, 300))
+    loads.report("b", load(clock.now, *[20] * 5))
+    assert loads.choose("ab", "one image", 80)[0] == "a"
+    loads.ended("one image")
+    assert loads.choose("ab", "of less", 20 * 8, images=8)[0] == "a"
+    assert loads.choose("ab", "small", 20)[0] == "b"
 
 
 def test_equal_replicas_take_turns(loads: ReplicaLoads) -> None:
@@ -124,7 +134,7 @@ def test_a_report_survives_as_statistics() -> None:
 def test_a_replica_reports_how_much_is_left_of_each_request(pipeline_folder: Path) -> None:
     settings = config_of("small", folder=pipeline_folder).models[0].read_settings()
     replica = Replica("a", settings, load_small)  # never started
-    for steps in (3, 50, 60):
-        replica.queue.offer(due_in(1e6, [2] * steps), steady_pace())
-    assert stats_of(replica.load)["counts"] == (0, 0, 1, 0, 0, 0, 2)
-    assert replica.load.row_steps == 226
+    for images in ([[2] * 3], [[2] * 50] * 2, [[2] * 60]):
+        replica.queue.offer(due_in(1e6, *images), steady_pace())
+    assert stats_of(replica.load)["counts"] == ((0, 0), (0, 0), (1, 1), *[(0, 0)] * 3, (2, 3))
+    assert replica.load.row_steps == 326

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from model.runner.runner import TickTimes
@@ -42,10 +43,11 @@ def test_what_is_left_is_known_by_job_until_it_ends() -> None:
     queue.offer(second, pace)
     queue.work_off(first, 4)
     queue.work_off(second, 10)
-    assert queue.left == [16, 0]
+    assert queue.left == [(16, 2), (0, 1)]
+    first.pixels[1] = second.pixels[0] = np.zeros(0, np.uint8)
+    assert queue.left == [(16, 1), (0, 1)]
     queue.forget(first)
-    assert queue.left == [0]
-    assert sum(queue.left) == queue.row_steps
+    assert queue.left == [(0, 1)]
 
 
 def test_work_that_fits_exactly_is_admitted() -> None:
