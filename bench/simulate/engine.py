@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from bench.simulate.curve import TickCurve
@@ -23,6 +24,7 @@ from service.scheduling.scheduler import MakeScheduler
 UNBOUNDED = 2**62
 _NO_STEPS = SamplerTable(torch.zeros(0), torch.zeros(0, 8))
 _NO_NOISE = ImageNoise(0, (0,))
+_NO_PIXELS = np.zeros(0, np.uint8)
 
 Slowness = Callable[[float], float]
 """How much longer than by its curve a device takes, at a time."""
@@ -69,6 +71,11 @@ class Engine:
         """The work that is left of them."""
         return self._queue.row_steps
 
+    @property
+    def left(self) -> list[tuple[int, int]]:
+        """What is left of each: row-steps and images."""
+        return self._queue.left
+
     def advance(self, until: float) -> None:
         """Run the ticks that begin before ``until``, or until nothing is left to do."""
         while self._requests and self.now < until:
@@ -85,8 +92,9 @@ class Engine:
             self.now = max(self.now, at)
         self._asked = at
         trajectory = Trajectory(0, 1.5, request.number, _NO_STEPS, request.rows)
+        trajectories = (trajectory,) * request.images
         deadline = request.at + request.timeout_s
-        job = Job(str(request.number), deadline, at, (trajectory,), client=str(request.number))
+        job = Job(str(request.number), deadline, at, trajectories, client=str(request.number))
         try:
             self._queue.offer(job, self._pace)
         except QueueFull as error:
@@ -121,7 +129,9 @@ class Engine:
         self.now += slowness * self._curve.decode_s * len(done)
         for task in done:
             self._scheduler.finish(task)
-            self._end(task.job, self.now)
+            task.job.pixels[task.index] = _NO_PIXELS
+            if not task.job.images_left:
+                self._end(task.job, self.now)
 
     def _wanted(self) -> list[ImageTask]:
         """The images of the next tick, without those whose deadline is out of reach."""

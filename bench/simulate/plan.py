@@ -61,8 +61,9 @@ def plan(curve: TickCurve, requests: Sequence[Request], p95_s: float) -> Plan:
 
 def _devices_full(curve: TickCurve, requests: Sequence[Request]) -> float:
     """How many devices the requests would keep busy in full ticks and decodes."""
-    work = sum(sum(each.rows) for each in requests) / curve.row_steps_per_s
-    return (work + curve.decode_s * len(requests)) / requests[-1].at
+    work = sum(each.row_steps for each in requests) / curve.row_steps_per_s
+    images = sum(each.images for each in requests)
+    return (work + curve.decode_s * images) / requests[-1].at
 
 
 def _alone_seconds(curve: TickCurve, request: Request) -> float:

@@ -12,8 +12,10 @@ from bench.simulate.traffic import Request
 def request_batches(curve: TickCurve, requests: Sequence[Request], wait_s: float) -> list[Outcome]:
     """A batch begins when it is full or its first request has waited ``wait_s``, and runs to its end.
 
-    Its rows stay as many until its longest request is finished, and all are answered then.
+    Its rows stay as many until its longest request is finished, and all are answered then. Requests are of
+    one image each.
     """
+    assert all(each.images == 1 for each in requests), "this is a bug: a request of several images"
     outcomes: list[Outcome] = []
     free, at = 0.0, 0
     while at < len(requests):

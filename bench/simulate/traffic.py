@@ -1,10 +1,10 @@
-"""Traffic: requests that arrive by a Poisson process, each of one image."""
+"""Traffic: requests that arrive by a Poisson process."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.load.workload import Ask, mixed, poisson
 from bench.simulate.curve import TickCurve
@@ -14,16 +14,21 @@ NO_DEADLINE_S = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``at`` is in seconds; ``rows`` of each of its steps: one, or two with guidance."""
+    """``at`` is in seconds; ``rows`` of each step of an image: one, or two with guidance."""
 
     number: int
     at: float
     rows: tuple[int, ...]
     timeout_s: float
+    images: int = 1
 
     @property
     def steps(self) -> int:
         return len(self.rows)
+
+    @property
+    def row_steps(self) -> int:
+        return self.images * sum(self.rows)
 
 
 def traffic(
@@ -34,10 +39,23 @@ def traffic(
     *,
     seed: int = 0,
     timeout_s: float = NO_DEADLINE_S,
+    images: Sequence[int] = (),
 ) -> list[Request]:
-    """Requests at a rate whose work is ``load`` times what the device can do in full ticks."""
+    """Requests at a rate whose work is ``load`` times what the device can do in full ticks.
+
+    Each is for one image, or for a number drawn from ``images``.
+    """
     asks = mixed(count, seed=seed, timeout_s=timeout_s, steps=steps)
-    return requests_of(scheduled(curve, asks, load, seed))
+    requests = requests_of(scheduled(curve, asks, load, seed))
+    return _of_several(requests, images, seed) if images else requests
+
+
+def _of_several(requests: Sequence[Request], images: Sequence[int], seed: int) -> list[Request]:
+    """These requests with more images, and as much later that the load is the same."""
+    draw = random.Random(f"images {seed}")
+    several = [replace(each, images=draw.choice(images)) for each in requests]
+    later = sum(each.row_steps for each in several) / sum(each.row_steps for each in requests)
+    return [replace(each, at=later * each.at) for each in several]
 
 
 def scheduled(

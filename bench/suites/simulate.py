@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 
-from bench.load.workload import STEPS
+from bench.load.workload import STEPS, steps_log_uniform
 from bench.options import Options
 from bench.peers.static import static_batcher
 from bench.report import machine
@@ -17,6 +18,7 @@ from bench.simulate.fleet import (
     Route,
     fewest_requests,
     fewest_requests_of_two,
+    least_contention,
     least_work,
     least_work_of_two,
     simulate,
@@ -41,7 +43,15 @@ ROUTES: dict[str, Route] = {
     "fewest requests of two": fewest_requests_of_two,
     "least work of two": least_work_of_two,
     "least work": least_work,
+    "least contention": least_contention,
 }
+IMAGES = (1, 1, 1, 1, 2, 4, 8, 16)
+ROUTED: dict[str, tuple[Callable[[random.Random], int], tuple[int, ...]]] = {
+    **{name: (steps, ()) for name, steps in STEPS.items()},
+    "log-uniform, 1 to 16 images": (steps_log_uniform, IMAGES),
+}
+"""By their name: steps, and images if a request may have several."""
+
 FIGURES = tuple(field.name for field in fields(Latencies))[:4]
 NOTE = (
     "The service's own admission, deadlines and scheduler run in virtual time on a device that is a curve of"
@@ -49,7 +59,8 @@ NOTE = (
     " with DiT-XL/2 at 256 pixels (1.8 + 0.53 ms a row, estimated). Requests arrive by a Poisson process, of"
     " 10 to 250 steps each. The static batcher runs a batch to its end but frees a finished image's rows; the"
     " server of request batches waits 50 ms for company, and answers all of a batch with its longest. Ratios"
-    " are theirs over ours, the median over the seeds. Latency over steps is its p95."
+    " are theirs over ours, the median over the seeds. Latency over steps is its p95. Of several devices, a fleet's"
+    " front chooses the one of least contention (service/fleet/contention.py)."
 )
 
 
@@ -123,11 +134,11 @@ class Simulate:
         """Several devices behind a router, at a load of 0.8."""
         rows: list[tuple[Cell, ...]] = []
         for curve in CURVES.values():
-            for steps in STEPS:
+            for asked in ROUTED:
                 for replicas in self.replicas:
-                    for name, found in self._routed(curve, steps, replicas).items():
+                    for name, found in self._routed(curve, asked, replicas).items():
                         seconds = (found["p50"], found["p95"], found["per_step"])
-                        rows.append((f"{curve.name}, {steps}", str(replicas), name, *seconds))
+                        rows.append((f"{curve.name}, {asked}", str(replicas), name, *seconds))
         header = (
             "device, steps",
             "replicas",
@@ -140,9 +151,10 @@ class Simulate:
             "Several devices at a load of 0.8, by how requests are routed", header, tuple(rows)
         )
 
-    def _routed(self, curve: TickCurve, steps: str, replicas: int) -> dict[str, dict[str, Spread]]:
+    def _routed(self, curve: TickCurve, kind: str, replicas: int) -> dict[str, dict[str, Spread]]:
+        steps, images = ROUTED[kind]
         count = max(self.requests, self.requests // 16 * replicas)
-        asked = traffic(curve, STEPS[steps], 0.8 * replicas, count)
+        asked = traffic(curve, steps, 0.8 * replicas, count, images=images)
         routed = partial(_routed, curve, asked, replicas)
         with ProcessPoolExecutor(machine.cores()) as processes:
             found = dict(zip(ROUTES, processes.map(routed, ROUTES.values())))
@@ -192,7 +204,7 @@ def goodput(curve: TickCurve, outcomes: Sequence[Outcome]) -> float:
     """Row-steps of the images that were delivered in time, over what full ticks could have done."""
     good = [each for each in outcomes if each.ended is not None]
     ended = max(each.ended or 0.0 for each in good)
-    return sum(sum(each.request.rows) for each in good) / (ended * curve.row_steps_per_s)
+    return sum(each.request.row_steps for each in good) / (ended * curve.row_steps_per_s)
 
 
 def _simulated(

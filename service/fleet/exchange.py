@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from service.fleet.contention import Counts
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -32,10 +34,14 @@ class Forwarded:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The work that a replica had admitted and not done, in row-steps, and when: Unix time."""
+    """The work that a replica had admitted and not done, in row-steps, and when: Unix time.
+
+    ``counts`` says of how many requests and images it is.
+    """
 
     row_steps: int
     at: float
+    counts: Counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from service.fleet.gathering import Answer, Askable, list_of_models, metrics, re
 from service.fleet.sending.dispatch import RETRY_AFTER_S, Dispatch, Errand, Replicas, Terms
 from service.fleet.sending.reading import VERIFY, Wish, read_wish
 from service.fleet.sending.resending import Setback
-from service.fleet.sending.work import row_steps_of
+from service.fleet.sending.work import images_of, row_steps_of
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.security_headers import SecurityHeaders
 from service.http.middleware.unexpected_errors import UnexpectedErrors
@@ -129,7 +129,7 @@ class Front:
             request = _with_seed(request)
         dispatch = Dispatch(
             self._models[model],
-            Errand(request, self._row_steps(model, wish, request.path)),
+            Errand(request, self._row_steps(model, wish, request.path), images_of(wish.body or {})),
             client if known or not wish.binding else self._told_of_all(client, wish),
             request_id=client.request_id,
             terms=self._terms(model, wish, arrived),

@@ -7,17 +7,18 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from service.fleet.contention import Work, contention
 from service.fleet.exchange import Load
 
 ON_THE_WAY_S = 0.05
 """Work that was sent so shortly before a report may have been missed by it: it is added."""
 
-NOTHING = Load(0, float("-inf"))
+NOTHING = Load(0, float("-inf"), ())
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    row_steps: int
+    work: Work
     at: float
 
 
@@ -29,12 +30,15 @@ class Known:
     sent: dict[str, Sent] = field(default_factory=dict)
     chosen: int = 0  # the number of the latest choice that fell on it
 
-    def row_steps(self) -> int:
-        """What it reported, and what has been sent since."""
+    def cost(self, request: Work) -> tuple[float, int]:
+        """To a request: its contention, and all the work that is there.
+
+        Both of what the replica reported, and of what has been sent since.
+        """
         missed = self.load.at - ON_THE_WAY_S
-        return self.load.row_steps + sum(
-            each.row_steps for each in self.sent.values() if each.at > missed
-        )
+        since = [each.work for each in self.sent.values() if each.at > missed]
+        row_steps = self.load.row_steps + sum(left for left, _ in since)
+        return contention(self.load.counts, request, since), row_steps
 
 
 class ReplicaLoads:
@@ -57,25 +61,32 @@ class ReplicaLoads:
             return frozenset(self._known)
 
     def choose(
-        self, replicas: Collection[str], request: str, row_steps: int, avoid: Collection[str] = ()
+        self,
+        replicas: Collection[str],
+        request: str,
+        row_steps: int,
+        avoid: Collection[str] = (),
+        *,
+        images: int = 1,
     ) -> list[str]:
         """Rank them, and note that the request goes to the first; a later call may change that.
 
-        The one with the least work is first, of equal ones that which was chosen longest ago. Those to
-        avoid are last.
+        First is where the request and those that are there delay each other least; of equal ones that
+        with the least work, then that which was chosen longest ago. Those to avoid are last.
         """
+        work = row_steps, images
         with self._lock:
             self._forget(request)
             for gone in self._known.keys() - set(replicas):
                 del self._known[gone]
             for replica in replicas:
                 self._known.setdefault(replica, Known())
-            ranked = sorted(replicas, key=lambda replica: self._order(replica, avoid))
+            ranked = sorted(replicas, key=lambda replica: self._order(replica, work, avoid))
             if ranked:
                 self._choices += 1
                 first = self._known[ranked[0]]
                 first.chosen = self._choices
-                first.sent[request] = Sent(row_steps, self._clock())
+                first.sent[request] = Sent(work, self._clock())
             return ranked
 
     def ended(self, request: str) -> None:
@@ -95,9 +106,11 @@ class ReplicaLoads:
         with self._lock:
             self._known.pop(replica, None)
 
-    def _order(self, replica: str, avoid: Collection[str]) -> tuple[bool, int, int]:
+    def _order(
+        self, replica: str, work: Work, avoid: Collection[str]
+    ) -> tuple[bool, tuple[float, int], int]:
         known = self._known[replica]
-        return replica in avoid, known.row_steps(), known.chosen
+        return replica in avoid, known.cost(work), known.chosen
 
     def _forget(self, request: str) -> None:
         for known in self._known.values():
@@ -106,12 +119,12 @@ class ReplicaLoads:
 
 def load_of(stats: Mapping[str, object]) -> Load | None:
     """A replica's report out of its routing statistics; None if there is none yet."""
-    row_steps, at = stats.get("row_steps"), stats.get("at")
-    if isinstance(row_steps, int) and isinstance(at, float):
-        return Load(row_steps, at)
+    row_steps, at, counts = (stats.get(name) for name in ("row_steps", "at", "counts"))
+    if isinstance(row_steps, int) and isinstance(at, float) and isinstance(counts, tuple):
+        return Load(row_steps, at, counts)
     return None
 
 
-def stats_of(load: Load) -> dict[str, int | float]:
+def stats_of(load: Load) -> dict[str, object]:
     """A report as routing statistics."""
-    return {"row_steps": load.row_steps, "at": load.at}
+    return {"row_steps": load.row_steps, "at": load.at, "counts": load.counts}

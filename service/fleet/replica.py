@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from model.runner.runner import ModelRunner
 from service.engine.engine import Engine, State
 from service.fleet.asgi_call import AsgiCall
+from service.fleet.contention import counts_of
 from service.fleet.exchange import Forwarded, Head, Load, Message, Part, Taken
 from service.fleet.gathering import Answer
 from service.http.keys.configure import key_ring_of
@@ -22,6 +23,7 @@ from service.http.schemas import ModelDescription
 from service.images.signing.configure import signer_of
 from service.launch import Parts, build_parts, limits_of, log_ready, watch_keys
 from service.load_model import load_runner
+from service.scheduling.admission import AdmissionQueue
 from service.settings import Settings
 from service.tracing.spans import open_tracing
 
@@ -59,13 +61,17 @@ class Replica:
         return self._parts.engine
 
     @property
+    def queue(self) -> AdmissionQueue:
+        return self._parts.queue
+
+    @property
     def app(self) -> FastAPI:
         return self._parts.app
 
     @property
     def load(self) -> Load:
         """The work admitted and not yet done."""
-        return Load(self._parts.queue.row_steps, time.time())
+        return Load(self.queue.row_steps, time.time(), counts_of(self.queue.left))
 
     def describe(self) -> ModelDescription:
         """The model, as /models has it."""

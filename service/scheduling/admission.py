@@ -46,6 +46,12 @@ class AdmissionQueue:
         """The work admitted and neither done nor dropped, in rows times steps, with previews."""
         return self._row_steps
 
+    @property
+    def left(self) -> list[tuple[int, int]]:
+        """What is left of each job that has not ended: row-steps and images. Any thread may ask."""
+        with self._changed:
+            return [(left, max(job.images_left, 1)) for job, left in self._row_steps_left.items()]
+
     def offer(self, job: Job, pace: Pace) -> None:
         """Admit a job, or refuse it at once.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ import pytest
 from bench.load.workload import STEPS
 from bench.peers.static import static_batcher
 from bench.simulate.curve import CURVES, TickCurve, linear, read_curve
-from bench.simulate.fleet import fewest_requests, fewest_requests_of_two, least_work, simulate
+from bench.simulate.engine import Engine
+from bench.simulate.fleet import (
+    fewest_requests,
+    fewest_requests_of_two,
+    least_contention,
+    least_work,
+    simulate,
+)
 from bench.simulate.outcome import Latencies, Outcome
 from bench.simulate.plan import plan
 from bench.simulate.plan_table import BEGIN, END, planned_table, write_table
@@ -24,8 +32,10 @@ EVEN = TickCurve("even", 4, ((1, 1.0), (4, 1.0)))
 """A tick takes a second, whatever its rows: 4 at most."""
 
 
-def request(number: int, at: float, steps: int, timeout_s: float = NO_DEADLINE_S) -> Request:
-    return Request(number, at, (2,) * steps, timeout_s)
+def request(
+    number: int, at: float, steps: int, timeout_s: float = NO_DEADLINE_S, images: int = 1
+) -> Request:
+    return Request(number, at, (2,) * steps, timeout_s, images)
 
 
 def ends(outcomes: list[Outcome]) -> list[float | None]:
@@ -52,6 +62,23 @@ def test_a_static_batch_keeps_the_next_one_waiting() -> None:
 def test_a_decode_stands_before_the_answer() -> None:
     curve = TickCurve("even", 4, ((1, 1.0), (4, 1.0)), decode_s=0.25)
     assert ends(simulate(curve, [request(0, 0.0, 2)], fair_scheduler)) == [2.25]
+
+
+def test_a_request_ends_with_the_last_of_its_images() -> None:
+    requests = [request(0, 0.0, 3, images=3), request(1, 20.0, 3, images=2)]
+    outcomes = simulate(EVEN, requests, fair_scheduler)  # two images a tick, each to its end
+    assert ends(outcomes) == [6.0, 23.0]
+    assert goodput(EVEN, outcomes) == (18 + 12) / (23.0 * 4)
+
+
+def test_more_images_make_a_request_come_later_and_the_load_stays() -> None:
+    curve = CURVES["h100"]
+    one = traffic(curve, STEPS["log-uniform"], 0.8, 400)
+    several = traffic(curve, STEPS["log-uniform"], 0.8, 400, images=(1, 4))
+    assert {each.images for each in several} == {1, 4}
+    assert [each.rows for each in several] == [each.rows for each in one]
+    loads = [sum(each.row_steps for each in asked) / asked[-1].at for asked in (one, several)]
+    assert loads[1] == pytest.approx(loads[0])
 
 
 def test_request_batches_wait_for_company_and_end_together() -> None:
@@ -87,6 +114,28 @@ def test_the_router_that_knows_the_work_spares_a_short_request_the_long_ones() -
     assert max(each.latency for each in by_work[1:]) < 6.0
     assert by_work[0].latency == 100.0
     assert by_count[0].latency > 100.0
+
+
+def test_where_a_request_contends_least_depends_on_its_work() -> None:
+    """One engine has a long request, the other several short ones."""
+    engines = [Engine(EVEN, fair_scheduler) for _ in range(2)]
+    engines[0].offer(request(0, 0.0, 500), 0.0)
+    for number in range(1, 6):
+        engines[1].offer(request(number, 0.0, 10), 0.0)
+
+    def chosen(steps: int, images: int = 1) -> int:
+        asked = request(9, 0.0, steps, images=images)
+        return engines.index(least_contention(engines, asked, random.Random(0)))
+
+    assert (chosen(5), chosen(400)) == (0, 1)
+    assert chosen(5, images=80) == 0  # its images are as short
+
+
+def test_of_equal_contention_the_least_work_left_decides() -> None:
+    engines = [Engine(EVEN, fair_scheduler) for _ in range(2)]
+    for engine, steps in zip(engines, (500, 400)):
+        engine.offer(request(0, 0.0, steps), 0.0)
+    assert least_contention(engines, request(9, 0.0, 5), random.Random(0)) is engines[1]
 
 
 def test_joining_wins_what_the_design_says() -> None:

@@ -13,7 +13,7 @@ from service.fleet.exchange import Forwarded, Head, Load, Part
 from tests.support.services import PATIENCE_S
 
 REQUEST = Forwarded("POST", "/x", b"/x", b"a=1", ((b"host", b"h"),), b"body", seed=3, elapsed_s=0.5)
-LOAD = Load(7, 1.0)
+LOAD = Load(7, 1.0, ((0, 0), (0, 0), (1, 1)))
 
 
 def call_of(app: object) -> AsgiCall:

@@ -83,7 +83,7 @@ def test_the_work_of_a_request_is_known_before_it_is_sent(house: House) -> None:
     front, first, _ = house.open()
     run(ask(front, "/generate", BODY | {"num_images": 3, "cfg_scale": 2.0}))
     run(ask(front, "/generate", BODY | {"cfg_scale": 1.0}))
-    assert [each.row_steps for each in first.errands] == [24, 4]
+    assert [(each.row_steps, each.images) for each in first.errands] == [(24, 3), (4, 1)]
 
 
 @pytest.mark.parametrize("messages", [0, 1, 2])

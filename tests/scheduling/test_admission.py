@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from model.runner.runner import TickTimes
@@ -33,6 +34,20 @@ def test_work_is_bounded_and_counted_until_it_is_worked_off() -> None:
     queue.work_off(first, 10)
     queue.offer(job("b", TEN), pace)
     assert queue.row_steps == 20
+
+
+def test_what_is_left_is_known_by_job_until_it_ends() -> None:
+    queue, pace = new_queue(100), steady_pace()
+    first, second = job("a", TEN, TEN), job("b", TEN)
+    queue.offer(first, pace)
+    queue.offer(second, pace)
+    queue.work_off(first, 4)
+    queue.work_off(second, 10)
+    assert queue.left == [(16, 2), (0, 1)]
+    first.pixels[1] = second.pixels[0] = np.zeros(0, np.uint8)
+    assert queue.left == [(16, 1), (0, 1)]
+    queue.forget(first)
+    assert queue.left == [(0, 1)]
 
 
 def test_work_that_fits_exactly_is_admitted() -> None:

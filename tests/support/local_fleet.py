@@ -61,7 +61,9 @@ class LocalReplicas:
         self.errands.append(errand)
         if not self.replicas:
             await asyncio.Event().wait()
-        name = self._loads.choose(self.replicas, str(number), errand.row_steps, errand.avoid)[0]
+        name = self._loads.choose(
+            self.replicas, str(number), errand.row_steps, errand.avoid, images=errand.images
+        )[0]
         self.sent_to.append(name)
         passed, complete = 0, False
         try:

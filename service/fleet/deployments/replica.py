@@ -47,7 +47,7 @@ class ModelReplica:
     async def describe(self) -> ModelDescription:
         return self._replica.describe()
 
-    async def record_routing_stats(self) -> dict[str, int | float]:
+    async def record_routing_stats(self) -> dict[str, object]:
         return stats_of(self._replica.load)
 
     async def record_autoscaling_stats(self) -> dict[str, int]:

@@ -12,7 +12,7 @@ from service.fleet.loads import load_of
 
 
 class RowStepsRouter(RequestRouter):  # type: ignore[misc]
-    """Sends a request to the replica with the fewest row-steps left, see `ReplicaLoads`.
+    """Sends a request where it and those that are there delay each other least, see `ReplicaLoads`.
 
     What is no `RoutedErrand` is counted as no work.
     """
@@ -30,6 +30,8 @@ class RowStepsRouter(RequestRouter):  # type: ignore[misc]
             load = load_of(replica.routing_stats)
             if load is not None:
                 errand.loads.report(name, load)
-        work, avoid = errand.errand.row_steps, errand.errand.avoid
-        ranked = errand.loads.choose(by_name, errand.id, work, avoid)
+        asked = errand.errand
+        ranked = errand.loads.choose(
+            by_name, errand.id, asked.row_steps, asked.avoid, images=asked.images
+        )
         return [[by_name[name]] for name in ranked]

@@ -31,10 +31,14 @@ class ReplicaLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A request, its work, and the replicas that it should not go to if there are others."""
+    """A request, its work, and the replicas that it should not go to if there are others.
+
+    ``row_steps`` are those of all its ``images``.
+    """
 
     request: Forwarded
     row_steps: int = 0
+    images: int = 1
     avoid: frozenset[str] = frozenset()
 
 

@@ -32,6 +32,11 @@ def row_steps_of(body: Body, model: ModelDescription | None) -> int:
     return max(1, round(images * steps * (1 + guided)))
 
 
+def images_of(body: Body) -> int:
+    """How many images a request is for, 1 or more."""
+    return max(1, round(number_in(body, "num_images", "n") or 1))
+
+
 def _recipe(
     body: Body, model: ModelDescription, cfg_scale: float
 ) -> tuple[float, tuple[float, float]]:

@@ -42,14 +42,14 @@ class Scripted:
         number = len(self.errands)
         self.errands.append(errand)
         script = self.scripts[number]
-        yield Taken(f"replica-{number}", Load(0, 0.0))
+        yield Taken(f"replica-{number}", Load(0, 0.0, ()))
         if isinstance(script, bytes):
             yield Head(200, ((b"content-type", b"image/png"),))
-            yield Part(script, True, Load(0, 0.0))
+            yield Part(script, True, Load(0, 0.0, ()))
         elif isinstance(script, ServiceError):
             answer = problem(script, "an id", self.path)
             yield Head(answer.status_code, tuple(answer.raw_headers))
-            yield Part(bytes(answer.body), True, Load(0, 0.0))
+            yield Part(bytes(answer.body), True, Load(0, 0.0, ()))
         else:
             raise script
 
@@ -160,7 +160,7 @@ def test_a_silent_replica_does_not_hold_a_request_beyond_its_deadline(
 ) -> None:
     class Silent(Scripted):
         async def send(self, errand: Errand) -> AsyncGenerator[Message, None]:
-            yield Taken("replica-0", Load(0, 0.0))
+            yield Taken("replica-0", Load(0, 0.0, ()))
             await asyncio.Event().wait()
 
     monkeypatch.setattr("service.fleet.sending.dispatch.LATE_S", 0.01)

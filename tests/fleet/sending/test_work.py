@@ -8,7 +8,7 @@ import torch
 from model.sampling.trajectory import plan_trajectory
 from model.weights.checkpoint import load_checkpoint
 from service.engine.model_info import ModelInfo
-from service.fleet.sending.work import ROWS_UNKNOWN, row_steps_of
+from service.fleet.sending.work import ROWS_UNKNOWN, images_of, row_steps_of
 from service.http.routes.catalogue import describe
 from service.images.limits import RequestLimits
 from service.images.order import take_order
@@ -75,6 +75,13 @@ def test_openais_words_mean_the_same(info: ModelInfo) -> None:
     assert row_steps_of({"prompt": "0", "n": 4, "quality": "high"}, model) == row_steps_of(
         {"class_label": 0, "num_images": 4, "quality": "best"}, model
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "images"), [({}, 1), ({"num_images": 3}, 3), ({"n": 16}, 16), ({"num_images": "x"}, 1)]
+)
+def test_images_are_counted_by_either_name(body: dict[str, object], images: int) -> None:
+    assert images_of(body) == images
 
 
 @pytest.mark.parametrize("value", [-1, 0, "x", None, True, [], 1e300, float("nan")])
