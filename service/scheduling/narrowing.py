@@ -45,8 +45,8 @@ class Narrowing:
         if len(rows) < 2 or sum(rows.values()) <= self._least_rows:
             return frozenset()
         left = {job: job.ticks_left_at_least for job in rows}
-        may = {job for job in rows if self._may_sit_out(job, left[job])}
-        order = [job for job in left if job not in may] + sorted(may, key=left.__getitem__)
+        may = dict.fromkeys(job for job in rows if self._may_sit_out(job, left[job]))
+        order = [job for job in rows if job not in may] + sorted(may, key=left.__getitem__)
         kept_rows, kept_left = 0, 0.0
         for kept, job in enumerate(order):
             longer = kept and left[job] > MUCH_LONGER * kept_left / kept
