@@ -20,7 +20,7 @@ from tests.drills.soak.judge import LEAST_SAMPLES, Verdict, trend
 from tests.drills.soak.mix import KINDS
 from tests.drills.soak.run import CROWD, Load
 from tests.drills.soak.sampling import Sample, per_thousand, sample
-from tests.drills.soak.watch import ALLOWED, Course, soak
+from tests.drills.soak.watch import ALLOWED, Course, soak, trends_of
 from tests.support.services import Running, wait_until
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "30"))
@@ -113,6 +113,27 @@ def test_a_process_that_leaks_is_told_from_one_that_does_not(size: int, expected
     for value in ("anonymous_kib", "threads", "descriptors"):
         found = per_thousand(samples, lambda each, value=value: getattr(each, value))  # type: ignore[misc]
         assert found.verdict(200.0) == expected, value
+
+
+def test_what_is_in_flight_now_and_then_is_no_growth_and_hides_none() -> None:
+    choose = random.Random(0)
+    for kept_kib, expected in ((0.1, "flat"), (4.0, "grows")):
+        samples = [
+            Sample(
+                seconds=5.0 * i,
+                requests=15 * i,
+                anonymous_kib=500_000 + round(kept_kib * 15 * i) + choose.choice((0, 2_000, 9_000)),
+                resident_kib=700_000,
+                threads=8,
+                descriptors=8,
+            )
+            for i in range(SAMPLES)
+        ]
+        trends = trends_of(samples)
+        assert trends["memory"].verdict(ALLOWED["memory"]) == expected
+        assert trends["threads"].verdict(ALLOWED["threads"]) == "flat"
+        unfiltered = per_thousand(samples, lambda each: each.anonymous_kib)
+        assert trends["memory"].error < unfiltered.error / 3
 
 
 def test_every_kind_of_visit_gets_what_it_may_expect(service: Running) -> None:

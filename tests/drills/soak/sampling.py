@@ -51,10 +51,18 @@ def _field(status: str, name: str) -> int:
     return int(found[1])
 
 
-def per_thousand(samples: Sequence[Sample], value: Callable[[Sample], float]) -> Trend:
+def per_thousand(
+    samples: Sequence[Sample], value: Callable[[Sample], float], *, nearby: int = 0
+) -> Trend:
     """How a value changes in a thousand requests.
+
+    Args:
+        nearby: the least of so many samples before and after each counts: what requests in flight take
+            comes and goes, what is kept stays.
 
     Raises:
         ValueError: as `trend`.
     """
-    return trend([each.requests / 1000 for each in samples], [value(each) for each in samples])
+    values = [value(each) for each in samples]
+    least = [min(values[max(0, i - nearby) : i + nearby + 1]) for i in range(len(values))]
+    return trend([each.requests / 1000 for each in samples], least)

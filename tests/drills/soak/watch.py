@@ -25,6 +25,9 @@ MEASURES = {
     "threads": lambda each: each.threads,
     "descriptors": lambda each: each.descriptors,
 }
+NEARBY = {"memory": 12, "threads": 0, "descriptors": 0}
+"""Samples before and after one, of which the least counts."""
+
 ALLOWED = {"memory": 1024.0, "threads": 5.0, "descriptors": 5.0}
 """Growth in a thousand requests that still counts as flat; of memory in KiB."""
 
@@ -98,6 +101,13 @@ def soak(
         return _course(both["service"]), _course(both["twin"])
 
 
+def trends_of(samples: Sequence[Sample]) -> dict[str, Trend]:
+    """By measure."""
+    return {
+        name: per_thousand(samples, value, nearby=NEARBY[name]) for name, value in MEASURES.items()
+    }
+
+
 def _course(watched: Watched) -> Course:
     service = watched.service
     wait_until(lambda: service.idle, PROCESS_S)
@@ -106,7 +116,7 @@ def _course(watched: Watched) -> Course:
         for outcome in ("ok", "cancelled")
     )
     exit_code, _ = service.end()
-    trends = {name: per_thousand(watched.samples, value) for name, value in MEASURES.items()}
+    trends = trends_of(watched.samples)
     return Course(
         tally=watched.load.tally,
         samples=watched.samples,

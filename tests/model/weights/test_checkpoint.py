@@ -466,7 +466,7 @@ def test_a_full_size_official_file_loads_and_samples(tmp_path: Path) -> None:
     finally:
         path.unlink()
     assert found.architecture == "DiT-XL/2"
-    assert found.class_names[207] == ("golden retriever",)
+    assert found.class_names[207] == ("golden retriever", "n02099601")
     assert found.dit.state_dict()[name].double().sum() == total
     x = torch.randn(1, 4, 32, 32, generator=generator)
     latents = sample(found.dit, sampler_table(found.schedule, "ddim", 2), x, [207], cfg_scale=4.0)
