@@ -126,7 +126,9 @@ async def _closed_loop(url: str, asks: Sequence[Ask], clients: int) -> LoadRun:
         async with asyncio.TaskGroup() as group:
             for client in each:
                 group.create_task(work(client))
-        return LoadRun(tuple(outcomes), time.perf_counter() - began, max(sent, default=began))
+        return LoadRun(
+            tuple(outcomes), time.perf_counter() - began, max(sent, default=began), began
+        )
 
 
 async def _open_loop(url: str, schedule: Sequence[tuple[float, Ask]]) -> LoadRun:

@@ -35,7 +35,7 @@ async def _fleet_loop(urls: Sequence[str], schedule: Sequence[tuple[float, Ask]]
             for (at, ask), client in zip(schedule, itertools.cycle(clients)):
                 await asyncio.sleep(max(0.0, began + at - time.perf_counter()))
                 group.create_task(work(client, ask, began + at))
-        return LoadRun(tuple(outcomes), time.perf_counter() - began)
+        return LoadRun(tuple(outcomes), time.perf_counter() - began, began=began)
 
 
 async def _work_left(client: httpx.AsyncClient, url: str) -> float:

@@ -27,8 +27,8 @@ class TickCurve:
     points: tuple[tuple[int, float], ...]
     decode_s: float = 0.0
 
-    def seconds(self, rows: int) -> float:
-        """Of a tick; one of fewer rows than the first point takes as long as that."""
+    def seconds(self, rows: float) -> float:
+        """Of a tick, or the mean of ticks of so many rows on average; one of fewer rows than the first point takes as long as that."""
         after = bisect_right(self.points, rows, key=lambda point: point[0])
         low, high = self.points[max(0, min(after, len(self.points) - 1) - 1) :][:2]
         part = (max(rows, low[0]) - low[0]) / (high[0] - low[0])

@@ -31,10 +31,9 @@ def observed_curve(stretches: Sequence[Stretch], *, images: int, max_rows: int) 
 def observed_slowness(stretches: Sequence[Stretch], curve: TickCurve, since: float) -> Slowness:
     """How much longer than by the curve ticks took, stretch by stretch; time counts from ``since``."""
     host_s = _host_seconds_of_a_tick(stretches)
-    base_s, row_s = _line(curve)
     ends = [each.ended - since for each in stretches]
     factors = [
-        (each.tick_s + each.ticks * host_s) / (each.ticks * base_s + each.rows * row_s)
+        (each.tick_s / each.ticks + host_s) / curve.seconds(each.rows / each.ticks)
         if each.ticks
         else 1.0
         for each in stretches
@@ -44,12 +43,6 @@ def observed_slowness(stretches: Sequence[Stretch], curve: TickCurve, since: flo
         return factors[min(bisect_right(ends, at), len(factors) - 1)]
 
     return slowness
-
-
-def _line(curve: TickCurve) -> tuple[float, float]:
-    """Seconds of a tick of no rows, and of each row."""
-    row_s = curve.seconds(2) - curve.seconds(1)
-    return curve.seconds(1) - row_s, row_s
 
 
 def _host_seconds_of_a_tick(stretches: Sequence[Stretch]) -> float:

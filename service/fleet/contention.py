@@ -42,10 +42,9 @@ def contention(counts: Counts, request: Work, others: Iterable[Work] = ()) -> fl
     """
     row_steps, images = request
     of_an_image = row_steps / images
-    counted = sum(
-        (there + images * requests) * min(MIDDLE * (1 << k), of_an_image)
-        for k, (requests, there) in enumerate(counts)
-    )
-    return counted + sum(
-        (number + images) * min(left / number, of_an_image) for left, number in others
+    there = [(requests, number, MIDDLE * (1 << k)) for k, (requests, number) in enumerate(counts)]
+    there += [(1, number, left / number) for left, number in others]
+    return sum(
+        (number + images * requests) * min(left_each, of_an_image)
+        for requests, number, left_each in there
     )

@@ -60,6 +60,7 @@ def test_a_line_through_nothing_is_not_below_nothing() -> None:
     seen = [stretch(0, 10, 20), stretch(1, 10, 320, slowness=2.0)]
     curve = observed_curve(seen, images=1, max_rows=32)
     assert 0 < curve.seconds(1) < curve.seconds(32)
+    assert curve.seconds(32) == pytest.approx(32 * curve.seconds(1))
 
 
 def test_a_slow_second_is_slow_in_the_simulation_as_well() -> None:
@@ -87,6 +88,13 @@ def test_a_service_is_read_before_during_and_after_a_load(monkeypatch: pytest.Mo
     assert len(seen) == read.count - 1 >= Counters.OFTEN
     assert all((each.ticks, each.rows, each.waiting) == (1.0, 3.0, 7.0) for each in seen)
     assert [each.ended for each in seen[:-1]] == [each.began for each in seen[1:]]
+
+
+def test_a_load_shorter_than_a_second_is_seen_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "read_metrics", Counters())
+    with watched("http://a", every_s=3600.0) as seen:
+        pass
+    assert [each.ticks for each in seen] == [1.0]
 
 
 class Counters:

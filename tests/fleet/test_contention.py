@@ -44,6 +44,7 @@ def test_wide_requests_delay_others_by_all_their_images() -> None:
     assert contention(counts_of([(16 * 96, 16)]), (10, 1)) == 160 + 10
     assert contention(singles(96), (16 * 10, 16)) == 10 + 160
     assert contention((), (10, 1), others=[(16 * 90, 16)]) == 160 + 10
+    assert contention((), (50, 1), others=[(16 * 20, 16)]) == (16 + 1) * 20
 
 
 def test_a_wide_request_delays_as_many_as_there_are() -> None:

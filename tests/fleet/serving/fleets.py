@@ -122,6 +122,17 @@ class Load:
         return self.failures + refused
 
 
+def ray_environment() -> dict[str, str]:
+    """Variables of a Ray with a new token."""
+    return {
+        "PYTHONPATH": str(ROOT),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
 @contextmanager
 def ray_cluster(folder: Path) -> Iterator[int]:
     """Ray and Serve on the loopback; yields the port that Serve's HTTP proxy listens on.
@@ -130,13 +141,7 @@ def ray_cluster(folder: Path) -> Iterator[int]:
     """
     port = free_port()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "PYTHONPATH": str(ROOT),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "OMP_NUM_THREADS": "1",
-        }.items():
+        for name, value in ray_environment().items():
             patch.setenv(name, value)
         for name in [name for name in os.environ if name.startswith("DIT_")]:
             patch.delenv(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from bench.load.processes import free_port
-from tests.fleet.serving.fleets import ROOT, Fleet, Load
+from tests.fleet.serving.fleets import ROOT, Fleet, Load, ray_environment
 from tests.fleet.test_config import SERVE_YAML
 from tests.support.services import wait_until
 
@@ -80,14 +79,7 @@ def _stop_under_load(
 def _environment(folder: str) -> dict[str, str]:
     """A Ray of its own: the others on this machine have other folders and tokens."""
     kept = {name: each for name, each in os.environ.items() if not re.match("DIT_|RAY_", name)}
-    return kept | {
-        "PYTHONPATH": str(ROOT),
-        "RAY_TMPDIR": folder,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "OMP_NUM_THREADS": "1",
-    }
+    return kept | ray_environment() | {"RAY_TMPDIR": folder}
 
 
 @contextmanager
